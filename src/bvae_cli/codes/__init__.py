@@ -1,0 +1,1 @@
+"""Codes on the latent bits: the contract in ``base``, and one file for each family."""

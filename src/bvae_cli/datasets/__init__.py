@@ -1,0 +1,1 @@
+"""Data sets: the contract in ``base`` and one file for each source."""

@@ -1,0 +1,91 @@
+"""The contract of a data set: a cheap, validated description (``DatasetSpec``) that loads ``Splits`` of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bvae_cli.errors import InputOutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Likelihood = Literal["bernoulli"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in memory, divided once and for all into training, validation and test rows.
+
+    Each split is a tensor ``[rows, D]``: uint8 where every value is a bit (0 or 1), else float32 in [0, 1]. Labels, where
+    there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
+    (28, 28); its product is D. With ``fresh_bits`` the values are probabilities, and every training epoch draws its own
+    bits from them (dynamic binarisation).
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    feature_shape: tuple[int, ...]
+    source: str
+    licence: str
+    likelihood: Likelihood = "bernoulli"
+    train_labels: Tensor | None = None
+    validation_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    fresh_bits: bool = False
+
+    @property
+    def features(self) -> int:
+        """Number of values D in one row."""
+        return int(self.train.shape[1])
+
+    def digest(self) -> str:
+        """Return the sha256 of every value of the three splits, their shapes and types (labels do not count)."""
+        sha = hashlib.sha256(f"{self.feature_shape} {self.likelihood} {self.fresh_bits}".encode())
+        for split in (self.train, self.validation, self.test):
+            sha.update(f"{tuple(split.shape)} {split.dtype}".encode())
+            sha.update(split.contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def split(self, name: Literal["train", "validation", "test"]) -> Tensor:
+        """Return one split by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def limited(self, subset: int) -> Splits:
+        """Return the same data with at most ``subset`` training rows, the first ones (0 keeps them all)."""
+        if not subset:
+            return self
+        labels = None if self.train_labels is None else self.train_labels[:subset]
+        fields = {**self.__dict__, "train": self.train[:subset], "train_labels": labels}
+        return Splits(**fields)
+
+    def require_rows(self) -> None:
+        """Raise InputOutputError where a split has no row at all."""
+        for name in ("train", "validation", "test"):
+            if not len(getattr(self, name)):
+                raise InputOutputError(f"The {name} split of {self.source} is empty.", "Give more rows.")
+
+
+class DatasetSpec(BaseModel):
+    """What a person says to get a data set: the options are the fields, each with bounds and a description.
+
+    Importing the module of a spec, and building the spec, must not import torch or numpy: both happen in ``load``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_version: ClassVar[int] = 1
+    summary: ClassVar[str] = ""
+    licence: ClassVar[str] = "not stated"
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """Read the data. Raises InputOutputError, naming the file and the first bad cell, where it cannot."""
+
+    def check(self) -> None:
+        """Look, without reading everything, whether ``load`` can work: raise InputOutputError for a missing file."""
