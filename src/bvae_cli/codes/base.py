@@ -1,0 +1,166 @@
+"""The contract of a code: a cheap, validated description (``CodeSpec``) that builds the code itself (``Code``).
+
+A logit is log p(1)/p(0) everywhere. ``n`` is the number of code bits, the latent size N; ``k`` the number K of information
+bits. Nothing here imports torch when it is itself imported, so that the command line can list and check codes quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from bvae_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Length n, information bits k and minimum distance d (None where unknown) of one block of a code."""
+
+    n: int
+    k: int
+    min_distance: int | None = None
+
+    @property
+    def correctable(self) -> int | None:
+        """Number t = ⌊(d − 1)/2⌋ of errors that are always corrected."""
+        return None if self.min_distance is None else (self.min_distance - 1) // 2
+
+
+class CodeSpec(BaseModel):
+    """What a person says to get a code: the family's options are the fields, with bounds and a description each.
+
+    A family states its ``block()`` and how it is ``build``-ed; where it knows its error rates in closed form it says them
+    too. Building a spec, and asking it anything but ``build``, must not import torch or numpy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_version: ClassVar[int] = 1
+    family: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+
+    @abstractmethod
+    def block(self) -> Block:
+        """Return the parameters of one block; the latent is a row of such blocks."""
+
+    @abstractmethod
+    def build(self, n: int) -> Code:
+        """Return the code of a latent of ``n`` code bits. Raises UsageError where ``n`` does not fit."""
+
+    def label(self) -> str:
+        """Return the family and its options, as ``repetition(R=3)``."""
+        options = ", ".join(f"{key}={value}" for key, value in self.model_dump().items())
+        return f"{self.family}({options})" if options else self.family
+
+    def information_bits(self, n: int) -> int:
+        """Return K for a latent of ``n`` code bits. Raises UsageError, with the nearest sizes, where ``n`` does not fit."""
+        self.check_size(n)
+        block = self.block()
+        return n // block.n * block.k
+
+    def fits(self, n: int) -> bool:
+        """Say whether a latent of ``n`` code bits is a whole number of blocks."""
+        return n > 0 and n % self.block().n == 0
+
+    def check_size(self, n: int) -> None:
+        """Raise UsageError, with the nearest valid sizes, where a latent of ``n`` code bits does not fit."""
+        if self.fits(n):
+            return
+        block = self.block()
+        below = n // block.n
+        near = [blocks * block.n for blocks in (below, below + 1) if blocks > 0]
+        sizes = ", ".join(f"{size} ({size // block.n * block.k} information bits)" for size in near)
+        raise UsageError(
+            f"Latent size {n} is not a multiple of the block length {block.n} of {self.label()}; nearest valid: {sizes}."
+        )
+
+    def hard_bit_error_rate(self, epsilon: float) -> float | None:
+        """Share of wrong information bits after hard decoding of bits flipped with probability ``epsilon``, if known."""
+        return None
+
+    def hard_block_error_rate(self, epsilon: float) -> float | None:
+        """Share of blocks with any wrong information bit after hard decoding, if known."""
+        return None
+
+    def soft_bit_error_rate(self, epsilon: float) -> float | None:
+        """Share of wrong information bits after soft decoding, if known.
+
+        The channel has Gaussian noise of the strength at which a single bit sent alone is wrong with probability
+        ``epsilon``.
+        """
+        return None
+
+    def remark(self) -> str | None:
+        """Return what a person should know of this code before using it, in one or two sentences."""
+        return None
+
+
+class Code(ABC):
+    """A code on a latent of ``n`` code bits carrying ``k`` information bits.
+
+    Bits are 0 and 1 in any dtype, batched over any leading dimensions; results keep device and dtype. ``exact`` says
+    whether ``soft_decode`` gives the true marginal posteriors.
+    """
+
+    exact: ClassVar[bool] = True
+
+    def __init__(self, spec: CodeSpec, n: int) -> None:
+        self.spec = spec
+        self.n = n
+        self.k = spec.information_bits(n)
+        self.min_distance = spec.block().min_distance
+        self.correctable = spec.block().correctable
+
+    @property
+    def rate(self) -> float:
+        """Information bits for each code bit, K / N."""
+        return self.k / self.n
+
+    @abstractmethod
+    def encode(self, bits: Tensor) -> Tensor:
+        """Encode information bits, ``[..., k] -> [..., n]``."""
+
+    @abstractmethod
+    def encode_probs(self, probabilities: Tensor) -> Tensor:
+        """Encode independent bit probabilities into code bit probabilities, ``[..., k] -> [..., n]``, differentiably.
+
+        On hard bits this equals ``encode``; its derivative is the gradient path through the code.
+        """
+
+    @abstractmethod
+    def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
+        """Decode hard code bits to information bits, ``[..., n] -> [..., k]``.
+
+        Ties are broken by a fair coin drawn from ``generator``, never from the global one; without a generator the coin
+        is the same at every call.
+        """
+
+    @abstractmethod
+    def soft_decode(self, logits: Tensor) -> Tensor:
+        """Posterior logits of the information bits from the logits of the code bits, ``[..., n] -> [..., k]``."""
+
+    def encode_logits(self, logits: Tensor) -> Tensor:
+        """Code bit logits from independent information bit logits, ``[..., k] -> [..., n]``, differentiably."""
+        return self.encode_probs(logits.sigmoid()).logit(eps=1e-6)
+
+    def digest(self) -> str:
+        """Return a sha256 that changes when the map from information bits to code bits changes.
+
+        It is taken over the size and the encoding of every single bit, of every neighbouring pair and of all ones.
+        """
+        import torch
+
+        single = torch.eye(self.k, dtype=torch.uint8)
+        words = torch.cat([single, single | single.roll(1, 0), torch.ones(1, self.k, dtype=torch.uint8)])
+        encoded = self.encode(words).to(torch.uint8).contiguous()
+        sha = hashlib.sha256(json.dumps([self.n, self.k]).encode())
+        sha.update(encoded.numpy().tobytes())
+        return sha.hexdigest()

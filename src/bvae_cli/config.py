@@ -1,0 +1,392 @@
+"""Every option and every default: what a person can say to ``train``, ``sample`` and ``evaluate``.
+
+Values come from a file, then ``BVAE_*`` variables, then flags (or the arguments of the Python API); one pydantic model
+refuses a wrong value with the same words wherever it came from. Nothing here imports torch or numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bvae_cli import registry
+from bvae_cli.errors import UsageError, nearest, unknown_name
+
+Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
+Sampling = Literal["codeword", "bitwise"]
+Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
+Schedule = Literal["constant", "cosine"]
+Split = Literal["validation", "test"]
+
+# Names of a repetition code's option that stand without `--ecc`: users of this method type `--R 3` alone.
+IMPLIED_CODE = "repetition"
+
+
+class Sizes(NamedTuple):
+    """Width of each hidden layer, latent size N in code bits, number of hidden layers in encoder and in decoder."""
+
+    hidden: int
+    latent: int
+    depth: int
+
+
+PARAMETER_SETS: dict[int, Sizes] = {
+    0: Sizes(100, 100, 2),
+    1: Sizes(200, 100, 2),
+    2: Sizes(100, 200, 2),
+    3: Sizes(200, 200, 2),
+    4: Sizes(200, 200, 3),
+    5: Sizes(200, 300, 2),
+    6: Sizes(300, 200, 3),
+    7: Sizes(500, 300, 5),
+}
+PARAMETER_SET_USES: dict[int, str] = {
+    0: "quick testing",
+    1: "recommended",
+    2: "more latent capacity",
+    3: "balanced large",
+    4: "deeper",
+    5: "R=3 compatible",
+    6: "wide and deep",
+    7: "largest",
+}
+DEFAULT_PARAMETER_SET = 1
+
+
+class PluginRef(BaseModel):
+    """The name of a plugin and its options, checked against the plugin itself.
+
+    >>> PluginRef(type="repetition", options={"R": 3}).spec("code").label()
+    'repetition(R=3)'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    options: dict[str, Any] = {}
+
+    def spec(self, kind: registry.Kind) -> Any:
+        """Return the plugin's spec, built from the options. Raises UsageError for a wrong name, option or value."""
+        spec_class = registry.load(kind, self.type)
+        return validated(spec_class, self.options, f"the {kind} '{self.type}'")
+
+    def label(self) -> str:
+        """Return the name with its options, in the grammar that ``--dataset`` reads: ``name:key=value,…``."""
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.type}:{options}" if options else self.type
+
+
+def parse_code(text: Any) -> Any:
+    """Read ``name`` or ``name:key=value,…`` as a code; anything but a string is returned as it is."""
+    return _parse_named(text) if isinstance(text, str) else text
+
+
+def parse_dataset(text: Any) -> Any:
+    """Read a data set's name, ``name:key=value,…``, or a path; anything but text or a path is returned as it is.
+
+    A folder is taken for one of IDX files, a file for an array. Raises UsageError for what is neither a known name nor
+    looks like a path.
+    """
+    if not isinstance(text, str | Path):
+        return text
+    known = registry.names("data set")
+    if str(text).split(":", 1)[0] in known:
+        return _parse_named(str(text))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return PluginRef(type="mnist", options={"folder": str(path)})
+    if path.exists() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
+        return PluginRef(type="arrays", options={"path": str(path)})
+    error = unknown_name("data set", str(text), known)
+    raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")
+
+
+def _parse_named(text: str) -> PluginRef:
+    name, _, rest = text.partition(":")
+    options = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"'{item}' in '{text}' is not an option.", "Write name:key=value,key=value.")
+        options[key.strip()] = value.strip()
+    return PluginRef(type=name, options=options)
+
+
+class Option(NamedTuple):
+    """What the command line says of a field beyond its type, bounds and description."""
+
+    panel: str
+    flags: tuple[str, ...] = ()
+    decides: bool = True
+    metavar: str | None = None
+
+
+def _option(panel: str, *flags: str, decides: bool = True, metavar: str | None = None) -> Option:
+    return Option(panel, flags, decides, metavar)
+
+
+_MODEL, _DATA, _TRAINING, _LATENT, _MACHINE, _OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"
+
+
+class ModelChoice(BaseModel):
+    """The fields that name a model: its sizes, its code, its data; shared by every command that needs one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    params: Annotated[int | None, _option(_MODEL, "-n", "--params", decides=False)] = Field(
+        None, ge=0, le=7, description="Parameter set 0…7: hidden, latent and depth at once [default: 1]."
+    )
+    hidden: Annotated[int | None, _option(_MODEL)] = Field(
+        None, ge=1, le=65536, description="Width of each hidden layer [default: the set's]."
+    )
+    latent: Annotated[int | None, _option(_MODEL)] = Field(
+        None, ge=1, le=1048576, description="Latent size N in code bits [default: the set's]."
+    )
+    depth: Annotated[int | None, _option(_MODEL)] = Field(
+        None, ge=1, le=64, description="Hidden layers in encoder and in decoder [default: the set's]."
+    )
+    ecc: Annotated[
+        PluginRef, BeforeValidator(parse_code), _option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")
+    ] = Field(
+        PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
+    )
+
+    @model_validator(mode="after")
+    def _sizes_and_code(self) -> Self:
+        chosen = DEFAULT_PARAMETER_SET if self.params is None else self.params
+        for name, size in zip(Sizes._fields, PARAMETER_SETS[chosen], strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, size)  # frozen for everybody else
+        spec = self.ecc.spec("code")
+        object.__setattr__(self, "ecc", PluginRef(type=self.ecc.type, options=spec.model_dump(mode="json")))
+        try:
+            spec.check_size(self.latent)
+        except UsageError as error:
+            raise UsageError(error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)) from None
+        return self
+
+    @property
+    def sizes(self) -> Sizes:
+        """The three sizes, the set's where none was named."""
+        assert self.hidden is not None  # filled by the validator
+        assert self.latent is not None
+        assert self.depth is not None
+        return Sizes(self.hidden, self.latent, self.depth)
+
+
+class TrainConfig(ModelChoice):
+    """Everything that decides a training run, and where and how it runs."""
+
+    dataset: Annotated[
+        PluginRef, BeforeValidator(parse_dataset), _option(_DATA, decides=False, metavar="NAME|PATH")
+    ] = Field(
+        PluginRef(type="binarized-mnist"),
+        description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
+    )
+    subset: Annotated[int, _option(_DATA)] = Field(
+        0, ge=0, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
+    )
+    epochs: Annotated[int, _option(_TRAINING)] = Field(100, ge=1, description="Passes over the training data, at most.")
+    batch_size: Annotated[int, _option(_TRAINING)] = Field(1000, ge=1, description="Rows in one step.")
+    lr: Annotated[float, _option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
+    lr_schedule: Annotated[Schedule, _option(_TRAINING)] = Field(
+        "cosine", description="Learning rate over the epochs: constant, or cosine decay to 0."
+    )
+    beta_max: Annotated[float, _option(_TRAINING)] = Field(
+        1.0, ge=0, le=1000, description="Weight of the KL term after the warm-up; 1 is the ELBO."
+    )
+    beta_warmup_epochs: Annotated[int, _option(_TRAINING)] = Field(
+        10, ge=0, description="Epochs over which that weight rises from 0."
+    )
+    patience: Annotated[int, _option(_TRAINING)] = Field(
+        10, ge=1, description="Stop after so many epochs without improvement, counted after the warm-up."
+    )
+    min_delta: Annotated[float, _option(_TRAINING)] = Field(
+        0.0, ge=0, description="Improvement of the validation loss, in nats, that patience takes for one."
+    )
+    grad_clip: Annotated[float, _option(_TRAINING)] = Field(
+        0.0, ge=0, description="Largest norm of the gradient; 0 leaves it alone."
+    )
+    seed: Annotated[int, _option(_TRAINING)] = Field(0, ge=0, lt=2**63, description="Seed of weights, order and noise.")
+    init_from: Annotated[Path | None, _option(_TRAINING, decides=False)] = Field(
+        None, description="Start from the weights of another run (same sizes and code)."
+    )
+    estimator: Annotated[Estimator, _option(_LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
+    sampling: Annotated[Sampling, _option(_LATENT)] = Field(
+        "codeword",
+        description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
+    )
+    activation: Annotated[Activation, _option(_LATENT)] = Field("leaky-relu", description="Activation of the hidden layers.")
+    tau_start: Annotated[float, _option(_LATENT)] = Field(
+        1.0, gt=0, le=100, description="First temperature of the relaxed estimators."
+    )
+    tau_end: Annotated[float, _option(_LATENT)] = Field(
+        0.4, gt=0, le=100, description="Last temperature; it falls by 5 % an epoch until then."
+    )
+    consistency_weight: Annotated[float, _option(_LATENT)] = Field(
+        0.01, ge=0, le=1000, description="Weight of the agreement of encoder and code, at most that many nats."
+    )
+    device: Annotated[str, _option(_MACHINE, decides=False)] = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
+    )
+    amp: Annotated[Literal["auto", "off", "bf16", "fp16"], _option(_MACHINE, decides=False)] = Field(
+        "auto", description="Mixed precision; auto takes bf16 on GPUs that have it."
+    )
+    threads: Annotated[int, _option(_MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+    )
+    output_dir: Annotated[Path, _option(_OUTPUT, decides=False)] = Field(
+        Path("weights"), description="Folder that holds the folders of runs."
+    )
+    save_every_epoch: Annotated[bool, _option(_OUTPUT, decides=False)] = Field(
+        False, description="Keep the weights of every epoch, not only the best."
+    )
+    tensorboard: Annotated[bool, _option(_OUTPUT, decides=False)] = Field(
+        False, description="Write TensorBoard events into the run's folder (needs the extra `tensorboard`)."
+    )
+
+    DIGEST_LENGTH: ClassVar[int] = 8
+
+    @model_validator(mode="after")
+    def _temperatures_and_data(self) -> Self:
+        if self.tau_end > self.tau_start:
+            raise UsageError(
+                f"--tau-end {self.tau_end} is above --tau-start {self.tau_start}.", "The temperature falls during training."
+            )
+        spec = self.dataset.spec("data set")
+        object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """Return, as plain JSON values, the fields that decide the numbers of a run; the data itself is added to them."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if option_of(type(self), name).decides}
+
+
+class SampleConfig(ModelChoice):
+    """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
+
+    lr: Annotated[float, _option(_MODEL, decides=False)] = Field(
+        0.001, gt=0, le=10, description="Learning rate of the run to find, where no weights are named."
+    )
+    beta_max: Annotated[float, _option(_MODEL, decides=False)] = Field(
+        1.0, ge=0, le=1000, description="--beta-max of the run to find, where no weights are named."
+    )
+    output_dir: Annotated[Path, _option(_MODEL, decides=False)] = Field(
+        Path("weights"), description="Folder that holds the folders of runs."
+    )
+    weights: Annotated[
+        Path | None, _option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
+    ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
+    dataset: Annotated[
+        PluginRef | None, BeforeValidator(parse_dataset), _option(_DATA, metavar="NAME|PATH")
+    ] = Field(
+        None, description="Data to measure on [default: what the model was trained on]."
+    )
+    split: Annotated[Split, _option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
+    subset: Annotated[int, _option(_DATA)] = Field(0, ge=0, description="Measure on the first so many rows; 0 takes all.")
+    iwae_samples: Annotated[int, _option(_DATA)] = Field(
+        64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
+    )
+    num_samples: Annotated[int, _option(_OUTPUT)] = Field(64, ge=1, le=10_000_000, description="How many samples to draw.")
+    temperature: Annotated[float, _option(_OUTPUT)] = Field(
+        1.0, gt=0, le=100, description="Divides the decoder's logits when samples are drawn; below 1 they are sharper."
+    )
+    out: Annotated[Path | None, _option(_OUTPUT, decides=False)] = Field(
+        None, description="Folder for the samples [default: samples/ beside the weights]."
+    )
+    seed: Annotated[int, _option(_OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
+    device: Annotated[str, _option(_MACHINE, decides=False)] = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
+    )
+    threads: Annotated[int, _option(_MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+    )
+
+
+def option_of(model: type[BaseModel], field: str) -> Option:
+    """Return what the command line says of a field."""
+    return next(item for item in model.model_fields[field].metadata if isinstance(item, Option))
+
+
+def flags_of(model: type[BaseModel], field: str) -> tuple[str, ...]:
+    """Return the flags of a field: its own, or ``--its-name``."""
+    return option_of(model, field).flags or (f"--{field.replace('_', '-')}",)
+
+
+def sets_that_fit(spec: Any) -> str:
+    """Say which parameter sets a code fits, as a sentence."""
+    fitting = [str(number) for number, sizes in PARAMETER_SETS.items() if spec.fits(sizes.latent)]
+    if not fitting:
+        return "No parameter set fits; name a size with --latent."
+    return f"Parameter sets that fit: {', '.join(fitting)}."
+
+
+def validated(model: type[Any], values: Mapping[str, Any], what: str) -> Any:
+    """Build a pydantic model; its first complaint becomes a UsageError of one sentence.
+
+    Raises UsageError, with the nearest name for an unknown one.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise _as_usage_error(model, error, what) from None
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return the sha256 of plain JSON values, whatever their order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str) -> UsageError:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        near = nearest(field, model.model_fields)
+        known = ", ".join(model.model_fields) or "it has none"
+        return UsageError(
+            f"'{field}' is not an option of {what}.", f"Did you mean '{near}'?" if near else f"Options: {known}."
+        )
+    name = flags_of(model, field)[-1] if _has_option(model, field) else field
+    if first["type"] == "missing":
+        return UsageError(f"{what} needs the option '{name}'.")
+    return UsageError(f"{name} {_demand(first)}; got {_shown(value)}.")
+
+
+def _has_option(model: type[BaseModel], field: str) -> bool:
+    info = model.model_fields.get(field)
+    return info is not None and any(isinstance(item, Option) for item in info.metadata)
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _demand(detail: Any) -> str:
+    """Turn pydantic's type of complaint into words."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in ("int_parsing", "int_from_float", "int_type", "int_parsing_size"):
+        return "must be a whole number"
+    if kind in ("float_parsing", "float_type", "finite_number"):
+        return "must be a number"
+    if kind in ("bool_parsing", "bool_type"):
+        return "must be true or false"
+    bounds = {
+        "greater_than": "must be greater than",
+        "greater_than_equal": "must be at least",
+        "less_than": "must be less than",
+        "less_than_equal": "must be at most",
+    }
+    if kind in bounds:
+        return f"{bounds[kind]} {next(iter(context.values()))}"
+    if kind == "literal_error":
+        return f"must be one of {context['expected']}"
+    return f"is not valid ({detail['msg'].lower()})"
+
+

@@ -1,0 +1,1 @@
+"""The binary variational autoencoder: networks, gradient estimators, the model and its objective."""

@@ -1,0 +1,87 @@
+"""The binary variational autoencoder over a code: encoder, soft decoding, re-encoding, decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bvae_cli.codes.base import Code
+from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
+
+
+class Posterior(NamedTuple):
+    """What the encoder says of a batch: logits of the code bits ``[B, N]`` and of the information bits ``[B, K]``."""
+
+    code_logits: Tensor
+    logits: Tensor
+
+    @property
+    def information_bits(self) -> Tensor:
+        """The most probable information bits 1[λ > 0], float ``[B, K]``."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+
+class Samples(NamedTuple):
+    """Draws from the model.
+
+    Information bits ``[S, K]``, codewords ``[S, N]``, the probabilities of the features ``[S, D]`` and features drawn
+    from them ``[S, D]``, all float.
+    """
+
+    information_bits: Tensor
+    codewords: Tensor
+    probabilities: Tensor
+    images: Tensor
+
+
+class BinaryVAE(nn.Module):
+    """m ~ uniform {0,1}^K, c = C(m), x ~ Bernoulli(σ(decoder(c))); q(m given x) from the soft-decoded encoder logits.
+
+    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``.
+
+    >>> from bvae_cli.codes.repetition import Repetition
+    >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
+    >>> model.encode(torch.zeros(2, 5)).logits.shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "leaky-relu") -> None:
+        super().__init__()
+        self.code = code
+        self.features = mean.numel()
+        self.encoder = CenteredEncoder(mean, hidden, depth, code.n, activation)
+        self.decoder = CenteredDecoder(mean, hidden, depth, code.n, activation)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Return the posterior of a batch, ``[B, D] -> ([B, N], [B, K])`` logits, in float32 whatever the precision."""
+        code_logits = self.encoder(x).float() if x.dtype != torch.float64 else self.encoder(x)
+        return Posterior(code_logits, self.code.soft_decode(code_logits))
+
+    def decode_logits(self, codewords: Tensor) -> Tensor:
+        """Return the logits of the features, ``[..., N] -> [..., D]``."""
+        logits: Tensor = self.decoder(codewords)
+        return logits if codewords.dtype == torch.float64 else logits.float()
+
+    def decode(self, codewords: Tensor) -> Tensor:
+        """Return the probabilities of the features, ``[..., N] -> [..., D]``."""
+        return self.decode_logits(codewords).sigmoid()
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: Generator | None = None, temperature: float = 1.0) -> Samples:
+        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``."""
+        device, dtype = self.encoder.mean.device, self.encoder.mean.dtype
+        draws = torch.rand(count, self.code.k, device=device, generator=generator)
+        information_bits = (draws < 0.5).to(dtype)
+        codewords = self.code.encode(information_bits)
+        probabilities = (self.decode_logits(codewords) / temperature).sigmoid()
+        pixels = torch.rand(probabilities.shape, device=device, generator=generator)
+        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(dtype))
+
+    @torch.no_grad()
+    def log_likelihood_bound(self, x: Tensor, samples: int = 64, generator: Generator | None = None) -> Tensor:
+        """Return IWAE-S of each row in nats, ``[B, D] -> [B]``: in expectation a lower bound of log p(x)."""
+        from bvae_cli.model.objective import iwae
+
+        return iwae(self, x, samples, generator)

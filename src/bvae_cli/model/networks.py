@@ -1,0 +1,61 @@
+"""The networks of encoder and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+# A feature that never varies would start the decoder at an infinite logit.
+_SMALLEST_MEAN = 1e-3
+
+
+class CenteredEncoder(nn.Module):
+    """A multilayer perceptron on x − mean(x): ``[..., D] -> [..., N]`` logits of the code bits."""
+
+    mean: Tensor
+
+    def __init__(self, mean: Tensor, hidden: int, depth: int, latent: int, activation: str) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.layers = perceptron([mean.numel(), *[hidden] * depth, latent], activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the code bits."""
+        logits: Tensor = self.layers(x - self.mean)
+        return logits
+
+
+class CenteredDecoder(nn.Module):
+    """A multilayer perceptron on code bits as ±1: ``[..., N] -> [..., D]`` logits of the features.
+
+    The last bias starts at the logit of the data's mean, so that training begins where the best constant model stands.
+    """
+
+    def __init__(self, mean: Tensor, hidden: int, depth: int, latent: int, activation: str) -> None:
+        super().__init__()
+        self.layers = perceptron([latent, *[hidden] * depth, mean.numel()], activation)
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.copy_(mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN).logit())
+
+    def forward(self, code_bits: Tensor) -> Tensor:
+        """Return the logits of the features; ``code_bits`` are 0…1."""
+        logits: Tensor = self.layers(2 * code_bits - 1)
+        return logits
+
+
+def perceptron(widths: list[int], activation: str) -> nn.Sequential:
+    """Linear layers of the given widths with an activation between them, none after the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,127 @@
+"""The training objective and the bounds that are reported, per image and in nats."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from bvae_cli.errors import UsageError
+from bvae_cli.model.bvae import BinaryVAE, Posterior
+from bvae_cli.model.relaxation import ESTIMATORS
+
+LN2 = math.log(2.0)
+# 2^16 words of a wide decoder fit in memory a slice at a time, and take seconds.
+MAX_ENUMERATED_BITS = 16
+# Decoded values that are held at once by the functions that draw many words for each image.
+_VALUES_AT_ONCE = 1 << 24
+
+
+class Losses(NamedTuple):
+    """The terms of the training loss, each ``[B]`` in nats (the consistency term is a mean square in 0…1)."""
+
+    reconstruction: Tensor
+    kl: Tensor
+    consistency: Tensor
+
+    def total(self, beta: float | Tensor, consistency_weight: float) -> Tensor:
+        """Return the mean over the batch of reconstruction + β KL + w consistency."""
+        return (self.reconstruction + beta * self.kl + consistency_weight * self.consistency).mean()
+
+
+def negative_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
+    """−log p(x) of independent Bernoulli features, ``[..., D] -> [...]``: Σ softplus(logit) − x · logit."""
+    return functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+
+def kl_to_uniform(logits: Tensor) -> Tensor:
+    """KL from independent bits to uniform ones, Σ_k [ln 2 − H(σ(λ_k))], ``[..., K] -> [...]``, at most K ln 2."""
+    size = logits.abs()
+    entropy = functional.softplus(-size) + size * torch.sigmoid(-size)
+    return (LN2 - entropy).sum(-1)
+
+
+def consistency(model: BinaryVAE, posterior: Posterior) -> Tensor:
+    """Mean square between the encoder's code bits and the re-encoded marginals, mean_j (σ(l_j) − ĉ_j)²."""
+    reencoded = model.code.encode_probs(posterior.logits.sigmoid())
+    return (posterior.code_logits.sigmoid() - reencoded).square().mean(-1)
+
+
+def training_losses(
+    model: BinaryVAE, x: Tensor, uniform: Tensor, estimator: str, sampling: str, temperature: float
+) -> Losses:
+    """Return the terms of the training loss of a batch, with the estimator's gradient.
+
+    ``uniform`` is the noise, ``[B, K]`` for ``codeword`` and ``[B, N]`` for ``bitwise`` sampling. ``bitwise`` draws each
+    code bit on its own: a training surrogate (Martínez-García et al. 2025), never a bound.
+    """
+    posterior = model.encode(x)
+    expected_loss = ESTIMATORS[estimator].expected_loss
+    if sampling == "codeword":
+        logits = posterior.logits
+
+        def loss_of_bits(bits: Tensor) -> Tensor:
+            return negative_log_likelihood(model.decode_logits(model.code.encode_probs(bits)), x)
+    else:
+        logits = model.code.encode_logits(posterior.logits)
+
+        def loss_of_bits(bits: Tensor) -> Tensor:
+            return negative_log_likelihood(model.decode_logits(bits), x)
+
+    reconstruction = expected_loss(loss_of_bits, logits, uniform, temperature)
+    return Losses(reconstruction, kl_to_uniform(posterior.logits), consistency(model, posterior))
+
+
+def elbo(model: BinaryVAE, x: Tensor, generator: Generator | None = None, beta: float = 1.0) -> Tensor:
+    """Evidence lower bound of each row, ``[B, D] -> [B]``: one true codeword from q, the KL in closed form."""
+    posterior = model.encode(x)
+    codewords = model.code.encode(_draw(posterior.logits, 1, generator)[0])
+    return -negative_log_likelihood(model.decode_logits(codewords), x) - beta * kl_to_uniform(posterior.logits)
+
+
+def iwae(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
+    """IWAE-S of each row, ``[B, D] -> [B]``: logsumexp_s log w_s − ln S, w = p(x, m) / q(m given x), hard m ~ q.
+
+    Burda et al. 2016, eq. 8. In expectation between the ELBO and log p(x).
+    """
+    rows = max(1, _VALUES_AT_ONCE // (samples * max(model.features, model.code.n)))
+    return torch.cat([_iwae_rows(model, chunk, samples, generator) for chunk in x.split(rows)])
+
+
+def log_likelihood(model: BinaryVAE, x: Tensor) -> Tensor:
+    """Exact log p(x) of each row by summing over all 2^K words, ``[B, D] -> [B]``. Raises UsageError for K > 16."""
+    if model.code.k > MAX_ENUMERATED_BITS:
+        raise UsageError(
+            f"log p(x) is enumerated for at most {MAX_ENUMERATED_BITS} information bits; this model has {model.code.k}."
+        )
+    words = all_words(model.code.k, x.device, x.dtype)
+    total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
+    for some in words.split(max(1, _VALUES_AT_ONCE // (4 * model.features))):
+        logits = model.decode_logits(model.code.encode(some))
+        joint = x @ logits.T - functional.softplus(logits).sum(-1)
+        total = torch.logaddexp(total, joint.logsumexp(-1))
+    return total - model.code.k * LN2
+
+
+def all_words(bits: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return all words of so many bits, ``[2^bits, bits]``, in counting order, the first bit the lowest."""
+    counts = torch.arange(2**bits, device=device)
+    return ((counts[:, None] >> torch.arange(bits, device=device)) & 1).to(dtype)
+
+
+def _iwae_rows(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None) -> Tensor:
+    posterior = model.encode(x)
+    words = _draw(posterior.logits, samples, generator)
+    log_q = (words * posterior.logits - functional.softplus(posterior.logits)).sum(-1)
+    logits = model.decode_logits(model.code.encode(words))
+    log_p = -negative_log_likelihood(logits, x.expand(logits.shape)) - model.code.k * LN2
+    return (log_p - log_q).logsumexp(0) - math.log(samples)
+
+
+def _draw(logits: Tensor, samples: int, generator: Generator | None) -> Tensor:
+    """Draw hard words from independent bits, ``[B, K] -> [samples, B, K]``."""
+    uniform = torch.rand((samples, *logits.shape), device=logits.device, dtype=logits.dtype, generator=generator)
+    return (uniform < torch.sigmoid(logits)).to(logits.dtype)

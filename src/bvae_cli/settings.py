@@ -1,0 +1,169 @@
+"""Where a value comes from: the defaults, a TOML file, ``BVAE_*`` variables, flags; later ones win.
+
+Two rules beyond that. A parameter set named at a higher level discards the sizes of lower levels, so that ``-n 5`` means
+set 5 whatever the file says of ``latent``. A code named at a higher level discards the options of another code.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from bvae_cli import paths, registry
+from bvae_cli.config import (
+    IMPLIED_CODE,
+    ModelChoice,
+    PluginRef,
+    SampleConfig,
+    Sizes,
+    TrainConfig,
+    parse_code,
+    validated,
+)
+from bvae_cli.errors import InputOutputError, UsageError, nearest
+
+_PREFIX = "BVAE_"
+_FILE_VARIABLE = "BVAE_CONFIG"
+_OPTION_PREFIX = "ecc_"
+DEFAULT = "default"
+KNOWN_KEYS = frozenset(TrainConfig.model_fields) | frozenset(SampleConfig.model_fields)
+
+Config = TypeVar("Config", bound=ModelChoice)
+
+
+class Layer(NamedTuple):
+    """What one source says: plain values by field, the code's name if it names one, and the code's options."""
+
+    origin: str
+    values: dict[str, Any]
+    code: str | None = None
+    code_options: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[Config]):
+    """The configuration in force, where each value came from, and what a person should be told about it."""
+
+    config: Config
+    origins: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def resolve(model: type[Config], flags: Layer, config_file: Path | None = None) -> Resolved[Config]:
+    """Merge file, variables and flags into one configuration.
+
+    Raises UsageError for an unknown key, variable, name or value, InputOutputError for a file that cannot be read.
+    """
+    layers = [*lower_layers(config_file), flags]
+    code, options, code_origin, notes = _code_in_force(layers)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        if layer.values.get("params") is not None:
+            for size in Sizes._fields:
+                values.pop(size, None)
+                origins.pop(size, None)
+        for key, value in layer.values.items():
+            if key in model.model_fields:
+                values[key], origins[key] = value, layer.origin
+    if code is not None:
+        values["ecc"], origins["ecc"] = PluginRef(type=code, options=options), code_origin
+    config = validated(model, values, "this command")
+    return Resolved(config, {name: origins.get(name, DEFAULT) for name in model.model_fields}, notes)
+
+
+def lower_layers(config_file: Path | None) -> list[Layer]:
+    """Read what stands below the flags: the configuration file, if there is one, and the variables."""
+    chosen = config_file or _file_from_environment() or _users_file()
+    variables = _variables(os.environ)
+    return [_file_layer(chosen), variables] if chosen else [variables]
+
+
+def named_code(layers: Iterable[Layer]) -> str | None:
+    """Return the code that the highest layer names, or None."""
+    return next((layer.code for layer in reversed(list(layers)) if layer.code is not None), None)
+
+
+def _code_in_force(layers: list[Layer]) -> tuple[str | None, dict[str, Any], str, list[str]]:
+    code = named_code(layers)
+    origin = next((layer.origin for layer in reversed(layers) if layer.code is not None), DEFAULT)
+    notes = []
+    given = [layer for layer in layers if layer.code_options]
+    if code is None:
+        if not given:
+            return None, {}, DEFAULT, []
+        code, origin = IMPLIED_CODE, given[-1].origin
+        said = ", ".join(f"{key}={value}" for key, value in given[-1].code_options.items())
+        notes.append(f"{said} is given without a code: taking --ecc {IMPLIED_CODE}.")
+    fields = registry.load("code", code).model_fields
+    options: dict[str, Any] = {}
+    current: str | None = None
+    for layer in layers:
+        current = layer.code or current
+        if current in (None, code):
+            options.update({_spelled(key, fields): value for key, value in layer.code_options.items()})
+    return code, options, origin, notes
+
+
+def _spelled(key: str, fields: Iterable[str]) -> str:
+    """Return a field's own spelling: variables are written in capitals."""
+    return key if key in fields else next((name for name in fields if name.casefold() == key.casefold()), key)
+
+
+def _file_from_environment() -> Path | None:
+    value = os.environ.get(_FILE_VARIABLE)
+    return Path(value).expanduser() if value else None
+
+
+def _users_file() -> Path | None:
+    path = paths.config_dir() / "config.toml"
+    return path if path.is_file() else None
+
+
+def _file_layer(path: Path) -> Layer:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputOutputError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
+    return _layer(str(path), content, lambda key: key)
+
+
+def _variables(environment: Mapping[str, str]) -> Layer:
+    own = {*paths.FOLDER_VARIABLES, _FILE_VARIABLE}
+    said = {name: value for name, value in environment.items() if name.startswith(_PREFIX) and name not in own}
+    keys = {name.removeprefix(_PREFIX).lower(): value for name, value in said.items()}
+    return _layer("environment", keys, lambda key: _PREFIX + key.upper())
+
+
+def _layer(origin: str, content: Mapping[str, Any], shown: Any) -> Layer:
+    values: dict[str, Any] = {}
+    code: str | None = None
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in ("ecc", "ecc_type"):
+            table = dict(value) if isinstance(value, Mapping) else None
+            reference = parse_code(value)
+            if table is not None:
+                code = table.pop("type", None)
+                options.update(table)
+            elif isinstance(reference, PluginRef):
+                code = reference.type
+                options.update(reference.options)
+            else:
+                raise UsageError(f"{shown(key)} in {origin} must name a code; got {value!r}.")
+        elif key.startswith(_OPTION_PREFIX):
+            options[key.removeprefix(_OPTION_PREFIX)] = value
+        elif key in KNOWN_KEYS:
+            values[key] = value
+        else:
+            near = nearest(key, KNOWN_KEYS)
+            hint = f"Did you mean '{shown(near)}'?" if near else "`bvae config show` lists the valid ones."
+            what = "variable" if origin == "environment" else f"key in {origin}"
+            raise UsageError(f"There is no {what} '{shown(key)}'.", hint)
+    return Layer(origin, values, code, options)
