@@ -150,9 +150,7 @@ class ModelChoice(BaseModel):
     depth: Annotated[int | None, _option(_MODEL)] = Field(
         None, ge=1, le=64, description="Hidden layers in encoder and in decoder [default: the set's]."
     )
-    ecc: Annotated[
-        PluginRef, BeforeValidator(parse_code), _option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")
-    ] = Field(
+    ecc: Annotated[PluginRef, BeforeValidator(parse_code), _option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
         PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
     )
 
@@ -167,7 +165,9 @@ class ModelChoice(BaseModel):
         try:
             spec.check_size(self.latent)
         except UsageError as error:
-            raise UsageError(error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)) from None
+            raise UsageError(
+                error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)
+            ) from None
         return self
 
     @property
@@ -182,11 +182,11 @@ class ModelChoice(BaseModel):
 class TrainConfig(ModelChoice):
     """Everything that decides a training run, and where and how it runs."""
 
-    dataset: Annotated[
-        PluginRef, BeforeValidator(parse_dataset), _option(_DATA, decides=False, metavar="NAME|PATH")
-    ] = Field(
-        PluginRef(type="binarized-mnist"),
-        description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
+    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), _option(_DATA, decides=False, metavar="NAME|PATH")] = (
+        Field(
+            PluginRef(type="binarized-mnist"),
+            description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
+        )
     )
     subset: Annotated[int, _option(_DATA)] = Field(
         0, ge=0, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
@@ -256,7 +256,8 @@ class TrainConfig(ModelChoice):
     def _temperatures_and_data(self) -> Self:
         if self.tau_end > self.tau_start:
             raise UsageError(
-                f"--tau-end {self.tau_end} is above --tau-start {self.tau_start}.", "The temperature falls during training."
+                f"--tau-end {self.tau_end} is above --tau-start {self.tau_start}.",
+                "The temperature falls during training.",
             )
         spec = self.dataset.spec("data set")
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
@@ -283,9 +284,7 @@ class SampleConfig(ModelChoice):
     weights: Annotated[
         Path | None, _option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
     ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
-    dataset: Annotated[
-        PluginRef | None, BeforeValidator(parse_dataset), _option(_DATA, metavar="NAME|PATH")
-    ] = Field(
+    dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), _option(_DATA, metavar="NAME|PATH")] = Field(
         None, description="Data to measure on [default: what the model was trained on]."
     )
     split: Annotated[Split, _option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
@@ -388,5 +387,3 @@ def _demand(detail: Any) -> str:
     if kind == "literal_error":
         return f"must be one of {context['expected']}"
     return f"is not valid ({detail['msg'].lower()})"
-
-

@@ -88,3 +88,7 @@ def unknown_name(what: str, word: str, choices: Iterable[str]) -> UsageError:
     near = nearest(word, choices)
     hint = f"Did you mean '{near}'?" if near else f"Valid: {', '.join(choices)}." if choices else None
     return UsageError(f"There is no {what} '{word}'.", hint)
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The system asked the process to end (SIGTERM); treated as a person's Ctrl-C, with an exit code of its own."""

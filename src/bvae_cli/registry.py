@@ -120,7 +120,8 @@ def _check(kind: Kind, name: str, origin: Origin, spec: object) -> None:
     version = getattr(spec, "api_version", None)
     if version != API_VERSION:
         raise PluginError(
-            f"The {kind} '{name}' of {origin} is written for plugin API {version}; this bvae speaks {API_VERSION}.", hint
+            f"The {kind} '{name}' of {origin} is written for plugin API {version}; this bvae speaks {API_VERSION}.",
+            hint,
         )
-    if reserved := RESERVED_FIELDS & set(fields):
-        raise PluginError(f"The {kind} '{name}' of {origin} has an option named '{reserved.pop()}', which is reserved.", hint)
+    if reserved := sorted(RESERVED_FIELDS & set(fields)):
+        raise PluginError(f"The {kind} '{name}' of {origin} has an option named '{reserved[0]}', which is reserved.", hint)

@@ -85,7 +85,8 @@ class LinearCode(Code):
         return torch.stack(ones, -1) - torch.stack(zeros, -1)
 
     def _blocks(self, values: Tensor, size: int) -> Tensor:
-        return values.unflatten(-1, (-1, size))
+        blocks: Tensor = values.unflatten(-1, (-1, size))
+        return blocks
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         key = (device, dtype)

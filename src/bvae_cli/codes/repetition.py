@@ -95,8 +95,10 @@ class RepetitionCode(Code):
                 generator = torch.Generator(bits.device).manual_seed(0)
             coin = torch.rand(balance.shape, device=bits.device, generator=generator) < 0.5
             ones = ones | ((balance == 0) & coin)
-        return ones.to(bits.dtype)
+        decoded: Tensor = ones.to(bits.dtype)
+        return decoded
 
     def soft_decode(self, logits: Tensor) -> Tensor:
         """Add the logits of the copies: the exact posterior under a uniform prior, λ_k = Σ_r l_{rK+k}."""
-        return logits.unflatten(-1, (self.copies, self.k)).sum(-2)
+        decoded: Tensor = logits.unflatten(-1, (self.copies, self.k)).sum(-2)
+        return decoded

@@ -39,7 +39,8 @@ class Samples(NamedTuple):
 class BinaryVAE(nn.Module):
     """m ~ uniform {0,1}^K, c = C(m), x ~ Bernoulli(σ(decoder(c))); q(m given x) from the soft-decoded encoder logits.
 
-    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``.
+    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``. With
+    ``autocast_dtype`` the two networks compute in that precision; codes, losses and what is returned never do.
 
     >>> from bvae_cli.codes.repetition import Repetition
     >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
@@ -51,18 +52,18 @@ class BinaryVAE(nn.Module):
         super().__init__()
         self.code = code
         self.features = mean.numel()
+        self.autocast_dtype: torch.dtype | None = None
         self.encoder = CenteredEncoder(mean, hidden, depth, code.n, activation)
         self.decoder = CenteredDecoder(mean, hidden, depth, code.n, activation)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Return the posterior of a batch, ``[B, D] -> ([B, N], [B, K])`` logits, in float32 whatever the precision."""
-        code_logits = self.encoder(x).float() if x.dtype != torch.float64 else self.encoder(x)
+        """Return the posterior of a batch, ``[B, D] -> ([B, N], [B, K])`` logits."""
+        code_logits = self._network(self.encoder, x)
         return Posterior(code_logits, self.code.soft_decode(code_logits))
 
     def decode_logits(self, codewords: Tensor) -> Tensor:
         """Return the logits of the features, ``[..., N] -> [..., D]``."""
-        logits: Tensor = self.decoder(codewords)
-        return logits if codewords.dtype == torch.float64 else logits.float()
+        return self._network(self.decoder, codewords)
 
     def decode(self, codewords: Tensor) -> Tensor:
         """Return the probabilities of the features, ``[..., N] -> [..., D]``."""
@@ -79,9 +80,10 @@ class BinaryVAE(nn.Module):
         pixels = torch.rand(probabilities.shape, device=device, generator=generator)
         return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(dtype))
 
-    @torch.no_grad()
-    def log_likelihood_bound(self, x: Tensor, samples: int = 64, generator: Generator | None = None) -> Tensor:
-        """Return IWAE-S of each row in nats, ``[B, D] -> [B]``: in expectation a lower bound of log p(x)."""
-        from bvae_cli.model.objective import iwae
-
-        return iwae(self, x, samples, generator)
+    def _network(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        if self.autocast_dtype is None:
+            outputs: Tensor = network(inputs)
+            return outputs
+        with torch.autocast(inputs.device.type, dtype=self.autocast_dtype):
+            outputs = network(inputs)
+        return outputs.to(inputs.dtype)

@@ -1,0 +1,5 @@
+"""``python -m bvae_cli``."""
+
+from bvae_cli.cli import main
+
+main()

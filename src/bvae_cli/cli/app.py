@@ -1,0 +1,160 @@
+"""The application: its commands, and the boundary where every error becomes a sentence, a hint and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from bvae_cli import __version__
+from bvae_cli.errors import BvaeError, ExitCode, TerminatedError, nearest
+
+# Where each command's options come from: `module:function(arguments, lenient) -> command`.
+_BUILDERS: dict[str, tuple[str, str]] = {
+    "train": ("bvae_cli.cli.train", "Train a model, with or without a code on its latent bits."),
+    "sample": ("bvae_cli.cli.sample", "Draw samples from a trained model and measure its quality."),
+    "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
+    "runs": ("bvae_cli.cli.runs", "List the runs in a folder."),
+    "plot": ("bvae_cli.cli.plot", "Draw the loss curves of one or several runs."),
+    "check-ecc": ("bvae_cli.cli.check_ecc", "Say which codes fit which latent sizes, and what they correct."),
+    "codes": ("bvae_cli.cli.codes", "List the installed codes."),
+    "datasets": ("bvae_cli.cli.datasets", "List the installed data sets."),
+    "devices": ("bvae_cli.cli.devices", "List the devices, the one chosen, and why."),
+    "config": ("bvae_cli.cli.config", "Show the options in force and where each came from."),
+}
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """A group that imports a command's module when it is asked for, and tells it the arguments."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order in which help shows them."""
+        return list(_BUILDERS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Build a command without arguments (completion asks so)."""
+        return _build(cmd_name, [], lenient=True) if cmd_name in _BUILDERS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Build the command that the arguments name, with the options of the code that they name."""
+        name = args[0]
+        if name in _BUILDERS:
+            rest = args[1:]
+            return name, _build(name, rest, lenient=ctx.resilient_parsing or "--help" in rest), rest
+        near = nearest(name, _BUILDERS)
+        hint = f"Did you mean '{near}'?" if near else f"Commands: {', '.join(_BUILDERS)}."
+        raise BvaeError(f"There is no command '{name}'.", hint, ExitCode.USAGE)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands from the table, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _BUILDERS.items()])
+
+
+def _build(name: str, arguments: Sequence[str], lenient: bool) -> Any:
+    builder: Callable[[Sequence[str], bool], Any] = importlib.import_module(_BUILDERS[name][0]).build
+    return builder(arguments, lenient)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="bvae",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bvae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train, sample and compare binary variational autoencoders, with and without an error-correcting code.
+
+    The one line that does it, on data that came with it: bvae train -n 5 --ecc repetition --R 3
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with one of the codes of ``ExitCode``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _run(given)
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, TerminatedError)
+        _tell("Terminated." if terminated else "Interrupted.", None)
+        code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+    except BvaeError as error:
+        if _verbose(given):
+            traceback.print_exc()
+        _tell(error.message, error.hint)
+        code = error.exit_code
+    except TyperException as error:
+        message, hint = _usage_words(error)
+        _tell(message, hint)
+        code = ExitCode.USAGE
+    except BrokenPipeError:
+        # The reader of stdout has gone (`| head`): that is no error, and Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    except Exception as error:
+        if _verbose(given):
+            traceback.print_exc()
+        words = " ".join(str(error).split())
+        _tell(
+            f"bvae failed: {type(error).__name__}: {words}",
+            "Run it again with --verbose for a traceback, and report it.",
+        )
+        code = ExitCode.FAILED
+    sys.exit(int(code))
+
+
+def _run(arguments: list[str]) -> int:
+    result = app(arguments, standalone_mode=False, prog_name="bvae")
+    sys.stdout.flush()
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise TerminatedError
+
+
+def _verbose(arguments: Sequence[str]) -> bool:
+    return "--verbose" in arguments or "-v" in arguments
+
+
+def _tell(message: str, hint: str | None) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    if hint:
+        print(f"Hint: {hint}", file=sys.stderr)
+
+
+def _usage_words(error: Any) -> tuple[str, str | None]:
+    """Return the sentence and the hint for what typer refused; an unknown option gets its nearest neighbour."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "bvae"
+    see = f"`{command} --help` lists what there is."
+    unknown = getattr(error, "option_name", None)
+    if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
+        known = [flag for parameter in context.command.params for flag in parameter.opts]
+        near = nearest(unknown, known)
+        return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
+    return error.format_message().rstrip(".") + ".", see

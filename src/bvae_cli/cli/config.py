@@ -1,0 +1,47 @@
+"""``bvae config show``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bvae_cli.cli.options import Given, Json, command_for
+from bvae_cli.config import PluginRef, SampleConfig, TrainConfig, flags_of
+
+
+def build(arguments: Sequence[str], lenient: bool) -> Any:
+    """Build the command with the options of ``train``, so that flags can be tried out."""
+    model = SampleConfig if "sample" in arguments else TrainConfig
+    return command_for(model, _show, "config", arguments, lenient)
+
+
+def _show(
+    given: Given,
+    action: Annotated[Literal["show"], typer.Argument(help="`show` is all there is to do.")],
+    command: Annotated[Literal["train", "sample"], typer.Argument(help="Whose options.")] = "train",
+    json: Json = False,
+) -> None:
+    """Show every option of `train` or `sample`, the value in force, and where it comes from.
+
+    Values come from a file (--config, BVAE_CONFIG, or config.toml in the user's configuration folder), then from BVAE_*
+    variables, then from flags; later ones win.
+    """
+    from bvae_cli.cli.render import say, show_json, show_table
+
+    model = TrainConfig if command == "train" else SampleConfig
+    resolved = given.resolve(model)
+    for note in resolved.notes:
+        say(f"Note: {note}")
+    values = {name: getattr(resolved.config, name) for name in model.model_fields}
+    if json:
+        facts = resolved.config.model_dump(mode="json")
+        show_json({name: {"value": facts[name], "from": resolved.origins[name]} for name in values})
+        return
+    rows = [(flags_of(model, name)[-1], name, _shown(value), resolved.origins[name]) for name, value in values.items()]
+    show_table(("flag", "key in a file", "value", "from"), rows)
+
+
+def _shown(value: object) -> str:
+    return value.label() if isinstance(value, PluginRef) else "–" if value is None else str(value)

@@ -1,0 +1,43 @@
+"""``bvae plot``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bvae_cli.cli.options import single_command
+from bvae_cli.errors import UsageError
+
+_FORMATS = ("png", "svg", "pdf")
+
+
+def build(arguments: Sequence[str], lenient: bool) -> Any:
+    """Build the command."""
+    return single_command(_plot, "plot")
+
+
+def _plot(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER…", help="Folders of runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf [default: loss_curves.png in the folder]."),
+    ] = None,
+) -> None:
+    """Draw training loss, validation loss, KL and β of one or several runs against the epoch."""
+    file = out if out is not None else (folders[0] if len(folders) == 1 else Path()) / "loss_curves.png"
+    file_format = file.suffix.removeprefix(".").lower()
+    if file_format not in _FORMATS:
+        raise UsageError(f"'{file.suffix}' is not a format of a figure.", f"Name a file in one of: .{', .'.join(_FORMATS)}.")
+
+    from bvae_cli.report.figures import loss_curves
+    from bvae_cli.runs import read_record, write_file
+
+    records = {str(folder): read_record(folder) for folder in folders}
+    empty = [name for name, record in records.items() if not record["beta"]]
+    if empty:
+        raise UsageError(f"{empty[0]} has no finished epoch to draw.", "Train it first.")
+    write_file(file, loss_curves(records, file_format))
+    print(file)

@@ -1,0 +1,115 @@
+"""Progress of a run: a bar where somebody watches, one plain line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bvae_cli.cli.render import say
+from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.train import Observer, Plan
+from bvae_cli.workflows.words import epoch_line
+
+# A bar that is told of every step of a small model would cost more than the step.
+_SECONDS_BETWEEN_TICKS = 0.1
+
+
+@contextmanager
+def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iterator[Observer]:
+    """Return the observer that fits where stderr goes."""
+    if quiet:
+        yield Observer()
+    elif sys.stderr.isatty() and not verbose:
+        with _BarObserver(epochs, patience) as observer:
+            yield observer
+    else:
+        yield _LineObserver(epochs, patience, verbose)
+
+
+def _introduce(plan: Plan, resumed_epoch: int) -> None:
+    say(f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason})")
+    say(f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows")
+    say(
+        f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
+        f"{plan.parameters:,} parameters"
+    )
+    say(f"folder {plan.folder}")
+    if resumed_epoch:
+        say(f"going on after epoch {resumed_epoch}")
+
+
+class _LineObserver(Observer):
+    """One line an epoch, without control characters."""
+
+    def __init__(self, epochs: int, patience: int, verbose: bool) -> None:
+        self._epochs, self._patience, self._verbose = epochs, patience, verbose
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        """Say what is going to be trained."""
+        _introduce(plan, resumed_epoch)
+        if self._verbose:
+            say(f"digest {plan.digest}, {plan.flop_per_image:,} FLOP an image, {plan.steps_per_epoch} steps an epoch")
+
+    def on_epoch(self, stats: EpochStats) -> None:
+        """Say how the epoch went."""
+        line = epoch_line(stats, self._epochs, self._patience)
+        say(f"{line}  tau {stats.temperature:.3f}  lr {stats.lr:.2e}  {stats.seconds:.2f} s" if self._verbose else line)
+
+
+class _BarObserver(Observer):
+    """A bar over all steps, with the last epoch's figures beside it."""
+
+    def __init__(self, epochs: int, patience: int) -> None:
+        self._epochs, self._patience = epochs, patience
+        self._ticked = 0.0
+        self._done_steps = 0
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task("", total=None, epoch=0, epochs=epochs, figures="")
+
+    def __enter__(self) -> _BarObserver:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        """Say what is going to be trained and set the bar's length."""
+        self._progress.stop()
+        _introduce(plan, resumed_epoch)
+        self._progress.start()
+        self._done_steps = resumed_epoch * plan.steps_per_epoch
+        self._progress.update(
+            self._task, total=plan.epochs * plan.steps_per_epoch, completed=self._done_steps, epoch=resumed_epoch + 1
+        )
+
+    def on_step(self, step: int, steps: int) -> None:
+        """Move the bar, now and then."""
+        now = time.monotonic()
+        if now - self._ticked > _SECONDS_BETWEEN_TICKS:
+            self._ticked = now
+            self._progress.update(self._task, completed=self._done_steps + step)
+        if step == steps:
+            self._done_steps += steps
+
+    def on_epoch(self, stats: EpochStats) -> None:
+        """Show the epoch's figures."""
+        figures = (
+            f"loss {stats.training_loss:.1f} kl {stats.kl:.1f} beta {stats.beta:.2f} val_loss {stats.validation_loss:.2f} "
+            f"patience {stats.epochs_without_improvement}/{self._patience} {stats.images_per_second:,.0f} img/s"
+        )
+        self._progress.update(
+            self._task, completed=self._done_steps, epoch=min(stats.epoch + 1, self._epochs), figures=figures
+        )

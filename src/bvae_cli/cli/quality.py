@@ -1,0 +1,51 @@
+"""The quality of a model as rows of a table: quantity, value, standard error, meaning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bvae_cli.cli.render import percent
+
+if TYPE_CHECKING:
+    from bvae_cli.evaluation.statistics import Estimate
+    from bvae_cli.workflows.measuring import Quality
+
+Row = tuple[str, str, str, str]
+
+
+def quality_rows(quality: Quality) -> list[Row]:
+    """Return the table of a model's quality."""
+    bounds, inference, latent = quality.bounds, quality.inference, quality.latent
+    rows = [
+        _row("ELBO (nats)", bounds.elbo, 2, "lower bound of log p(x): hard bits, true codewords"),
+        _row(f"IWAE-{bounds.iwae_samples} (nats)", bounds.iwae, 2, "tighter lower bound, in expectation"),
+    ]
+    if bounds.log_likelihood is not None:
+        rows.append(_row("log p(x) (nats)", bounds.log_likelihood, 2, "exact, by summing over all words"))
+    rows += [
+        _row("bits/dim", bounds.bits_per_dim, 4, "−ELBO / (D ln 2)"),
+        _row("KL (nats)", bounds.kl, 2, "what the information bits tell of the image"),
+        _row("reconstruction PSNR (dB)", quality.reconstruction.psnr, 2, "of the most probable word; data range 1"),
+        _rate("reconstruction pixel errors", quality.reconstruction.pixel_error_rate, "share of wrong pixels at ½"),
+        ("active bits", f"{latent.active_bits} of {latent.information_bits}", "", "variance of σ(λ) above 0.01"),
+        ("bit balance", f"{latent.bit_balance:.3f}", "", "mean |E σ(λ) − ½|: 0 is balanced"),
+        ("bit entropy (bits)", f"{latent.bit_entropy:.3f}", "", "mean H₂(σ(λ)): 0 is certain"),
+        _rate("inference BER", inference.bit_error_rate, "wrong bits when the model reads its own samples"),
+        _rate("inference WER", inference.word_error_rate, "words with any wrong bit"),
+        ("calibration error", f"{inference.calibration_error:.4f}", "", "ECE of the bits' confidence, 10 bins"),
+    ]
+    return rows
+
+
+def _row(name: str, estimate: Estimate, digits: int, meaning: str) -> Row:
+    error = "" if estimate.standard_error is None else f"{estimate.standard_error:.{digits}f}"
+    return (name, f"{estimate.mean:.{digits}f}", error, meaning)
+
+
+def _rate(name: str, estimate: Estimate, meaning: str) -> Row:
+    return (
+        name,
+        percent(estimate.mean),
+        "" if estimate.standard_error is None else percent(estimate.standard_error),
+        meaning,
+    )

@@ -1,0 +1,60 @@
+"""``bvae sample``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
+from bvae_cli.config import SampleConfig
+
+_LARGEST_GRID = 400
+
+
+def build(arguments: Sequence[str], lenient: bool) -> Any:
+    """Build the command with the options of the code that ``arguments`` name."""
+    return command_for(SampleConfig, _sample, "sample", arguments, lenient)
+
+
+def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: Json = False) -> None:
+    """Draw samples from a trained model, and measure its quality.
+
+    Writes the samples (probabilities, samples, information_bits, codewords) into an .npz file and their picture into a
+    PNG, and prints a table of the model's quality on its validation split.
+    """
+    from bvae_cli.cli.quality import quality_rows
+    from bvae_cli.cli.render import percent, plain, say, show_json, show_table
+
+    resolved = given.resolve(SampleConfig)
+    for note in resolved.notes:
+        say(f"Note: {note}", quiet)
+    say("bvae sample: loading torch and the model …", quiet)
+
+    from bvae_cli.report.figures import image_grid
+    from bvae_cli.runs import write_file
+    from bvae_cli.workflows.sample import sample
+
+    result = sample(resolved.config, given.named)
+    picture = result.file.with_suffix(".png")
+    write_file(picture, image_grid(result.probabilities[:_LARGEST_GRID], result.feature_shape))
+    if json:
+        facts = plain(_without_arrays(result))
+        show_json({**facts, "picture": str(picture)})
+        return
+    rows = quality_rows(result.quality)
+    rows.append(("uniqueness of the samples", percent(result.uniqueness), "", "share of distinct samples"))
+    novelty = percent(result.novelty) if result.novelty is not None else "–"
+    rows.append(("novelty of the samples", novelty, "", "share of distinct samples that are not training rows"))
+    show_table(("quantity", "value", "± s.e.", "meaning"), rows, _title(result))
+    print(f"samples  {result.file}\npicture  {picture}")
+    if result.count > _LARGEST_GRID:
+        say(f"The picture shows the first {_LARGEST_GRID} of {result.count} samples.", quiet)
+
+
+def _title(result: Any) -> str:
+    quality = result.quality
+    return f"{result.count} samples; quality on {quality.rows:,} {quality.split} rows, code {quality.code}"
+
+
+def _without_arrays(result: Any) -> dict[str, Any]:
+    return {key: value for key, value in result.__dict__.items() if key not in ("probabilities", "feature_shape")}

@@ -1,0 +1,112 @@
+"""``bvae train``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
+from bvae_cli.config import TrainConfig
+
+if TYPE_CHECKING:
+    from bvae_cli.workflows.train import Plan, TrainResult
+
+
+def build(arguments: Sequence[str], lenient: bool) -> Any:
+    """Build the command with the options of the code that ``arguments`` name."""
+    return command_for(TrainConfig, _train, "train", arguments, lenient)
+
+
+def _train(
+    given: Given,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained and what it costs; train nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew, also where this very run is finished.")
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a binary variational autoencoder.
+
+    Writes the best weights, the loss record and the log into a folder of its own below --output-dir. The same command
+    again goes on with an unfinished run and leaves a finished one alone.
+    """
+    resolved = given.resolve(TrainConfig)
+    config: TrainConfig = resolved.config
+    config.dataset.spec("data set").check()
+
+    from bvae_cli.cli.render import say, show_json
+
+    for note in resolved.notes:
+        say(f"Note: {note}", quiet)
+    spec = config.ecc.spec("code")
+    say(
+        f"bvae train: hidden {config.sizes.hidden}, latent N {config.sizes.latent}, depth {config.sizes.depth}, "
+        f"code {spec.label()}, data {config.dataset.label()}; loading torch …",
+        quiet,
+    )
+
+    from bvae_cli.cli.progress import observer_for
+    from bvae_cli.workflows.train import plan, train
+
+    if dry_run:
+        what = plan(config)
+        if json:
+            show_json(what)
+        else:
+            _show_plan(what)
+        return
+    with observer_for(config.epochs, config.patience, quiet, verbose) as observer:
+        result = train(config, observer, overwrite)
+    if json:
+        show_json(result)
+    else:
+        _show_result(result)
+    if result.state == "already finished":
+        say("This run was finished before; nothing was trained. Use --overwrite to train it anew.", quiet)
+    say(f"Next: bvae sample --weights '{result.folder}'", quiet)
+
+
+def _show_plan(what: Plan) -> None:
+    from bvae_cli.cli.render import amount, show_facts
+
+    show_facts(
+        [
+            ("device", f"{what.device} ({what.device_reason})"),
+            ("precision", f"{what.precision} ({what.precision_reason})"),
+            ("data", f"{what.training_rows:,} training and {what.validation_rows:,} validation rows of {what.source}"),
+            ("network", f"{what.features} values, hidden {what.hidden} × {what.depth}"),
+            (
+                "latent",
+                f"N = {what.latent} code bits, K = {what.information_bits} information bits, rate {what.rate:.3g}",
+            ),
+            ("code", what.code),
+            ("parameters", f"{what.parameters:,}"),
+            ("arithmetic", f"{amount(what.flop_per_image)}FLOP for each image trained on"),
+            ("memory", f"about {amount(what.memory_bytes)}B"),
+            ("steps", f"{what.steps_per_epoch} an epoch, {what.epochs} epochs at most"),
+            ("folder", what.folder),
+        ]
+    )
+
+
+def _show_result(result: TrainResult) -> None:
+    from bvae_cli.cli.render import show_facts
+
+    show_facts(
+        [
+            ("stopped", result.reason),
+            ("best epoch", f"{result.best_epoch} of {result.epochs}"),
+            (
+                "val_loss",
+                f"{result.best_validation_loss:.2f} nats per image (negative ELBO, hard bits, true codewords)",
+            ),
+            ("time", f"{result.seconds:.1f} s, {result.images_per_second:,.0f} images/s"),
+            ("folder", result.folder),
+        ]
+    )

@@ -1,0 +1,110 @@
+"""The errors of the model: what its encoder makes of its own images, and how it uses its bits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from bvae_cli.evaluation.statistics import Estimate, estimate
+from bvae_cli.model.bvae import BinaryVAE
+
+ACTIVE_VARIANCE = 0.01
+CALIBRATION_BINS = 10
+_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class InferenceErrors:
+    """Bit and word error rates of the model on its own samples, and the expected calibration error of its bits."""
+
+    bit_error_rate: Estimate
+    word_error_rate: Estimate
+    calibration_error: float
+    words: int
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """How the information bits are used on data: active bits, mean abs(E σ(λ) − ½), mean entropy in bits."""
+
+    active_bits: int
+    information_bits: int
+    bit_balance: float
+    bit_entropy: float
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """PSNR in dB (data range 1) and share of wrong pixels, of the decoder's answer to the most probable word."""
+
+    psnr: Estimate
+    pixel_error_rate: Estimate
+
+
+@torch.no_grad()
+def measure_inference(model: BinaryVAE, words: int, generator: Generator) -> InferenceErrors:
+    """m ~ prior, x ~ p(x given C(m)), m̂ = 1[λ > 0]: share of wrong bits and of words with any wrong bit."""
+    wrong, confidence = [], []
+    for start in range(0, words, _ROWS):
+        samples = model.sample(min(_ROWS, words - start), generator)
+        posterior = model.encode(samples.images)
+        wrong.append(posterior.information_bits != samples.information_bits)
+        confidence.append(torch.sigmoid(posterior.logits.abs()))
+    wrong_bits = torch.cat(wrong)
+    return InferenceErrors(
+        bit_error_rate=estimate(wrong_bits.double().mean(-1)),
+        word_error_rate=estimate(wrong_bits.any(-1)),
+        calibration_error=expected_calibration_error(torch.cat(confidence), ~wrong_bits),
+        words=words,
+    )
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """Σ_b (n_b / n) · abs(accuracy_b − mean confidence_b) over equal-width bins of the confidence in [½, 1].
+
+    Naeini et al. 2015. A confidence on an edge belongs to the upper bin.
+
+    >>> expected_calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([True, False]))
+    0.4
+    """
+    confidence, correct = confidence.flatten().double(), correct.flatten().double()
+    index = ((confidence - 0.5) * 2 * bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device).index_add_(0, index, correct - confidence)
+    return round(float(gap.abs().sum() / len(confidence)), 12)
+
+
+@torch.no_grad()
+def measure_latent_use(model: BinaryVAE, x: Tensor) -> LatentUse:
+    """Measure, on ``x [rows, D]``, how much each information bit varies and how sure the encoder is of it."""
+    logits = torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).double()
+    probabilities = logits.sigmoid()
+    size = logits.abs()
+    entropy = (functional.softplus(-size) + size * torch.sigmoid(-size)) / math.log(2)
+    return LatentUse(
+        active_bits=int((probabilities.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+        information_bits=model.code.k,
+        bit_balance=float((probabilities.mean(0) - 0.5).abs().mean()),
+        bit_entropy=float(entropy.mean()),
+    )
+
+
+@torch.no_grad()
+def measure_reconstruction(model: BinaryVAE, x: Tensor) -> Reconstruction:
+    """Encode ``x [rows, D]`` to its most probable word, decode its codeword, and compare."""
+    psnr, wrong = [], []
+    for chunk in x.split(_ROWS):
+        target = chunk.float()
+        decoded = model.decode(model.code.encode(model.encode(target).information_bits))
+        psnr.append(peak_signal_to_noise_ratio(decoded, target))
+        wrong.append(((decoded > 0.5) != (target > 0.5)).double().mean(-1))
+    return Reconstruction(estimate(torch.cat(psnr)), estimate(torch.cat(wrong)))
+
+
+def peak_signal_to_noise_ratio(decoded: Tensor, target: Tensor) -> Tensor:
+    """−10 log₁₀ of the mean square error of each row, ``[rows, D] -> [rows]`` in dB, for a data range of 1."""
+    error = (decoded - target).square().mean(-1)
+    return -10 * torch.log10(error.clamp_min(torch.finfo(error.dtype).tiny))

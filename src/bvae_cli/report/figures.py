@@ -1,0 +1,84 @@
+"""Figures as bytes of a PNG or SVG file: loss curves, and grids of images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+_PANELS = (
+    ("training_loss", "training loss (nats per image)"),
+    ("validation_loss", "validation loss (nats per image)"),
+    ("kl", "KL (nats per image)"),
+    ("beta", "β"),
+)
+_SMALLEST_GRID_SIDE = 28
+# A figure of many runs needs a legend outside of the panels.
+_GAP = 2
+
+
+def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str) -> bytes:
+    """Draw training loss, validation loss, KL and β against the epoch, a line for each run."""
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2, sharex=True).ravel()
+    for axis, (column, label) in zip(axes, _PANELS, strict=True):
+        for record in records.values():
+            values = record[column]
+            axis.plot(range(1, len(values) + 1), values, linewidth=1.6, marker="o" if len(values) == 1 else None)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+        axis.margins(x=0.02)
+    for axis in axes[2:]:
+        axis.set_xlabel("epoch")
+    lines = axes[0].get_lines()
+    figure.legend(lines, [_breakable(name) for name in records], loc="outside upper left", frameon=False, fontsize=9)
+    return _saved(figure, file_format)
+
+
+def image_grid(images: Any, feature_shape: Sequence[int], columns: int | None = None) -> bytes:
+    """Draw rows ``[S, D]`` with values in [0, 1] as a grid of pictures, a PNG.
+
+    A row of two-dimensional features is one picture; any other is drawn as near to a square as it goes.
+    """
+    pictures = _as_pictures(numpy.asarray(images, dtype=numpy.float32), feature_shape)
+    count, height, width = pictures.shape
+    columns = columns or int(numpy.ceil(numpy.sqrt(count)))
+    rows = -(-count // columns)
+    grid = numpy.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP), 0.5, dtype=numpy.float32)
+    for index, picture in enumerate(pictures):
+        top = _GAP + (index // columns) * (height + _GAP)
+        left = _GAP + (index % columns) * (width + _GAP)
+        grid[top : top + height, left : left + width] = picture
+    # Small pictures are shown enlarged by a whole number, so that a pixel stays a square.
+    scale = max(1, 2 * _SMALLEST_GRID_SIDE // max(height, width))
+    buffer = io.BytesIO()
+    imsave(buffer, grid.repeat(scale, 0).repeat(scale, 1), cmap="gray", vmin=0.0, vmax=1.0, format="png")
+    return buffer.getvalue()
+
+
+def _as_pictures(rows: Any, feature_shape: Sequence[int]) -> Any:
+    if len(feature_shape) == 2:
+        return rows.reshape(len(rows), *feature_shape)
+    features = rows.shape[1]
+    width = int(numpy.ceil(numpy.sqrt(features)))
+    height = -(-features // width)
+    padded = numpy.zeros((len(rows), height * width), dtype=rows.dtype)
+    padded[:, :features] = rows
+    return padded.reshape(len(rows), height, width)
+
+
+def _saved(figure: Figure, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=file_format, dpi=120)
+    return buffer.getvalue()
+
+
+def _breakable(name: str) -> str:
+    """Escape what matplotlib would read as mathematics, and a leading underscore, which hides a line."""
+    return name.replace("$", r"\$").lstrip("_")

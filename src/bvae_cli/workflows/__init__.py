@@ -1,0 +1,1 @@
+"""Orders of steps: train, sample, evaluate; each takes one configuration and returns one value."""

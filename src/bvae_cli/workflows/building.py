@@ -1,0 +1,91 @@
+"""From plain arguments to a model on a device, and from weights back to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bvae_cli import registry, runs
+from bvae_cli.codes.base import Code
+from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.errors import BvaeError, InputOutputError, PluginError
+from bvae_cli.model.bvae import BinaryVAE
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A model made of saved weights, the configuration that stands beside them, and where they were."""
+
+    model: BinaryVAE
+    config: dict[str, Any]
+    weights: Path
+
+    @property
+    def label(self) -> str:
+        """The code with its options."""
+        return PluginRef(type=self.config["code"]["type"], options=self.config["code"]["options"]).label()
+
+
+def new_model(code: Code, mean: Tensor, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:
+    """Return a model with fresh weights, the same on every device; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BinaryVAE(code, mean, sizes.hidden, sizes.depth, activation)
+
+
+def code_identity(reference: PluginRef, code: Code) -> dict[str, Any]:
+    """Return what a checkpoint keeps of its code: who made it, its options and a digest of its map."""
+    origin = registry.origins("code", reference.type)[0]
+    return {
+        "type": reference.type,
+        "options": reference.options,
+        "n": code.n,
+        "k": code.k,
+        "digest": code.digest(),
+        "distribution": origin.distribution,
+        "version": origin.version,
+    }
+
+
+def load_model(path: Path, device: str = "cpu") -> Rebuilt:
+    """Build the model that a weights file or a run's folder holds.
+
+    Raises InputOutputError for a file that cannot be read, PluginError where its code is not installed or has changed.
+    """
+    weights = runs.weights_file(path)
+    checkpoint = runs.load_checkpoint(weights)
+    settings, code_facts = checkpoint.config["decides"], checkpoint.config["code"]
+    code = _same_code(code_facts, weights)
+    try:
+        features = checkpoint.weights["encoder.mean"].numel()
+        model = BinaryVAE(code, torch.zeros(features), settings["hidden"], settings["depth"], settings["activation"])
+        model.load_state_dict(checkpoint.weights)
+    except (RuntimeError, KeyError) as error:
+        raise InputOutputError(
+            f"The weights in {weights} do not fit the model that the file describes ({type(error).__name__}).",
+            "The file is damaged: train again, or restore it.",
+        ) from None
+    return Rebuilt(model.to(device).eval(), checkpoint.config, weights)
+
+
+def _same_code(facts: dict[str, Any], weights: Path) -> Code:
+    reference = PluginRef(type=facts["type"], options=facts["options"])
+    if reference.type not in registry.names("code"):
+        raise PluginError(
+            f"{weights} was made with the code '{reference.type}', which is not installed.",
+            f"Install {facts['distribution']} {facts['version']}: pip install '{facts['distribution']}'.",
+        )
+    try:
+        code: Code = reference.spec("code").build(facts["n"])
+    except BvaeError as error:
+        raise PluginError(f"{weights} was made with {reference.label()}, which cannot be built: {error.message}") from None
+    if code.digest() != facts["digest"]:
+        raise PluginError(
+            f"The code '{reference.type}' is not the one that {weights} was made with: its codewords differ.",
+            f"Install {facts['distribution']} {facts['version']}.",
+        )
+    return code

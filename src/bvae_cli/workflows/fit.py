@@ -1,0 +1,238 @@
+"""The bare training loop: tensors in, one ``EpochStats`` an epoch out; no files, no configuration, no words."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bvae_cli.errors import DivergedError
+from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.objective import elbo, training_losses
+
+# Noise of the validation loss: its own, the same every epoch and for every seed.
+_VALIDATION_SEED = 20_230_417
+_VALIDATION_ROWS = 2000
+# The temperature of the relaxed estimators falls by this factor an epoch.
+_TEMPERATURE_DECAY = 0.95
+
+StepHook = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """What one epoch was: mean losses in nats per image, the schedules' values, its time, and what patience says."""
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+    kl: float
+    beta: float
+    temperature: float
+    lr: float
+    seconds: float
+    images_per_second: float
+    improved: bool
+    epochs_without_improvement: int
+
+
+class Fit:
+    """An iterator over the epochs of a training run, and its state.
+
+    The training loss is E_q[−log p(x given c)] + β KL + w consistency; β rises from 0 to ``beta_max`` over
+    ``beta_warmup_epochs``. The validation loss is the negative ELBO at ``beta_max`` with hard bits, true codewords and the
+    same noise every epoch; the weights of its best epoch are kept in ``best_weights``. Patience counts after the warm-up.
+
+    ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]. Raises
+    DivergedError when a loss is not a number.
+    """
+
+    def __init__(
+        self,
+        model: BinaryVAE,
+        train: Tensor,
+        validation: Tensor,
+        *,
+        epochs: int,
+        batch_size: int,
+        lr: float,
+        lr_schedule: str = "constant",
+        beta_max: float = 1.0,
+        beta_warmup_epochs: int = 10,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        grad_clip: float = 0.0,
+        consistency_weight: float = 0.01,
+        tau_start: float = 1.0,
+        tau_end: float = 0.4,
+        estimator: str = "reinmax",
+        sampling: str = "codeword",
+        seed: int = 0,
+        fresh_bits: bool = False,
+        on_step: StepHook | None = None,
+    ) -> None:
+        self.model, self.train, self.validation = model, train, validation
+        self.epochs, self.batch_size, self.lr, self.lr_schedule = epochs, batch_size, lr, lr_schedule
+        self.beta_max, self.beta_warmup_epochs = beta_max, beta_warmup_epochs
+        self.patience, self.min_delta, self.grad_clip = patience, min_delta, grad_clip
+        self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
+        self.estimator, self.sampling = estimator, sampling
+        self.fresh_bits, self.on_step = fresh_bits, on_step
+        self.steps_per_epoch = math.ceil(len(train) / batch_size)
+
+        self.device = train.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused or None)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
+
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_validation_loss = math.inf
+        self.best_weights: dict[str, Tensor] = {}
+        self.epochs_without_improvement = 0
+        self._patience_reference = math.inf
+
+    def __iter__(self) -> Iterator[EpochStats]:
+        """Train epoch by epoch until the last one, or until patience ends."""
+        while self.stop_reason is None:
+            yield self._run_epoch()
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why training is over, or None while it is not."""
+        if self.epochs_without_improvement >= self.patience:
+            return f"no improvement for {self.patience} epochs"
+        if self.epoch >= self.epochs:
+            return f"all {self.epochs} epochs done"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next epoch depends on, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generator": self.generator.get_state(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_validation_loss": self.best_validation_loss,
+            "best_weights": self.best_weights,
+            "epochs_without_improvement": self.epochs_without_improvement,
+            "patience_reference": self._patience_reference,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken; the result is bit for bit that of an uninterrupted run."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.generator.set_state(state["generator"].cpu())
+        self.epoch = state["epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.best_validation_loss = state["best_validation_loss"]
+        self.best_weights = state["best_weights"]
+        self.epochs_without_improvement = state["epochs_without_improvement"]
+        self._patience_reference = state["patience_reference"]
+
+    def beta(self, epoch: int) -> float:
+        """Weight of the KL term in an epoch, counted from 0."""
+        return self.beta_max * min(1.0, epoch / self.beta_warmup_epochs) if self.beta_warmup_epochs else self.beta_max
+
+    def temperature(self, epoch: int) -> float:
+        """Temperature of the relaxed estimators in an epoch, counted from 0."""
+        return max(self.tau_end, self.tau_start * _TEMPERATURE_DECAY**epoch)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0 over the whole run."""
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * self.steps_per_epoch)))
+
+    def _run_epoch(self) -> EpochStats:
+        started = time.perf_counter()
+        beta, temperature = self.beta(self.epoch), self.temperature(self.epoch)
+        training_loss, kl = self._train_epoch(beta, temperature)
+        # Reading the sums has waited for the device, so the clock is the device's too.
+        seconds = time.perf_counter() - started
+        validation_loss = self._validation_loss()
+        if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
+            raise DivergedError(
+                f"Training diverged in epoch {self.epoch + 1}: the loss is not a number.",
+                "Try a smaller --lr, or --grad-clip 1.",
+            )
+        improved = self._note_validation_loss(validation_loss)
+        self.epoch += 1
+        return EpochStats(
+            epoch=self.epoch,
+            training_loss=training_loss,
+            validation_loss=validation_loss,
+            kl=kl,
+            beta=beta,
+            temperature=temperature,
+            lr=self.learning_rate(self.epoch * self.steps_per_epoch - 1),
+            seconds=seconds,
+            images_per_second=len(self.train) / seconds,
+            improved=improved,
+            epochs_without_improvement=self.epochs_without_improvement,
+        )
+
+    def _train_epoch(self, beta: float, temperature: float) -> tuple[float, float]:
+        self.model.train()
+        order = torch.randperm(len(self.train), device=self.device, generator=self.generator)
+        sums = torch.zeros(2, device=self.device)
+        first_step = self.epoch * self.steps_per_epoch
+        for index, rows in enumerate(order.split(self.batch_size)):
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate(first_step + index)
+            sums += self._step(self._batch(rows), beta, temperature) * len(rows)
+            if self.on_step is not None:
+                self.on_step(index + 1, self.steps_per_epoch)
+        loss, kl = (sums / len(self.train)).tolist()
+        return loss, kl
+
+    def _batch(self, rows: Tensor) -> Tensor:
+        x = self.train[rows].float()
+        if self.fresh_bits:
+            x = (torch.rand(x.shape, device=x.device, generator=self.generator) < x).float()
+        return x
+
+    def _step(self, x: Tensor, beta: float, temperature: float) -> Tensor:
+        """Take one step; return its loss and KL, ``[2]``, without waiting for the device."""
+        bits = self.model.code.k if self.sampling == "codeword" else self.model.code.n
+        uniform = torch.rand(len(x), bits, device=x.device, generator=self.generator)
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        loss = losses.total(beta, self.consistency_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.grad_clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return torch.stack([loss.detach(), losses.kl.detach().mean()]).float()
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        self.model.eval()
+        generator = torch.Generator(self.device).manual_seed(_VALIDATION_SEED)
+        total = torch.zeros((), device=self.device)
+        for x in self.validation.split(_VALIDATION_ROWS):
+            total -= elbo(self.model, x.float(), generator, self.beta_max).sum()
+        return float(total) / len(self.validation)
+
+    def _note_validation_loss(self, loss: float) -> bool:
+        improved = loss < self.best_validation_loss
+        if improved:
+            self.best_validation_loss, self.best_epoch = loss, self.epoch + 1
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        if loss < self._patience_reference - self.min_delta:
+            self._patience_reference, self.epochs_without_improvement = loss, 0
+        elif self.epoch >= self.beta_warmup_epochs:
+            self.epochs_without_improvement += 1
+        return improved

@@ -1,0 +1,48 @@
+"""Find runs and say in a line what each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bvae_cli import runs
+from bvae_cli.config import PluginRef
+from bvae_cli.errors import InputOutputError
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run: what it trains, how far it is, and its best validation loss in nats per image (None before the first)."""
+
+    folder: Path
+    code: str
+    data: str
+    epochs: int
+    best_epoch: int | None
+    best_validation_loss: float | None
+    state: str
+
+
+def summarize_runs(folder: Path) -> list[RunSummary]:
+    """Return a summary of every run below ``folder``; one whose record is damaged says so in its state."""
+    return [_summarize(run) for run in runs.find_runs(folder)]
+
+
+def _summarize(run: runs.Run) -> RunSummary:
+    config = run.config() or {}
+    code, data = config.get("code", {}), config.get("data", {})
+    state = str(run.state())
+    try:
+        losses = runs.read_record(run.folder)["validation_loss"]
+    except InputOutputError:
+        losses, state = [], "damaged record"
+    best = min(range(len(losses)), key=losses.__getitem__, default=None)
+    return RunSummary(
+        folder=run.folder,
+        code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).label(),
+        data=str(data.get("type", "?")),
+        epochs=len(losses),
+        best_epoch=None if best is None else best + 1,
+        best_validation_loss=None if best is None else losses[best],
+        state=state,
+    )

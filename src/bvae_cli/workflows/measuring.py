@@ -1,0 +1,130 @@
+"""Measure a trained model: the quality table of ``sample`` and ``evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bvae_cli import devices, runs
+from bvae_cli.config import PluginRef, SampleConfig
+from bvae_cli.datasets.base import Splits
+from bvae_cli.errors import BvaeError, InputOutputError, UsageError
+from bvae_cli.evaluation.inference import (
+    InferenceErrors,
+    LatentUse,
+    Reconstruction,
+    measure_inference,
+    measure_latent_use,
+    measure_reconstruction,
+)
+from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
+from bvae_cli.workflows.building import Rebuilt, load_model
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A model measured on one split: bounds, inference errors, reconstruction and the use of its bits."""
+
+    weights: Path
+    code: str
+    split: str
+    rows: int
+    bounds: Bounds
+    inference: InferenceErrors
+    reconstruction: Reconstruction
+    latent: LatentUse
+
+
+def find_weights(config: SampleConfig, named: frozenset[str]) -> Path:
+    """Return the weights to use: those named, or the default folder of the sizes and code.
+
+    ``named`` are the fields that a person gave; sizes or a code given beside weights must be those of the weights.
+    """
+    if config.weights is None:
+        name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
+        folder = config.output_dir / name
+        if not (folder / runs.WEIGHTS).is_file():
+            raise InputOutputError(
+                f"There is no trained model in {folder}.",
+                "Train it first with `bvae train` and the same options, or name its weights with --weights.",
+            )
+        return folder / runs.WEIGHTS
+    weights = runs.weights_file(config.weights)
+    _require_same(config, named, weights)
+    return weights
+
+
+def measure(config: SampleConfig, named: frozenset[str] = frozenset()) -> Quality:
+    """Measure a trained model on a split of its own data, or of the data set that ``config`` names.
+
+    Raises InputOutputError where weights or data cannot be read, UsageError where they do not fit each other.
+    """
+    rebuilt, x, _ = prepare(config, named)
+    return measure_on(rebuilt, x, config)
+
+
+def prepare(config: SampleConfig, named: frozenset[str]) -> tuple[Rebuilt, Tensor, Splits]:
+    """Load the model and the rows to measure on, on the chosen device."""
+    choice = devices.choose(config.device, "off")
+    devices.set_threads(config.threads)
+    rebuilt = load_model(find_weights(config, named), choice.device)
+    splits = _load_data(config, rebuilt)
+    x = splits.split(config.split)
+    return rebuilt, (x[: config.subset] if config.subset else x).to(choice.device), splits
+
+
+def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
+    """Measure a model on rows ``[rows, D]``; every draw is decided by ``config.seed``."""
+    generator = torch.Generator(x.device).manual_seed(config.seed)
+    return Quality(
+        weights=rebuilt.weights,
+        code=rebuilt.label,
+        split=config.split,
+        rows=len(x),
+        bounds=measure_bounds(rebuilt.model, x, config.iwae_samples, generator),
+        inference=measure_inference(rebuilt.model, len(x), generator),
+        reconstruction=measure_reconstruction(rebuilt.model, x),
+        latent=measure_latent_use(rebuilt.model, x),
+    )
+
+
+def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
+    recorded = rebuilt.config["data"]
+    reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
+    try:
+        splits: Splits = reference.spec("data set").load()
+    except BvaeError as error:
+        if config.dataset is not None:
+            raise
+        raise type(error)(
+            f"The data that {rebuilt.weights} was trained on cannot be loaded: {error.message}",
+            "Name where it is now with --dataset.",
+            error.exit_code,
+        ) from None
+    if splits.features != rebuilt.model.features:
+        raise UsageError(
+            f"{reference.label()} has {splits.features} values in a row; the model in {rebuilt.weights} was trained on "
+            f"{rebuilt.model.features}."
+        )
+    return splits
+
+
+def _require_same(config: SampleConfig, named: frozenset[str], weights: Path) -> None:
+    saved = runs.load_checkpoint(weights).config
+    decides = saved["decides"]
+    asked = {"hidden", "latent", "depth"} if "params" in named else named & {"hidden", "latent", "depth"}
+    for size in sorted(asked):
+        if getattr(config, size) != decides[size]:
+            raise UsageError(
+                f"{weights} has {size} size {decides[size]}, not {getattr(config, size)}.",
+                "Leave -n and the sizes out: the weights know theirs.",
+            )
+    if "ecc" in named and (config.ecc.type, config.ecc.options) != (saved["code"]["type"], saved["code"]["options"]):
+        theirs = PluginRef(type=saved["code"]["type"], options=saved["code"]["options"]).label()
+        raise UsageError(
+            f"{weights} was made with the code {theirs}, not {config.ecc.label()}.",
+            "Leave the code out: the weights know theirs.",
+        )

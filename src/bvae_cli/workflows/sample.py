@@ -1,0 +1,68 @@
+"""Draw samples from a trained model, with the quality of the model beside them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from bvae_cli import runs
+from bvae_cli.config import SampleConfig
+from bvae_cli.evaluation.samples import novelty, uniqueness
+from bvae_cli.model.bvae import Samples
+from bvae_cli.workflows.measuring import Quality, measure_on, prepare
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Where the samples are, how various and new they are, and the quality of the model that made them.
+
+    ``novelty`` is None where the training data are not bits: nothing there can equal a hard sample.
+    """
+
+    file: Path
+    count: int
+    uniqueness: float
+    novelty: float | None
+    quality: Quality
+    probabilities: Any
+    feature_shape: tuple[int, ...]
+
+
+def sample(config: SampleConfig, named: frozenset[str] = frozenset()) -> SampleResult:
+    """Write ``samples_seed_S.npz`` (probabilities, samples, information_bits, codewords) and return what it holds.
+
+    Raises InputOutputError where weights or data cannot be read or the folder cannot be written.
+    """
+    rebuilt, x, splits = prepare(config, named)
+    generator = torch.Generator(x.device).manual_seed(config.seed)
+    samples = rebuilt.model.sample(config.num_samples, generator, config.temperature)
+    folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
+    file = folder / f"samples_seed_{config.seed}.npz"
+    runs.write_file(file, _packed(samples))
+    are_bits = splits.train.dtype == torch.uint8
+    return SampleResult(
+        file=file,
+        count=config.num_samples,
+        uniqueness=uniqueness(samples.images),
+        novelty=novelty(samples.images, splits.train) if are_bits else None,
+        quality=measure_on(rebuilt, x, config),
+        probabilities=samples.probabilities.cpu().numpy(),
+        feature_shape=splits.feature_shape,
+    )
+
+
+def _packed(samples: Samples) -> bytes:
+    buffer = io.BytesIO()
+    numpy.savez_compressed(
+        buffer,
+        probabilities=samples.probabilities.cpu().numpy(),
+        samples=samples.images.to(torch.uint8).cpu().numpy(),
+        information_bits=samples.information_bits.to(torch.uint8).cpu().numpy(),
+        codewords=samples.codewords.to(torch.uint8).cpu().numpy(),
+    )
+    return buffer.getvalue()

@@ -1,0 +1,361 @@
+"""Train one model: the only place that unpacks a ``TrainConfig``."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bvae_cli import __version__, devices, runs
+from bvae_cli.codes.base import Code
+from bvae_cli.config import TrainConfig, digest_of
+from bvae_cli.datasets.base import Splits
+from bvae_cli.errors import (
+    DivergedError,
+    ExitCode,
+    InputOutputError,
+    InterruptedRunError,
+    TerminatedError,
+    UsageError,
+)
+from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.workflows.building import code_identity, load_model, new_model
+from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.words import epoch_line
+
+# The state is written at most this often; an interruption writes it in any case.
+_SECONDS_BETWEEN_STATES = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be trained, and what it costs: everything that can be said before the first step."""
+
+    device: str
+    device_reason: str
+    precision: str
+    precision_reason: str
+    dataset: str
+    source: str
+    training_rows: int
+    validation_rows: int
+    features: int
+    hidden: int
+    latent: int
+    depth: int
+    code: str
+    information_bits: int
+    rate: float
+    parameters: int
+    flop_per_image: int
+    memory_bytes: int
+    steps_per_epoch: int
+    epochs: int
+    patience: int
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. Losses are in nats per image; ``state`` is ``finished`` or ``already finished``."""
+
+    folder: Path
+    state: str
+    reason: str
+    epochs: int
+    best_epoch: int
+    best_validation_loss: float
+    seconds: float
+    images_per_second: float
+
+
+class Observer:
+    """What a caller may want to hear while a run goes on; each method does nothing until overridden."""
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        """Training is about to begin; ``resumed_epoch`` epochs were done before (0 for a new run)."""
+
+    def on_step(self, step: int, steps: int) -> None:
+        """A step of the current epoch is done; called often, so be quick."""
+
+    def on_epoch(self, stats: EpochStats) -> None:
+        """An epoch is done and recorded."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that a run needs, built from its configuration."""
+
+    plan: Plan
+    run: runs.Run
+    config: dict[str, Any]
+    splits: Splits
+    model: BinaryVAE
+
+
+def plan(config: TrainConfig) -> Plan:
+    """Return what ``train`` would do with this configuration, without training or writing anything."""
+    return _prepare(config).plan
+
+
+def train(config: TrainConfig, observer: Observer | None = None, overwrite: bool = False) -> TrainResult:
+    """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
+
+    Raises DivergedError (best weights kept), InterruptedRunError (state saved), InputOutputError, UsageError.
+    """
+    observer = observer or Observer()
+    prepared = _prepare(config)
+    with prepared.run.locked():
+        done = None if overwrite else _already_finished(prepared.run)
+        return done or _train(config, prepared, observer, overwrite)
+
+
+def _already_finished(run: runs.Run) -> TrainResult | None:
+    result = run.result()
+    if result is None or run.state() != "finished" or not run.weights.exists():
+        return None
+    fields = {name: result[name] for name in TrainResult.__dataclass_fields__ if name in result}
+    return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
+
+
+def _prepare(config: TrainConfig) -> _Prepared:
+    choice = devices.choose(config.device, config.amp)
+    devices.set_threads(config.threads)
+    splits: Splits = config.dataset.spec("data set").load()
+    data_digest = splits.digest()
+    splits = splits.limited(config.subset)
+    code: Code = config.ecc.spec("code").build(config.sizes.latent)
+    mean = splits.train.float().mean(0)
+    model = new_model(code, mean, config.sizes, config.activation, config.seed)
+    if config.init_from is not None:
+        _take_weights(model, config.init_from)
+    model.autocast_dtype = choice.autocast_dtype
+    identity = code_identity(config.ecc, code)
+    decides = {
+        **config.deciding(),
+        "data": data_digest,
+        "code_digest": identity["digest"],
+        "precision": choice.precision,
+        "init_from": _file_digest(config.init_from),
+    }
+    digest = digest_of(decides)
+    name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
+    run = runs.open_run(config.output_dir, name, digest)
+    run_config = {
+        "format": runs.FORMAT,
+        "digest": digest,
+        "decides": decides,
+        "code": identity,
+        "data": {
+            "type": config.dataset.type,
+            "options": config.dataset.options,
+            "digest": data_digest,
+            "feature_shape": list(splits.feature_shape),
+            "likelihood": splits.likelihood,
+            "source": splits.source,
+            "licence": splits.licence,
+        },
+        "made_with": {"bvae": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    what = _plan(config, choice, splits, model, run.folder, digest)
+    return _Prepared(what, run, run_config, splits, model)
+
+
+def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: BinaryVAE, folder: Path, digest: str) -> Plan:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
+    rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
+    widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
+    data_bytes = sum(split.numel() * split.element_size() for split in (splits.train, splits.validation))
+    return Plan(
+        device=choice.device,
+        device_reason=choice.device_reason,
+        precision=choice.precision,
+        precision_reason=choice.precision_reason,
+        dataset=config.dataset.label(),
+        source=splits.source,
+        training_rows=rows,
+        validation_rows=len(splits.validation),
+        features=splits.features,
+        hidden=config.sizes.hidden,
+        latent=model.code.n,
+        depth=config.sizes.depth,
+        code=model.code.spec.label(),
+        information_bits=model.code.k,
+        rate=model.code.rate,
+        parameters=parameters,
+        # Two for multiply and add, once forward and twice backward.
+        flop_per_image=6 * weights,
+        # The data, weights with gradient and Adam's two moments, and each activation with its gradient.
+        memory_bytes=data_bytes + 4 * 4 * parameters + 2 * 4 * batch * widths,
+        steps_per_epoch=-(-rows // batch),
+        epochs=config.epochs,
+        patience=config.patience,
+        folder=folder,
+        digest=digest,
+    )
+
+
+def _take_weights(model: BinaryVAE, path: Path) -> None:
+    other = load_model(path)
+    if other.model.code.digest() != model.code.digest():
+        raise UsageError(
+            f"{other.weights} was made with {other.label} on {other.model.code.n} code bits, not with "
+            f"{model.code.spec.label()} on {model.code.n}.",
+            "Weights to start from must be of the same code and sizes.",
+        )
+    try:
+        model.load_state_dict(other.model.state_dict())
+    except RuntimeError:
+        raise UsageError(
+            f"The weights in {other.weights} are of other sizes than the model to train.",
+            "Weights to start from must be of the same data, hidden, latent and depth.",
+        ) from None
+
+
+def _file_digest(path: Path | None) -> str | None:
+    return None if path is None else hashlib.sha256(runs.weights_file(path).read_bytes()).hexdigest()
+
+
+def _train(config: TrainConfig, prepared: _Prepared, observer: Observer, overwrite: bool) -> TrainResult:
+    run, device = prepared.run, prepared.plan.device
+    model = prepared.model.to(device)
+    fit = Fit(
+        model,
+        prepared.splits.train.to(device),
+        prepared.splits.validation.to(device),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        lr_schedule=config.lr_schedule,
+        beta_max=config.beta_max,
+        beta_warmup_epochs=config.beta_warmup_epochs,
+        patience=config.patience,
+        min_delta=config.min_delta,
+        grad_clip=config.grad_clip,
+        consistency_weight=config.consistency_weight,
+        tau_start=config.tau_start,
+        tau_end=config.tau_end,
+        estimator=config.estimator,
+        sampling=config.sampling,
+        seed=config.seed,
+        fresh_bits=prepared.splits.fresh_bits,
+        on_step=observer.on_step,
+    )
+    state = run.load_state() if run.state() == "unfinished" and not overwrite else None
+    if state is None:
+        run.start(prepared.config)
+    else:
+        fit.load_state_dict(state)
+        run.cut_record(fit.epoch)
+    observer.on_plan(prepared.plan, fit.epoch)
+    _log(run, f"{'resumed' if fit.epoch else 'started'}: {asdict(prepared.plan)}")
+    return _epochs(config, prepared, fit, observer)
+
+
+def _epochs(config: TrainConfig, prepared: _Prepared, fit: Fit, observer: Observer) -> TrainResult:
+    run = prepared.run
+    keeper = _Keeper(run, prepared.config, fit)
+    writer = _tensorboard(run.folder) if config.tensorboard else None
+    started, rates = time.perf_counter(), []
+    try:
+        for stats in fit:
+            run.record(asdict(stats))
+            keeper.note()
+            rates.append(stats.images_per_second)
+            _log(run, epoch_line(stats, config.epochs, config.patience))
+            if config.save_every_epoch:
+                run.save_weights(prepared.config, fit.model.state_dict(), stats.epoch)
+            if writer is not None:
+                for column in runs.RECORD_COLUMNS:
+                    writer.add_scalar(column, getattr(stats, column), stats.epoch)
+            observer.on_epoch(stats)
+    except KeyboardInterrupt as stop:
+        keeper.write()
+        code = ExitCode.TERMINATED if isinstance(stop, TerminatedError) else ExitCode.INTERRUPTED
+        how = "Terminated" if code is ExitCode.TERMINATED else "Interrupted"
+        _log(run, f"{how.lower()} after epoch {keeper.epoch}")
+        raise InterruptedRunError(
+            f"{how} after epoch {keeper.epoch}; the state is in {run.folder}.",
+            "The same command goes on from there.",
+            code,
+        ) from None
+    except DivergedError as error:
+        raise _diverged(run, keeper, error) from None
+    finally:
+        if writer is not None:
+            writer.close()
+    keeper.write()
+    result = TrainResult(
+        folder=run.folder,
+        state="finished",
+        reason=fit.stop_reason or "",
+        epochs=fit.epoch,
+        best_epoch=fit.best_epoch,
+        best_validation_loss=fit.best_validation_loss,
+        seconds=time.perf_counter() - started,
+        images_per_second=sorted(rates)[len(rates) // 2] if rates else 0.0,
+    )
+    run.finish({**asdict(result), "folder": run.folder.name})
+    _log(run, f"finished: {result.reason}; best epoch {result.best_epoch}, val_loss {result.best_validation_loss:.4f}")
+    return result
+
+
+class _Keeper:
+    """Keeps the state of the last whole epoch in memory, and writes it now and then and when the run ends."""
+
+    def __init__(self, run: runs.Run, config: dict[str, Any], fit: Fit) -> None:
+        self._run, self._config, self._fit = run, config, fit
+        self._state: dict[str, Any] | None = None
+        self._written = time.monotonic()
+        self.epoch = fit.epoch
+
+    def note(self) -> None:
+        """Remember the state at the end of an epoch."""
+        self._state, self.epoch = _copied(self._fit.state_dict()), self._fit.epoch
+        if time.monotonic() - self._written > _SECONDS_BETWEEN_STATES:
+            self.write()
+
+    def write(self) -> None:
+        """Write the best weights, then the state that names them."""
+        if self._state is not None:
+            self._run.save_weights(self._config, self._state["best_weights"])
+            self._run.save_state(self._state)
+            self._written = time.monotonic()
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
+def _diverged(run: runs.Run, keeper: _Keeper, error: DivergedError) -> DivergedError:
+    keeper.write()
+    run.finish({"state": "diverged", "reason": error.message, "epochs": keeper.epoch})
+    _log(run, error.message)
+    kept = f"The best weights until then are in {run.weights}." if run.weights.exists() else "No epoch was finished."
+    return DivergedError(error.message, f"{kept} {error.hint}")
+
+
+def _log(run: runs.Run, line: str) -> None:
+    run.log(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}")
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputOutputError(f"TensorBoard cannot be loaded: {error}.", "pip install 'bvae-cli[tensorboard]'.") from None
+    return SummaryWriter(str(folder / "tensorboard"))
