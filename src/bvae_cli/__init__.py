@@ -15,10 +15,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bvae_cli.workflows.api import TrainedModel, evaluate, load, sample, train
+    from bvae_cli.workflows.api import TrainedModel, TrainResult, evaluate, load, sample, train
 
 __version__ = "0.1.0"
-__all__ = ["TrainedModel", "__version__", "evaluate", "load", "sample", "train"]
+__all__ = ["TrainResult", "TrainedModel", "__version__", "evaluate", "load", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:

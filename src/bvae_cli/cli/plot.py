@@ -35,7 +35,9 @@ def _plot(
     from bvae_cli.report.figures import loss_curves
     from bvae_cli.runs import read_record, write_file
 
-    records = {str(folder): read_record(folder) for folder in folders}
+    names = [folder.resolve().name for folder in folders]
+    labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    records = {label: read_record(folder) for label, folder in zip(labels, folders, strict=True)}
     empty = [name for name, record in records.items() if not record["beta"]]
     if empty:
         raise UsageError(f"{empty[0]} has no finished epoch to draw.", "Train it first.")

@@ -10,6 +10,7 @@ import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 
 _PANELS = (
     ("training_loss", "training loss (nats per image)"),
@@ -18,7 +19,7 @@ _PANELS = (
     ("beta", "β"),
 )
 _SMALLEST_GRID_SIDE = 28
-# A figure of many runs needs a legend outside of the panels.
+# Pixels between the pictures of a grid.
 _GAP = 2
 
 
@@ -36,6 +37,7 @@ def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_forma
         axis.margins(x=0.02)
     for axis in axes[2:]:
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     lines = axes[0].get_lines()
     figure.legend(lines, [_breakable(name) for name in records], loc="outside upper left", frameon=False, fontsize=9)
     return _saved(figure, file_format)
