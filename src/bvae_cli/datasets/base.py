@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -21,10 +21,11 @@ Likelihood = Literal["bernoulli"]
 class Splits:
     """A data set in memory, divided once and for all into training, validation and test rows.
 
-    Each split is a tensor ``[rows, D]``: uint8 where every value is a bit (0 or 1), else float32 in [0, 1]. Labels, where
-    there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
-    (28, 28); its product is D. With ``fresh_bits`` the values are probabilities, and every training epoch draws its own
-    bits from them (dynamic binarisation).
+    Each split is a tensor ``[rows, D]``: uint8 where every value is a bit (0 or 1), else float32 in [0, 1]. Labels,
+    where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
+    (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities, and every training epoch draws
+    its own bits from them (dynamic binarisation); validation and test are bits all the same, drawn once, so that every
+    number measured on them is a likelihood of bits.
     """
 
     train: Tensor
@@ -61,8 +62,7 @@ class Splits:
         if not subset:
             return self
         labels = None if self.train_labels is None else self.train_labels[:subset]
-        fields = {**self.__dict__, "train": self.train[:subset], "train_labels": labels}
-        return Splits(**fields)
+        return replace(self, train=self.train[:subset], train_labels=labels)
 
     def require_rows(self) -> None:
         """Raise InputOutputError where a split has no row at all."""
