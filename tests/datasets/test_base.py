@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from bvae_cli.datasets.base import DatasetSpec, Splits
+
+from .refusal import refused
+
+
+def small_splits(**changes: Any) -> Splits:
+    fields: dict[str, Any] = {
+        "train": torch.tensor([[0, 1], [1, 0], [1, 1]], dtype=torch.uint8),
+        "validation": torch.zeros(2, 2, dtype=torch.uint8),
+        "test": torch.ones(1, 2, dtype=torch.uint8),
+        "feature_shape": (2,),
+        "source": "a table",
+        "licence": "none",
+        "train_labels": torch.tensor([7, 8, 9]),
+    }
+    return Splits(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "construction",
+    [
+        "from bvae_cli.datasets.base import DatasetSpec",
+        "from bvae_cli.datasets.binarized_mnist import BinarizedMnist; BinarizedMnist().check()",
+        "from bvae_cli.datasets.idx import Mnist; Mnist(folder='.', binarize='fresh'); Mnist().check()",
+        "from bvae_cli.datasets.arrays import Arrays; Arrays(path=__import__('sys').executable + '.npy')",
+        "import bvae_cli.datasets.arrays as a, pathlib; "
+        "p = pathlib.Path('x.csv'); p.write_text('0'); a.Arrays(path=p).check()",
+        "import bvae_cli.datasets.idx as i, bvae_cli.errors as e\n"
+        "try: i.Mnist(folder='nowhere').check()\nexcept e.InputOutputError: pass\nelse: raise SystemExit(1)",
+    ],
+)
+def test_importing_building_and_checking_a_spec_imports_no_torch_numpy_or_pooch(construction, tmp_path):
+    heavy = "import sys; found = {'torch', 'numpy', 'pooch'} & set(sys.modules); assert not found, found"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{construction}\n{heavy}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_spec_is_frozen_and_refuses_unknown_options():
+    class Nothing(DatasetSpec):
+        rows: int = 3
+
+        def load(self) -> Splits:
+            return small_splits()
+
+    spec = Nothing(rows=4)
+    with pytest.raises(ValidationError):
+        spec.rows = 5
+    with pytest.raises(ValidationError, match="row"):
+        Nothing(row=4)
+    assert spec.check() is None
+
+
+def test_features_is_the_length_of_a_row():
+    assert small_splits().features == 2
+
+
+def test_a_split_is_found_by_its_name():
+    splits = small_splits()
+    assert splits.split("train") is splits.train
+    assert splits.split("validation") is splits.validation
+    assert splits.split("test") is splits.test
+
+
+def test_the_digest_is_the_same_for_the_same_values_and_labels_do_not_count():
+    assert small_splits().digest() == small_splits(train_labels=None, source="elsewhere").digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": torch.tensor([[0, 1], [1, 0], [1, 0]], dtype=torch.uint8)},
+        {"test": torch.ones(2, 2, dtype=torch.uint8)},
+        {"validation": torch.zeros(2, 2)},
+        {"feature_shape": (1, 2)},
+        {"fresh_bits": True},
+    ],
+)
+def test_the_digest_changes_with_values_shapes_types_and_fresh_bits(change):
+    assert small_splits(**change).digest() != small_splits().digest()
+
+
+def test_the_digest_does_not_depend_on_the_layout_in_memory():
+    train = small_splits().train
+    assert small_splits(train=train.t().contiguous().t()).digest() == small_splits().digest()
+
+
+def test_a_limited_data_set_keeps_the_first_training_rows_and_all_others():
+    splits = small_splits()
+    limited = splits.limited(2)
+    assert limited.train.tolist() == [[0, 1], [1, 0]]
+    assert limited.train_labels.tolist() == [7, 8]
+    assert limited.validation is splits.validation
+    assert limited.test is splits.test
+
+
+def test_a_limit_of_zero_or_above_the_rows_keeps_all_rows():
+    splits = small_splits()
+    assert splits.limited(0) is splits
+    assert splits.limited(99).train.equal(splits.train)
+
+
+def test_a_limited_data_set_without_labels_stays_without():
+    assert small_splits(train_labels=None).limited(1).train_labels is None
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_an_empty_split_is_refused_by_name(name):
+    with refused(f"The {name} split of a table is empty"):
+        small_splits(**{name: torch.zeros(0, 2)}).require_rows()
+
+
+def test_splits_with_rows_are_accepted():
+    small_splits().require_rows()
