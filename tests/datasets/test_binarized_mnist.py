@@ -64,7 +64,7 @@ def test_the_first_image_stands_upright(splits):
     # The first digit is a five: its flag is at the upper right, its tail at the lower left.
     rows = ["".join(".#"[bit] for bit in row) for row in splits.train[0].view(splits.feature_shape).tolist()]
     assert rows[4:7] == ["............................", ".................##.###.....", "...........############....."]
-    assert rows[23:25] == ["....#######.................", "............................"]
+    assert rows[23:25] == [".....########...............", "....#######................."]
 
 
 def test_loading_takes_a_fraction_of_a_second(splits):
