@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -98,9 +98,9 @@ def parse_dataset(text: Any) -> Any:
     if str(text).split(":", 1)[0] in known:
         return _parse_named(str(text))
     path = Path(text).expanduser()
-    if path.is_dir():
+    if str(text) and path.is_dir():
         return PluginRef(type="mnist", options={"folder": str(path)})
-    if path.exists() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
+    if path.is_file() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
         return PluginRef(type="arrays", options={"path": str(path)})
     error = unknown_name("data set", str(text), known)
     raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")
@@ -313,6 +313,11 @@ def option_of(model: type[BaseModel], field: str) -> Option:
     return next(item for item in model.model_fields[field].metadata if isinstance(item, Option))
 
 
+def main_flag(model: type[BaseModel], field: str) -> str:
+    """Return the flag by which a field is spoken of: its first long one."""
+    return next(flag for flag in flags_of(model, field) if flag.startswith("--"))
+
+
 def flags_of(model: type[BaseModel], field: str) -> tuple[str, ...]:
     """Return the flags of a field: its own, or ``--its-name``."""
     return option_of(model, field).flags or (f"--{field.replace('_', '-')}",)
@@ -326,15 +331,16 @@ def sets_that_fit(spec: Any) -> str:
     return f"Parameter sets that fit: {', '.join(fitting)}."
 
 
-def validated(model: type[Any], values: Mapping[str, Any], what: str) -> Any:
+def validated(model: type[Any], values: Mapping[str, Any], what: str, origins: Mapping[str, str] | None = None) -> Any:
     """Build a pydantic model; its first complaint becomes a UsageError of one sentence.
 
-    Raises UsageError, with the nearest name for an unknown one.
+    ``origins`` says where a value came from, where that needs saying. Raises UsageError, with the nearest name for an
+    unknown one.
     """
     try:
         return model(**values)
     except ValidationError as error:
-        raise _as_usage_error(model, error, what) from None
+        raise _as_usage_error(model, error, what, origins or {}) from None
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
@@ -342,8 +348,9 @@ def digest_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str) -> UsageError:
-    first = error.errors()[0]
+def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str, origins: Mapping[str, str]) -> UsageError:
+    # An unknown name goes first: the missing one is often that name, misspelt.
+    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     field = str(first["loc"][0]) if first["loc"] else ""
     value = first.get("input")
     if first["type"] == "extra_forbidden":
@@ -352,10 +359,27 @@ def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str) -
         return UsageError(
             f"'{field}' is not an option of {what}.", f"Did you mean '{near}'?" if near else f"Options: {known}."
         )
-    name = flags_of(model, field)[-1] if _has_option(model, field) else field
+    name = main_flag(model, field) if _has_option(model, field) else field
+    hint = _meaning(model, field, name)
     if first["type"] == "missing":
-        return UsageError(f"{what} needs the option '{name}'.")
-    return UsageError(f"{name} {_demand(first)}; got {_shown(value)}.")
+        return UsageError(f"{what[0].upper()}{what[1:]} needs the option '{name}'.", hint)
+    if not field:
+        return UsageError(f"{what[0].upper()}{what[1:]} {_demand(first)}.")
+    if first["type"] == "literal_error" and (near := nearest(str(value), get_args(_plain(model, field)))):
+        hint = f"Did you mean '{near}'?"
+    place = f" (from {origins[field]})" if field in origins else ""
+    return UsageError(f"{name} {_demand(first)}; got {_shown(value)}{place}.", hint)
+
+
+def _meaning(model: type[BaseModel], field: str, name: str) -> str | None:
+    info = model.model_fields.get(field)
+    return f"{name}: {info.description}" if info is not None and info.description else None
+
+
+def _plain(model: type[BaseModel], field: str) -> Any:
+    """Return the type of a field without ``| None``."""
+    annotation = model.model_fields[field].annotation
+    return next((item for item in get_args(annotation) if get_origin(item) is Literal), annotation)
 
 
 def _has_option(model: type[BaseModel], field: str) -> bool:
@@ -386,4 +410,6 @@ def _demand(detail: Any) -> str:
         return f"{bounds[kind]} {next(iter(context.values()))}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}"
-    return f"is not valid ({detail['msg'].lower()})"
+    if kind in ("value_error", "assertion_error"):
+        return f"is not valid: {context['error']}"
+    return "is not valid"

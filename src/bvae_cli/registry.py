@@ -6,7 +6,12 @@ table of all). Our own codes and data sets enter by the same door as everybody's
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
+import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -91,12 +96,25 @@ def rows(kind: Kind) -> list[Row]:
     return result
 
 
-def _table(kind: Kind) -> dict[str, list[EntryPoint]]:
+def _table(kind: Kind) -> Mapping[str, list[EntryPoint]]:
+    # Reading the metadata of every distribution takes 10 ms and more: once for each state of the search path.
+    return _read_table(kind, tuple((entry, _modified(entry)) for entry in sys.path))
+
+
+@functools.lru_cache(maxsize=8)
+def _read_table(kind: Kind, search_path: tuple[tuple[str, int], ...]) -> Mapping[str, list[EntryPoint]]:
     table: dict[str, dict[str, EntryPoint]] = defaultdict(dict)
     for entry_point in entry_points(group=_GROUPS[kind]):
         # One distribution can be seen twice (an editable install and its wheel): that is no clash.
         table[entry_point.name].setdefault(_origin(entry_point).distribution, entry_point)
     return {name: list(by_distribution.values()) for name, by_distribution in table.items()}
+
+
+def _modified(entry: str) -> int:
+    try:
+        return os.stat(entry or os.curdir).st_mtime_ns  # noqa: PTH116 - an entry need not be a path at all
+    except (OSError, ValueError):
+        return 0
 
 
 def _found(kind: Kind, name: str) -> list[EntryPoint]:
@@ -115,7 +133,7 @@ def _check(kind: Kind, name: str, origin: Origin, spec: object) -> None:
     hint = f"Update {origin.distribution}, or report this to its authors."
     fields = getattr(spec, "model_fields", None)
     missing = [method for method in _METHODS[kind] if not callable(getattr(spec, method, None))]
-    if not isinstance(spec, type) or fields is None or missing:
+    if not isinstance(spec, type) or fields is None or missing or inspect.isabstract(spec):
         raise PluginError(f"The {kind} '{name}' of {origin} is not a spec class of bvae_cli.", hint)
     version = getattr(spec, "api_version", None)
     if version != API_VERSION:

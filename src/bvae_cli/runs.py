@@ -13,6 +13,7 @@ import os
 import pickle
 import shutil
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,10 @@ RESULT = "result.json"
 STATE = "last.pt"
 EPOCHS_FOLDER = "epochs"
 _LOCK = ".lock"
+_ANOTHER_FOLDER = "Name a folder that can be written to."
 
 FORMAT = 1
+_CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
 RECORD_COLUMNS = ("training_loss", "validation_loss", "kl", "beta", "temperature", "lr")
 
 RunState = Literal["finished", "unfinished", "diverged", "empty"]
@@ -133,10 +136,10 @@ class Run:
     def load_state(self) -> dict[str, Any] | None:
         """Return the state to resume from, or None where there is none that can be read."""
         try:
-            state: dict[str, Any] = torch.load(self.folder / STATE, weights_only=True, map_location="cpu")
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError):
+            state = _read_torch(self.folder / STATE)
+        except Exception:  # whatever is wrong with it, there is nothing to resume from
             return None
-        return state
+        return state if isinstance(state, dict) else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write how the run ended; a finished run needs no state to resume from."""
@@ -197,22 +200,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = weights_file(path)
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = _read_torch(path)
     except pickle.UnpicklingError:
         raise InputOutputError(
             f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.",
             "Give a file that `bvae train` wrote.",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # torch lets many kinds through for bytes that are no file of its own
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged or cut short"
         raise InputOutputError(f"{path} cannot be read: {reason}.", "Train again, or restore the file.") from None
+    foreign = InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
     if not isinstance(content, dict) or {"format", "config", "weights"} - set(content):
-        raise InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
+        raise foreign
     if content["format"] != FORMAT:
         raise InputOutputError(
             f"{path} has format {content['format']}; this bvae reads format {FORMAT}.", "Update bvae-cli."
         )
-    return Checkpoint(json.loads(content["config"]), content["weights"])
+    try:
+        config = json.loads(content["config"])
+        complete = set(config["code"]) >= _CODE_FACTS and {"decides", "data"} <= set(config)
+    except (ValueError, TypeError, KeyError):
+        raise foreign from None
+    if not complete or not isinstance(content["weights"], dict):
+        raise foreign
+    return Checkpoint(config, content["weights"])
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -232,22 +243,21 @@ def read_record(folder: Path) -> dict[str, list[float]]:
     except OSError:
         raise InputOutputError(f"{folder} holds no {LOSS_RECORD}.", "`bvae runs` lists the runs that are there.") from None
     except (ValueError, IndexError):
-        raise InputOutputError(f"{path} is not a loss record: its rows do not hold {len(RECORD_COLUMNS)} numbers.") from None
+        raise InputOutputError(
+            f"{path} is not a loss record: its rows do not hold {len(RECORD_COLUMNS)} numbers.",
+            "Train again with --overwrite, or restore the file.",
+        ) from None
 
 
 def describe_os_error(error: OSError, where: Path) -> InputOutputError:
     """Turn a system's refusal into a sentence that names the place."""
     hints = {
-        errno.ENOSPC: "Free some space, or name another --output-dir; what was saved before is intact.",
-        errno.EDQUOT: "Your quota is used up: free some space, or name another --output-dir.",
+        errno.ENOSPC: "Free some space, or name another folder; what was saved before is intact.",
+        errno.EDQUOT: "Your quota is used up: free some space, or name another folder; what was saved before is intact.",
         errno.EFBIG: "The system allows no larger file here (ulimit -f); what was saved before is intact.",
-        errno.EACCES: "Name a folder that you may write to with --output-dir.",
-        errno.EPERM: "Name a folder that you may write to with --output-dir.",
-        errno.EROFS: "Name a folder that can be written with --output-dir.",
-        errno.ENOTDIR: "Name a folder with --output-dir.",
     }
     reason = (error.strerror or str(error)).lower()
-    return InputOutputError(f"Cannot write to {where}: {reason}.", hints.get(error.errno or 0))
+    return InputOutputError(f"Cannot write to {where}: {reason}.", hints.get(error.errno or 0, _ANOTHER_FOLDER))
 
 
 @contextlib.contextmanager
@@ -257,7 +267,7 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise describe_os_error(error, folder) from None
     except RuntimeError as error:  # torch's own writer reports a full disk so
-        raise InputOutputError(f"Cannot write to {folder}: {error}.") from None
+        raise InputOutputError(f"Cannot write to {folder}: {error}.", _ANOTHER_FOLDER) from None
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
@@ -278,6 +288,12 @@ def _torch_bytes(content: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
+
+
+def _read_torch(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on a stranger's file are not for the person who named it
+        return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _json_bytes(content: Mapping[str, Any]) -> bytes:

@@ -24,7 +24,7 @@ from bvae_cli.config import (
     parse_code,
     validated,
 )
-from bvae_cli.errors import InputOutputError, UsageError, nearest
+from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
@@ -72,7 +72,8 @@ def resolve(model: type[Config], flags: Layer, config_file: Path | None = None) 
                 values[key], origins[key] = value, layer.origin
     if code is not None:
         values["ecc"], origins["ecc"] = PluginRef(type=code, options=options), code_origin
-    config = validated(model, values, "this command")
+    below = {name: origin for name, origin in origins.items() if origin != flags.origin}
+    config = validated(model, values, "this command", below)
     return Resolved(config, {name: origins.get(name, DEFAULT) for name in model.model_fields}, notes)
 
 
@@ -96,10 +97,12 @@ def _code_in_force(layers: list[Layer]) -> tuple[str | None, dict[str, Any], str
     if code is None:
         if not given:
             return None, {}, DEFAULT, []
-        code, origin = IMPLIED_CODE, given[-1].origin
-        said = ", ".join(f"{key}={value}" for key, value in given[-1].code_options.items())
+        origin = given[-1].origin
+    fields = registry.load("code", code or IMPLIED_CODE).model_fields
+    if code is None:
+        code = IMPLIED_CODE
+        said = ", ".join(f"{_spelled(key, fields)}={value}" for key, value in given[-1].code_options.items())
         notes.append(f"{said} is given without a code: taking --ecc {IMPLIED_CODE}.")
-    fields = registry.load("code", code).model_fields
     options: dict[str, Any] = {}
     current: str | None = None
     for layer in layers:
@@ -107,6 +110,15 @@ def _code_in_force(layers: list[Layer]) -> tuple[str | None, dict[str, Any], str
         if current in (None, code):
             options.update({_spelled(key, fields): value for key, value in layer.code_options.items()})
     return code, options, origin, notes
+
+
+def _as_code_option(key: str) -> str | None:
+    """Return ``ecc_R`` for an ``R`` on its own, as it stands on a command line."""
+    try:
+        fields = registry.load("code", IMPLIED_CODE).model_fields
+    except BvaeError:
+        return None
+    return next((_OPTION_PREFIX + name for name in fields if name.casefold() == key.casefold()), None)
 
 
 def _spelled(key: str, fields: Iterable[str]) -> str:
@@ -128,9 +140,12 @@ def _file_layer(path: Path) -> Layer:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputOutputError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
+        reason = (error.strerror or str(error)).lower()
+        raise InputOutputError(
+            f"The configuration file {path} cannot be read: {reason}.", f"--config or {_FILE_VARIABLE} names it."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
+        raise UsageError(f"The configuration file {path} is not TOML: {error}.", "Write key = value, one a line.") from None
     return _layer(str(path), content, lambda key: key)
 
 
@@ -148,21 +163,20 @@ def _layer(origin: str, content: Mapping[str, Any], shown: Any) -> Layer:
     for key, value in content.items():
         if key in ("ecc", "ecc_type"):
             table = dict(value) if isinstance(value, Mapping) else None
-            reference = parse_code(value)
-            if table is not None:
-                code = table.pop("type", None)
-                options.update(table)
-            elif isinstance(reference, PluginRef):
+            named = table.pop("type", None) if table is not None else value
+            if isinstance(named, str):
+                reference = parse_code(named)
                 code = reference.type
                 options.update(reference.options)
-            else:
-                raise UsageError(f"{shown(key)} in {origin} must name a code; got {value!r}.")
+            elif named is not None:
+                raise UsageError(f"{shown(key)} in {origin} must name a code; got {named!r}.", "`bvae codes` lists them.")
+            options.update(table or {})
         elif key.startswith(_OPTION_PREFIX):
             options[key.removeprefix(_OPTION_PREFIX)] = value
         elif key in KNOWN_KEYS:
             values[key] = value
         else:
-            near = nearest(key, KNOWN_KEYS)
+            near = _as_code_option(key) or nearest(key, KNOWN_KEYS)
             hint = f"Did you mean '{shown(near)}'?" if near else "`bvae config show` lists the valid ones."
             what = "variable" if origin == "environment" else f"key in {origin}"
             raise UsageError(f"There is no {what} '{shown(key)}'.", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -32,6 +33,9 @@ _BUILDERS: dict[str, tuple[str, str]] = {
 }
 
 
+_HELP_FLAGS = {"-h", "--help"}
+
+
 class LazyGroup(typer.core.TyperGroup):
     """A group that imports a command's module when it is asked for, and tells it the arguments."""
 
@@ -48,7 +52,7 @@ class LazyGroup(typer.core.TyperGroup):
         name = args[0]
         if name in _BUILDERS:
             rest = args[1:]
-            return name, _build(name, rest, lenient=ctx.resilient_parsing or "--help" in rest), rest
+            return name, _resolved(name, rest, ctx), rest
         near = nearest(name, _BUILDERS)
         hint = f"Did you mean '{near}'?" if near else f"Commands: {', '.join(_BUILDERS)}."
         raise BvaeError(f"There is no command '{name}'.", hint, ExitCode.USAGE)
@@ -62,6 +66,15 @@ class LazyGroup(typer.core.TyperGroup):
 def _build(name: str, arguments: Sequence[str], lenient: bool) -> Any:
     builder: Callable[[Sequence[str], bool], Any] = importlib.import_module(_BUILDERS[name][0]).build
     return builder(arguments, lenient)
+
+
+def _resolved(name: str, rest: Sequence[str], ctx: Any) -> Any:
+    try:
+        return _build(name, rest, lenient=ctx.resilient_parsing or bool(_HELP_FLAGS & set(rest)))
+    except BvaeError:
+        if not ctx.resilient_parsing:
+            raise
+        return _build(name, [], lenient=True)  # completion of a line with a mistake in it
 
 
 app = typer.Typer(
@@ -105,16 +118,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BvaeError as error:
         if _verbose(given):
             traceback.print_exc()
-        _tell(error.message, error.hint)
+        _tell(error.message, error.hint or _see(given))
         code = error.exit_code
     except TyperException as error:
-        message, hint = _usage_words(error)
-        _tell(message, hint)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)
+        else:
+            _tell(*_usage_words(error, given))
         code = ExitCode.USAGE
     except BrokenPipeError:
-        # The reader of stdout has gone (`| head`): that is no error, and Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of stdout has gone (`| head`): that is no error.
+        _forget_stdout()
         code = ExitCode.DONE
+    except OSError as error:
+        where = "The output" if error.filename is None else str(error.filename)
+        _tell(
+            f"{where} cannot be read or written: {(error.strerror or str(error)).lower()}.",
+            "Look at the disk and its permissions.",
+        )
+        if error.filename is None:
+            _forget_stdout()
+        code = ExitCode.INPUT_OUTPUT
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
@@ -141,20 +165,30 @@ def _verbose(arguments: Sequence[str]) -> bool:
     return "--verbose" in arguments or "-v" in arguments
 
 
+def _forget_stdout() -> None:
+    """Send what is still to be flushed nowhere: Python would complain at exit of what was said already."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _tell(message: str, hint: str | None) -> None:
-    print(f"Error: {message}", file=sys.stderr)
-    if hint:
-        print(f"Hint: {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
+        print(f"Error: {message}", file=sys.stderr)
+        if hint:
+            print(f"Hint: {hint}", file=sys.stderr, flush=True)
 
 
-def _usage_words(error: Any) -> tuple[str, str | None]:
+def _see(arguments: Sequence[str]) -> str:
+    command = f" {arguments[0]}" if arguments and arguments[0] in _BUILDERS else ""
+    return f"`bvae{command} --help` lists what there is."
+
+
+def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     """Return the sentence and the hint for what typer refused; an unknown option gets its nearest neighbour."""
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "bvae"
-    see = f"`{command} --help` lists what there is."
+    see = _see(arguments)
     unknown = getattr(error, "option_name", None)
     if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
         known = [flag for parameter in context.command.params for flag in parameter.opts]
         near = nearest(unknown, known)
         return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
-    return error.format_message().rstrip(".") + ".", see
+    return " ".join(error.format_message().split()).rstrip(".") + ".", see

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from bvae_cli.cli.options import Given, Json, command_for
-from bvae_cli.config import PluginRef, SampleConfig, TrainConfig, flags_of
+from bvae_cli.config import ModelChoice, PluginRef, SampleConfig, TrainConfig, main_flag
+from bvae_cli.errors import unknown_name
+
+_MODELS: dict[str, type[ModelChoice]] = {"train": TrainConfig, "sample": SampleConfig}
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -17,10 +20,20 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
     return command_for(model, _show, "config", arguments, lenient)
 
 
+def _actions(incomplete: str) -> list[str]:
+    return [name for name in ("show",) if name.startswith(incomplete)]
+
+
+def _commands(incomplete: str) -> list[str]:
+    return [name for name in _MODELS if name.startswith(incomplete)]
+
+
 def _show(
     given: Given,
-    action: Annotated[Literal["show"], typer.Argument(help="`show` is all there is to do.")],
-    command: Annotated[Literal["train", "sample"], typer.Argument(help="Whose options.")] = "train",
+    action: Annotated[str, typer.Argument(metavar="show", help="All there is to do.", autocompletion=_actions)] = "show",
+    command: Annotated[
+        str, typer.Argument(metavar="train|sample", help="Whose options.", autocompletion=_commands)
+    ] = "train",
     json: Json = False,
 ) -> None:
     """Show every option of `train` or `sample`, the value in force, and where it comes from.
@@ -30,7 +43,11 @@ def _show(
     """
     from bvae_cli.cli.render import say, show_json, show_table
 
-    model = TrainConfig if command == "train" else SampleConfig
+    if action != "show":
+        raise unknown_name("action", action, ["show"])
+    if command not in _MODELS:
+        raise unknown_name("set of options", command, _MODELS)
+    model = _MODELS[command]
     resolved = given.resolve(model)
     for note in resolved.notes:
         say(f"Note: {note}")
@@ -39,7 +56,7 @@ def _show(
         facts = resolved.config.model_dump(mode="json")
         show_json({name: {"value": facts[name], "from": resolved.origins[name]} for name in values})
         return
-    rows = [(flags_of(model, name)[-1], name, _shown(value), resolved.origins[name]) for name, value in values.items()]
+    rows = [(main_flag(model, name), name, _shown(value), resolved.origins[name]) for name, value in values.items()]
     show_table(("flag", "key in a file", "value", "from"), rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -74,12 +74,11 @@ def command_for(
     then in the variables and the file; its spec is loaded, and nobody else's. With ``lenient`` (help, completion) a
     mistake there is passed over.
     """
-    code = _code_in(arguments, lenient)
     fields = [field for field in model.model_fields if field not in set(leave_out)]
     own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
     host_flags = {flag for field in fields for flag in flags_of(model, field)} | _flags(own)
     parameters = [_field_parameter(model, field) for field in fields]
-    parameters += _code_parameters(code, host_flags)
+    parameters += _code_parameters(*_code_in(arguments, lenient), host_flags)
     parameters.append(inspect.Parameter("config_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile))
 
     def run(**values: Any) -> Any:
@@ -142,19 +141,26 @@ def _layer(given: dict[str, Any], options: dict[str, Any]) -> Layer:
     return Layer("flag", values, None, code_options)
 
 
-def _code_in(arguments: Sequence[str], lenient: bool) -> str:
-    """Return the code whose options the command line may use."""
-    named = _named_in(arguments, _CODE_FLAGS)
-    if named is not None:
-        reference = parse_code(named)
-        return str(reference.type)
+def _code_in(arguments: Sequence[str], lenient: bool) -> tuple[str, Mapping[str, FieldInfo]]:
+    """Return the code whose options the command line may use, and its fields.
+
+    A broken one is an error for whoever names it; where nobody does, its options are not there.
+    """
+    text = _named_in(arguments, _CODE_FLAGS)
+    code = None if text is None else str(parse_code(text).type)
+    if code is None:
+        try:
+            file = _named_in(arguments, ("--config",))
+            code = named_code(lower_layers(Path(file) if file else None))
+        except BvaeError:
+            if not lenient:
+                raise
     try:
-        file = _named_in(arguments, ("--config",))
-        return named_code(lower_layers(Path(file) if file else None)) or IMPLIED_CODE
+        return code or IMPLIED_CODE, registry.load("code", code or IMPLIED_CODE).model_fields
     except BvaeError:
-        if lenient:
-            return IMPLIED_CODE
-        raise
+        if text is not None or (code is not None and not lenient):
+            raise
+        return IMPLIED_CODE, {}
 
 
 def _named_in(arguments: Sequence[str], flags: tuple[str, ...]) -> str | None:
@@ -185,10 +191,9 @@ def _field_parameter(model: type[BaseModel], field: str) -> inspect.Parameter:
     return _parameter(field, info, flags, option.panel, option.metavar, completion)
 
 
-def _code_parameters(code: str, host_flags: set[str]) -> list[inspect.Parameter]:
-    spec = registry.load("code", code)
+def _code_parameters(code: str, fields: Mapping[str, FieldInfo], host_flags: set[str]) -> list[inspect.Parameter]:
     parameters = []
-    for field, info in spec.model_fields.items():
+    for field, info in fields.items():
         flag = field.replace("_", "-")
         flags = [f"--ecc-{flag}"] if f"--{flag}" in host_flags else [f"--{flag}", f"--ecc-{flag}"]
         panel = f"Options of {code}"

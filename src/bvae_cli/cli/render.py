@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -20,9 +21,10 @@ _UNWATCHED_WIDTH = 200
 
 
 def say(line: str, quiet: bool = False) -> None:
-    """Print a line of talk."""
+    """Print a line of talk; where nobody can hear it any more, the work goes on all the same."""
     if not quiet:
-        print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor
 from bvae_cli import registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError
 from bvae_cli.model.bvae import BinaryVAE
 
@@ -51,6 +54,40 @@ def code_identity(reference: PluginRef, code: Code) -> dict[str, Any]:
     }
 
 
+def build_code(reference: PluginRef, n: int) -> Code:
+    """Return the code of a latent of ``n`` code bits.
+
+    Raises UsageError for what does not fit, PluginError where the code's own program fails.
+    """
+    spec = reference.spec("code")
+    with _blaming("code", reference.type):
+        code: Code = spec.build(n)
+        code.digest()
+    return code
+
+
+def load_splits(reference: PluginRef) -> Splits:
+    """Return the data. Raises InputOutputError where it cannot be read, PluginError where its own program fails."""
+    spec = reference.spec("data set")
+    with _blaming("data set", reference.type):
+        splits: Splits = spec.load()
+    return splits
+
+
+@contextlib.contextmanager
+def _blaming(kind: registry.Kind, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (BvaeError, MemoryError):
+        raise
+    except Exception as error:
+        origin = registry.origins(kind, name)[0]
+        raise PluginError(
+            f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.",
+            f"Update {origin.distribution}, or report this to its authors.",
+        ) from error
+
+
 def load_model(path: Path, device: str = "cpu") -> Rebuilt:
     """Build the model that a weights file or a run's folder holds.
 
@@ -80,9 +117,12 @@ def _same_code(facts: dict[str, Any], weights: Path) -> Code:
             f"Install {facts['distribution']} {facts['version']}: pip install '{facts['distribution']}'.",
         )
     try:
-        code: Code = reference.spec("code").build(facts["n"])
+        code = build_code(reference, facts["n"])
     except BvaeError as error:
-        raise PluginError(f"{weights} was made with {reference.label()}, which cannot be built: {error.message}") from None
+        raise PluginError(
+            f"{weights} was made with {reference.label()}, which cannot be built: {error.message}",
+            f"Install {facts['distribution']} {facts['version']}.",
+        ) from None
     if code.digest() != facts["digest"]:
         raise PluginError(
             f"The code '{reference.type}' is not the one that {weights} was made with: its codewords differ.",

@@ -21,7 +21,7 @@ from bvae_cli.evaluation.inference import (
     measure_reconstruction,
 )
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
-from bvae_cli.workflows.building import Rebuilt, load_model
+from bvae_cli.workflows.building import Rebuilt, load_model, load_splits
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
     recorded = rebuilt.config["data"]
     reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
     try:
-        splits: Splits = reference.spec("data set").load()
+        splits = load_splits(reference)
     except BvaeError as error:
         if config.dataset is not None:
             raise

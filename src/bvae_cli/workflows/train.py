@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from bvae_cli import __version__, devices, runs
-from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import (
@@ -25,7 +24,7 @@ from bvae_cli.errors import (
     UsageError,
 )
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.workflows.building import code_identity, load_model, new_model
+from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.words import epoch_line
 
@@ -128,10 +127,10 @@ def _already_finished(run: runs.Run) -> TrainResult | None:
 def _prepare(config: TrainConfig) -> _Prepared:
     choice = devices.choose(config.device, config.amp)
     devices.set_threads(config.threads)
-    splits: Splits = config.dataset.spec("data set").load()
+    splits = load_splits(config.dataset)
     data_digest = splits.digest()
     splits = splits.limited(config.subset)
-    code: Code = config.ecc.spec("code").build(config.sizes.latent)
+    code = build_code(config.ecc, config.sizes.latent)
     mean = splits.train.float().mean(0)
     model = new_model(code, mean, config.sizes, config.activation, config.seed)
     if config.init_from is not None:
