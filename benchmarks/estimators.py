@@ -16,7 +16,7 @@ from bvae_cli.config import PARAMETER_SETS
 
 _ESTIMATORS = ("gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae")
 _ACTIVATIONS = ("relu", "silu", "gelu")
-_BASE = {"estimator": "reinmax", "activation": "leaky-relu", "lr_schedule": "cosine"}
+_BASE = {"estimator": "reinmax", "activation": "leaky-relu", "lr_schedule": "constant"}
 
 
 def settings() -> list[dict[str, str]]:
@@ -24,7 +24,7 @@ def settings() -> list[dict[str, str]]:
     rows = [{**_BASE, "estimator": estimator} for estimator in _ESTIMATORS]
     rows.sort(key=lambda row: row != _BASE)
     rows += [{**_BASE, "activation": activation} for activation in _ACTIVATIONS]
-    rows += [{**_BASE, "lr_schedule": "constant", "estimator": estimator} for estimator in ("reinmax", "gumbel")]
+    rows += [{**_BASE, "lr_schedule": "cosine", "estimator": estimator} for estimator in ("reinmax", "gumbel")]
     return rows
 
 

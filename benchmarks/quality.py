@@ -58,7 +58,8 @@ def sets(arguments: argparse.Namespace) -> None:
                 iwae = quality.bounds.iwae
                 print(
                     f"| {number} | {sizes.hidden}, {sizes.latent}, {sizes.depth} | {code} | {seed} | {result.epochs} "
-                    f"({result.best_epoch}) | {-quality.bounds.elbo.mean:.2f} | {-iwae.mean:.2f} ± {iwae.standard_error:.2f} | "
+                    f"({result.best_epoch}) | {-quality.bounds.elbo.mean:.2f} | "
+                    f"{-iwae.mean:.2f} ± {iwae.standard_error:.2f} | "
                     f"{quality.latent.active_bits} of {quality.latent.information_bits} | {result.seconds:.0f} |",
                     flush=True,
                 )

@@ -195,7 +195,7 @@ class TrainConfig(ModelChoice):
     batch_size: Annotated[int, _option(_TRAINING)] = Field(1000, ge=1, description="Rows in one step.")
     lr: Annotated[float, _option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
     lr_schedule: Annotated[Schedule, _option(_TRAINING)] = Field(
-        "cosine", description="Learning rate over the epochs: constant, or cosine decay to 0."
+        "constant", description="Learning rate over the epochs: constant, or cosine decay to 0."
     )
     beta_max: Annotated[float, _option(_TRAINING)] = Field(
         1.0, ge=0, le=1000, description="Weight of the KL term after the warm-up; 1 is the ELBO."
