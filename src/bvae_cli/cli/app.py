@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from bvae_cli import __version__
+from bvae_cli import __version__, registry
 from bvae_cli.errors import BvaeError, ExitCode, TerminatedError, nearest
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
@@ -188,7 +188,16 @@ def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     see = _see(arguments)
     unknown = getattr(error, "option_name", None)
     if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
+        if owners := _codes_with(unknown):
+            hint = f"It belongs to another code: --ecc {' or --ecc '.join(owners)}."
+            return f"The code in force has no option {unknown}.", hint
         known = [flag for parameter in context.command.params for flag in parameter.opts]
         near = nearest(unknown, known)
         return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
     return " ".join(error.format_message().split()).rstrip(".") + ".", see
+
+
+def _codes_with(flag: str) -> list[str]:
+    """Return the installed codes that have this option; only a mistake makes all of them worth importing."""
+    name = flag.removeprefix("--ecc-").removeprefix("--").replace("-", "_")
+    return [row.name for row in registry.rows("code") if row.spec is not None and name in row.spec.model_fields]
