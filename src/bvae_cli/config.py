@@ -7,6 +7,7 @@ refuses a wrong value with the same words wherever it came from. Nothing here im
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -253,12 +254,14 @@ class TrainConfig(ModelChoice):
     DIGEST_LENGTH: ClassVar[int] = 8
 
     @model_validator(mode="after")
-    def _temperatures_and_data(self) -> Self:
+    def _temperatures_extras_and_data(self) -> Self:
         if self.tau_end > self.tau_start:
             raise UsageError(
                 f"--tau-end {self.tau_end} is above --tau-start {self.tau_start}.",
                 "The temperature falls during training.",
             )
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise UsageError("TensorBoard is not installed.", "pip install 'bvae-cli[tensorboard]', or leave it out.")
         spec = self.dataset.spec("data set")
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
         return self
