@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bvae_cli.cli.render import say
 from bvae_cli.workflows.fit import EpochStats
-from bvae_cli.workflows.train import Observer, Plan
-from bvae_cli.workflows.words import epoch_line
+from bvae_cli.workflows.planning import Plan
+from bvae_cli.workflows.train import Observer
+from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
 _SECONDS_BETWEEN_TICKS = 0.1
@@ -32,15 +33,8 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
 
 
 def _introduce(plan: Plan, resumed_epoch: int) -> None:
-    say(f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason})")
-    say(f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows")
-    say(
-        f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
-        f"{plan.parameters:,} parameters"
-    )
-    say(f"folder {plan.folder}")
-    if resumed_epoch:
-        say(f"going on after epoch {resumed_epoch}")
+    for line in plan_lines(plan, resumed_epoch):
+        say(line)
 
 
 class _LineObserver(Observer):

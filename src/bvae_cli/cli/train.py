@@ -11,7 +11,8 @@ from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
 from bvae_cli.config import TrainConfig
 
 if TYPE_CHECKING:
-    from bvae_cli.workflows.train import Plan, TrainResult
+    from bvae_cli.workflows.planning import Plan
+    from bvae_cli.workflows.train import TrainResult
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:

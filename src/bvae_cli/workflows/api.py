@@ -20,6 +20,8 @@ from bvae_cli.workflows.sample import sample as _sample
 from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train import train as _train
 
+__all__ = ["TrainResult", "TrainedModel", "evaluate", "load", "sample", "train"]
+
 
 def train(*, observer: Observer | None = None, overwrite: bool = False, **options: Any) -> TrainResult:
     """Train a model; ``options`` are the fields of ``TrainConfig``, each with its default.

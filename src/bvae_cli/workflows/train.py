@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,53 +10,21 @@ from typing import Any
 
 import torch
 
-from bvae_cli import __version__, devices, runs
-from bvae_cli.config import TrainConfig, digest_of
-from bvae_cli.datasets.base import Splits
+from bvae_cli import runs
+from bvae_cli.config import TrainConfig
 from bvae_cli.errors import (
     DivergedError,
     ExitCode,
     InputOutputError,
     InterruptedRunError,
     TerminatedError,
-    UsageError,
 )
-from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
 from bvae_cli.workflows.fit import EpochStats, Fit
-from bvae_cli.workflows.words import epoch_line
+from bvae_cli.workflows.planning import Plan, Prepared, prepare
+from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # The state is written at most this often; an interruption writes it in any case.
 _SECONDS_BETWEEN_STATES = 10.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is going to be trained, and what it costs: everything that can be said before the first step."""
-
-    device: str
-    device_reason: str
-    precision: str
-    precision_reason: str
-    dataset: str
-    source: str
-    training_rows: int
-    validation_rows: int
-    features: int
-    hidden: int
-    latent: int
-    depth: int
-    code: str
-    information_bits: int
-    rate: float
-    parameters: int
-    flop_per_image: int
-    memory_bytes: int
-    steps_per_epoch: int
-    epochs: int
-    patience: int
-    folder: Path
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -88,20 +54,9 @@ class Observer:
         """An epoch is done and recorded."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Everything that a run needs, built from its configuration."""
-
-    plan: Plan
-    run: runs.Run
-    config: dict[str, Any]
-    splits: Splits
-    model: BinaryVAE
-
-
 def plan(config: TrainConfig) -> Plan:
     """Return what ``train`` would do with this configuration, without training or writing anything."""
-    return _prepare(config).plan
+    return prepare(config).plan
 
 
 def train(config: TrainConfig, observer: Observer | None = None, overwrite: bool = False) -> TrainResult:
@@ -110,7 +65,7 @@ def train(config: TrainConfig, observer: Observer | None = None, overwrite: bool
     Raises DivergedError (best weights kept), InterruptedRunError (state saved), InputOutputError, UsageError.
     """
     observer = observer or Observer()
-    prepared = _prepare(config)
+    prepared = prepare(config)
     with prepared.run.locked():
         done = None if overwrite else _already_finished(prepared.run)
         return done or _train(config, prepared, observer, overwrite)
@@ -124,106 +79,7 @@ def _already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def _prepare(config: TrainConfig) -> _Prepared:
-    choice = devices.choose(config.device, config.amp)
-    devices.set_threads(config.threads)
-    splits = load_splits(config.dataset)
-    data_digest = splits.digest()
-    splits = splits.limited(config.subset)
-    code = build_code(config.ecc, config.sizes.latent)
-    mean = splits.train.float().mean(0)
-    model = new_model(code, mean, config.sizes, config.activation, config.seed)
-    if config.init_from is not None:
-        _take_weights(model, config.init_from)
-    model.autocast_dtype = choice.autocast_dtype
-    identity = code_identity(config.ecc, code)
-    decides = {
-        **config.deciding(),
-        "data": data_digest,
-        "code_digest": identity["digest"],
-        "precision": choice.precision,
-        "init_from": _file_digest(config.init_from),
-    }
-    digest = digest_of(decides)
-    name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
-    run = runs.open_run(config.output_dir, name, digest)
-    run_config = {
-        "format": runs.FORMAT,
-        "digest": digest,
-        "decides": decides,
-        "code": identity,
-        "data": {
-            "type": config.dataset.type,
-            "options": config.dataset.options,
-            "digest": data_digest,
-            "feature_shape": list(splits.feature_shape),
-            "likelihood": splits.likelihood,
-            "source": splits.source,
-            "licence": splits.licence,
-        },
-        "made_with": {"bvae": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    what = _plan(config, choice, splits, model, run.folder, digest)
-    return _Prepared(what, run, run_config, splits, model)
-
-
-def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: BinaryVAE, folder: Path, digest: str) -> Plan:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
-    rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
-    widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
-    data_bytes = sum(split.numel() * split.element_size() for split in (splits.train, splits.validation))
-    return Plan(
-        device=choice.device,
-        device_reason=choice.device_reason,
-        precision=choice.precision,
-        precision_reason=choice.precision_reason,
-        dataset=config.dataset.label(),
-        source=splits.source,
-        training_rows=rows,
-        validation_rows=len(splits.validation),
-        features=splits.features,
-        hidden=config.sizes.hidden,
-        latent=model.code.n,
-        depth=config.sizes.depth,
-        code=model.code.spec.label(),
-        information_bits=model.code.k,
-        rate=model.code.rate,
-        parameters=parameters,
-        # Two for multiply and add, once forward and twice backward.
-        flop_per_image=6 * weights,
-        # The data, weights with gradient and Adam's two moments, and each activation with its gradient.
-        memory_bytes=data_bytes + 4 * 4 * parameters + 2 * 4 * batch * widths,
-        steps_per_epoch=-(-rows // batch),
-        epochs=config.epochs,
-        patience=config.patience,
-        folder=folder,
-        digest=digest,
-    )
-
-
-def _take_weights(model: BinaryVAE, path: Path) -> None:
-    other = load_model(path)
-    if other.model.code.digest() != model.code.digest():
-        raise UsageError(
-            f"{other.weights} was made with {other.label} on {other.model.code.n} code bits, not with "
-            f"{model.code.spec.label()} on {model.code.n}.",
-            "Weights to start from must be of the same code and sizes.",
-        )
-    try:
-        model.load_state_dict(other.model.state_dict())
-    except RuntimeError:
-        raise UsageError(
-            f"The weights in {other.weights} are of other sizes than the model to train.",
-            "Weights to start from must be of the same data, hidden, latent and depth.",
-        ) from None
-
-
-def _file_digest(path: Path | None) -> str | None:
-    return None if path is None else hashlib.sha256(runs.weights_file(path).read_bytes()).hexdigest()
-
-
-def _train(config: TrainConfig, prepared: _Prepared, observer: Observer, overwrite: bool) -> TrainResult:
+def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
     run, device = prepared.run, prepared.plan.device
     model = prepared.model.to(device)
     fit = Fit(
@@ -255,11 +111,12 @@ def _train(config: TrainConfig, prepared: _Prepared, observer: Observer, overwri
         fit.load_state_dict(state)
         run.cut_record(fit.epoch)
     observer.on_plan(prepared.plan, fit.epoch)
-    _log(run, f"{'resumed' if fit.epoch else 'started'}: {asdict(prepared.plan)}")
+    for line in plan_lines(prepared.plan, fit.epoch):
+        _log(run, line)
     return _epochs(config, prepared, fit, observer)
 
 
-def _epochs(config: TrainConfig, prepared: _Prepared, fit: Fit, observer: Observer) -> TrainResult:
+def _epochs(config: TrainConfig, prepared: Prepared, fit: Fit, observer: Observer) -> TrainResult:
     run = prepared.run
     keeper = _Keeper(run, prepared.config, fit)
     writer = _tensorboard(run.folder) if config.tensorboard else None

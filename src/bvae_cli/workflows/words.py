@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.planning import Plan
 
 
 def epoch_line(stats: EpochStats, epochs: int, patience: int) -> str:
@@ -13,3 +14,20 @@ def epoch_line(stats: EpochStats, epochs: int, patience: int) -> str:
         f"val_loss {stats.validation_loss:.2f}{best}  patience {stats.epochs_without_improvement}/{patience}  "
         f"{stats.images_per_second:,.0f} images/s"
     )
+
+
+def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
+    """Return what is said before the first step: device, data, sizes, folder, and where an unfinished run goes on."""
+    lines = [
+        f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason})",
+        f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows",
+        f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
+        f"{plan.parameters:,} parameters",
+        f"folder {plan.folder}{_why_suffixed(plan)}",
+    ]
+    return [*lines, f"going on after epoch {resumed_epoch}"] if resumed_epoch else lines
+
+
+def _why_suffixed(plan: Plan) -> str:
+    suffixed = plan.folder.name.endswith(f"_{plan.digest[:8]}")
+    return " (the name without digits holds a run with other settings)" if suffixed else ""
