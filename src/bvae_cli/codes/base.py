@@ -19,6 +19,9 @@ from bvae_cli.errors import UsageError
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+# Beyond this a logit is certainty in every dtype; it keeps infinities out of the sums of soft decoding.
+LARGEST_LOGIT = 1e4
+
 
 @dataclass(frozen=True)
 class Block:
@@ -75,7 +78,7 @@ class CodeSpec(BaseModel):
         if self.fits(n):
             return
         block = self.block()
-        below = n // block.n
+        below = max(n, 0) // block.n
         near = [blocks * block.n for blocks in (below, below + 1) if blocks > 0]
         sizes = ", ".join(f"{size} ({size // block.n * block.k} information bits)" for size in near)
         raise UsageError(

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from bvae_cli.codes.base import Code, CodeSpec
+from bvae_cli.codes.base import LARGEST_LOGIT, Code, CodeSpec
 from bvae_cli.errors import UsageError
 
 # All 2^k words of a block are enumerated for exact soft decoding and for hard decoding.
 MAX_ENUMERATED_BITS = 12
 # Scores of a chunk are kept to about 1 MB: two to three times faster than one large product.
 _CHUNK_BYTES = 1 << 20
-# Beyond this a logit is certainty in every dtype; it keeps infinities out of the sums.
-_LARGEST_LOGIT = 1e4
 
 
 class LinearCode(Code):
@@ -60,22 +58,34 @@ class LinearCode(Code):
     def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
         """Decode to a nearest codeword, ``[..., N] -> [..., K]``; equally near ones are drawn at random."""
         _, words, codewords = self._on(bits.device, torch.float32)
-        blocks = self._blocks(bits, self.block_n).float()
-        agreement = (2 * blocks - 1) @ (2 * codewords.T - 1)
+        blocks = self._blocks(bits, self.block_n)
         if generator is None:
             generator = torch.Generator(bits.device).manual_seed(0)
-        # Agreements are whole numbers of one parity, so a draw in [0, 1) decides among equals and nothing else.
-        draw = torch.rand(agreement.shape, device=bits.device, generator=generator)
-        return words[(agreement + draw).argmax(-1)].flatten(-2).to(bits.dtype)
+        signs = 2 * codewords.T - 1
+        nearest = []
+        for chunk in blocks.flatten(0, -2).split(self._rows_at_once(torch.float32)):
+            agreement = (2 * chunk.float() - 1) @ signs
+            # Agreements are whole numbers of one parity, so a draw in [0, 1) decides among equals and nothing else.
+            draw = torch.rand(agreement.shape, device=bits.device, generator=generator)
+            nearest.append((agreement + draw).argmax(-1))
+        decoded = words[torch.cat(nearest)].reshape(*blocks.shape[:-1], self.block_k)
+        return decoded.flatten(-2).to(bits.dtype)
 
     def soft_decode(self, logits: Tensor) -> Tensor:
-        """Exact posterior logits of the information bits, ``[..., N] -> [..., K]``; inputs are clamped to ±1e4."""
-        _, words, codewords = self._on(logits.device, logits.dtype)
-        blocks = self._blocks(logits.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT), self.block_n)
-        flat = blocks.flatten(0, -2)
-        rows = max(1, _CHUNK_BYTES // (len(words) * flat.element_size()))
-        decoded = [self._posterior(chunk @ codewords.T, words) for chunk in flat.split(rows)]
-        return torch.cat(decoded).reshape(*blocks.shape[:-1], self.block_k).flatten(-2)
+        """Exact posterior logits of the information bits, ``[..., N] -> [..., K]``; inputs are clamped to ±1e4.
+
+        Half precision is summed in float32: rounded scores of whole words would turn the signs of single bits.
+        """
+        working = torch.promote_types(logits.dtype, torch.float32)
+        _, words, codewords = self._on(logits.device, working)
+        blocks = self._blocks(logits.to(working).clamp(-LARGEST_LOGIT, LARGEST_LOGIT), self.block_n)
+        chunks = blocks.flatten(0, -2).split(self._rows_at_once(working))
+        decoded = torch.cat([self._posterior(chunk @ codewords.T, words) for chunk in chunks])
+        return decoded.reshape(*blocks.shape[:-1], self.block_k).flatten(-2).to(logits.dtype)
+
+    def _rows_at_once(self, dtype: torch.dtype) -> int:
+        bytes_of_row: int = 2**self.block_k * dtype.itemsize
+        return max(1, _CHUNK_BYTES // bytes_of_row)
 
     @staticmethod
     def _posterior(scores: Tensor, words: Tensor) -> Tensor:
@@ -92,5 +102,7 @@ class LinearCode(Code):
         key = (device, dtype)
         if key not in self._placed:
             tables = (self._generator, self._words, self._codewords)
-            self._placed[key] = tuple(table.to(device, dtype) for table in tables)  # type: ignore[assignment]
+            # Tables made under inference_mode could not be saved for a later backward pass.
+            with torch.inference_mode(False):
+                self._placed[key] = tuple(table.to(device, dtype) for table in tables)  # type: ignore[assignment]
         return self._placed[key]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bvae_cli.codes.base import Block, Code, CodeSpec
+from bvae_cli.codes.base import LARGEST_LOGIT, Block, Code, CodeSpec
 from bvae_cli.codes.closed_forms import majority_bit_error_rate, summed_logits_bit_error_rate
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ class RepetitionCode(Code):
         return decoded
 
     def soft_decode(self, logits: Tensor) -> Tensor:
-        """Add the logits of the copies: the exact posterior under a uniform prior, λ_k = Σ_r l_{rK+k}."""
-        decoded: Tensor = logits.unflatten(-1, (self.copies, self.k)).sum(-2)
+        """Add the logits of the copies: the exact posterior under a uniform prior, λ_k = Σ_r l_{rK+k}.
+
+        Inputs are clamped to ±1e4, so that copies that are infinitely sure of opposite values give 0, not NaN.
+        """
+        decoded: Tensor = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).unflatten(-1, (self.copies, self.k)).sum(-2)
         return decoded
