@@ -52,8 +52,8 @@ def measure_inference(model: BinaryVAE, words: int, generator: Generator) -> Inf
     for start in range(0, words, _ROWS):
         samples = model.sample(min(_ROWS, words - start), generator)
         posterior = model.encode(samples.images)
-        wrong.append(posterior.information_bits != samples.information_bits)
-        confidence.append(torch.sigmoid(posterior.logits.abs()))
+        wrong.append((posterior.information_bits != samples.information_bits).cpu())
+        confidence.append(torch.sigmoid(posterior.logits.abs()).cpu())
     wrong_bits = torch.cat(wrong)
     return InferenceErrors(
         bit_error_rate=estimate(wrong_bits.double().mean(-1)),
@@ -71,16 +71,17 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 
     >>> expected_calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([True, False]))
     0.4
     """
-    confidence, correct = confidence.flatten().double(), correct.flatten().double()
-    index = ((confidence - 0.5) * 2 * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device).index_add_(0, index, correct - confidence)
+    confidence, correct = confidence.flatten().cpu().double(), correct.flatten().cpu().double()
+    # Multiplied before subtracting: 0.6 − 0.5 rounds below its edge.
+    index = (confidence * 2 * bins - bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, correct - confidence)
     return round(float(gap.abs().sum() / len(confidence)), 12)
 
 
 @torch.no_grad()
 def measure_latent_use(model: BinaryVAE, x: Tensor) -> LatentUse:
     """Measure, on ``x [rows, D]``, how much each information bit varies and how sure the encoder is of it."""
-    logits = torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).double()
+    logits = torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).cpu().double()
     probabilities = logits.sigmoid()
     size = logits.abs()
     entropy = (functional.softplus(-size) + size * torch.sigmoid(-size)) / math.log(2)
@@ -100,7 +101,7 @@ def measure_reconstruction(model: BinaryVAE, x: Tensor) -> Reconstruction:
         target = chunk.float()
         decoded = model.decode(model.code.encode(model.encode(target).information_bits))
         psnr.append(peak_signal_to_noise_ratio(decoded, target))
-        wrong.append(((decoded > 0.5) != (target > 0.5)).double().mean(-1))
+        wrong.append(((decoded > 0.5) != (target > 0.5)).float().mean(-1))
     return Reconstruction(estimate(torch.cat(psnr)), estimate(torch.cat(wrong)))
 
 

@@ -18,6 +18,6 @@ class Estimate:
 
 def estimate(values: Tensor) -> Estimate:
     """Return the mean of independent values ``[n]`` and its standard error s/√n, with s of n − 1 degrees of freedom."""
-    values = values.double()
+    values = values.cpu().double()  # not every device has float64
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
     return Estimate(float(values.mean()), error)
