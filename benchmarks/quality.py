@@ -110,7 +110,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of IDX files for that yardstick")
     parser.add_argument("--output-dir", help="where the runs go (default: a temporary folder)")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads, {arguments.epochs} epochs at most\n")
+    threads = arguments.threads or torch.get_num_threads()
+    print(f"torch {torch.__version__}, {threads} CPU threads, {arguments.epochs} epochs at most\n")
     with tempfile.TemporaryDirectory() as temporary:
         arguments.output_dir = arguments.output_dir or temporary
         (beside if arguments.what == "beside" else sets)(arguments)
