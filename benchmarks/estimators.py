@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--activation", default="silu", choices=_ACTIVATIONS, help="activation of the base")
+    parser.add_argument("--activation", default="leaky-relu", choices=_ACTIVATIONS, help="activation of the base")
     arguments = parser.parse_args()
     print(f"{PARAMETER_SETS[1]}, {arguments.epochs} epochs, seeds {arguments.seeds}\n")
     print("| estimator | activation | schedule | validation −ELBO (nats) |\n|---|---|---|---|")

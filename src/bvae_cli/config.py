@@ -222,7 +222,7 @@ class TrainConfig(ModelChoice):
         "codeword",
         description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
     )
-    activation: Annotated[Activation, _option(_LATENT)] = Field("silu", description="Activation of the hidden layers.")
+    activation: Annotated[Activation, _option(_LATENT)] = Field("leaky-relu", description="Activation of the hidden layers.")
     tau_start: Annotated[float, _option(_LATENT)] = Field(
         1.0, gt=0, le=100, description="First temperature of the relaxed estimators."
     )

@@ -48,7 +48,7 @@ class BinaryVAE(nn.Module):
     torch.Size([2, 4])
     """
 
-    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "silu") -> None:
+    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "leaky-relu") -> None:
         super().__init__()
         self.code = code
         self.features = mean.numel()
