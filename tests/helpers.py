@@ -188,7 +188,7 @@ def small_model(code: Code, features: int = 5, *, gain: float = 1.0, seed: int =
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         mean = torch.rand(features) * 0.6 + 0.2
-        model = BinaryVAE(code, mean, hidden=8, depth=1).double()
+        model = BinaryVAE(code, mean, hidden=8, depth=1, activation="leaky-relu").double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(gain)

@@ -99,7 +99,7 @@ def smoothed_bits(logits: Tensor, uniform: Tensor, inverse_temperature: float = 
     # Each branch divides by what the other makes zero, so both are masked before they divide.
     for_upper = 2 * q * shrink / torch.where(upper, linear + root, 1.0)
     for_lower = (root - linear) / torch.where(upper, 1.0, 2 * p)
-    exponential = torch.where(upper, for_upper, for_lower).clamp(torch.finfo(logits.dtype).tiny, 1.0)
+    exponential = torch.where(upper, for_upper, for_lower).clamp(shrink, 1.0)
     return -exponential.log() / inverse_temperature
 
 
