@@ -36,8 +36,23 @@ _BUILDERS: dict[str, tuple[str, str]] = {
 _HELP_FLAGS = {"-h", "--help"}
 
 
+class _PassingError(Exception):
+    """Carries what typer would turn into exit codes of its own: an interruption, a reader that has gone."""
+
+    def __init__(self, carried: BaseException) -> None:
+        super().__init__()
+        self.carried = carried
+
+
 class LazyGroup(typer.core.TyperGroup):
     """A group that imports a command's module when it is asked for, and tells it the arguments."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and let every way in which it ends come through to ``main``."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError) as error:
+            raise _PassingError(error) from error
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, in the order in which help shows them."""
@@ -142,9 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
-        words = " ".join(str(error).split())
+        words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
         _tell(
-            f"bvae failed: {type(error).__name__}: {words}",
+            f"bvae failed: {words}.",
             "Run it again with --verbose for a traceback, and report it.",
         )
         code = ExitCode.FAILED
@@ -152,7 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
-    result = app(arguments, standalone_mode=False, prog_name="bvae")
+    try:
+        result = app(arguments, standalone_mode=False, prog_name="bvae")
+    except _PassingError as error:
+        raise error.carried from None
     sys.stdout.flush()
     return result if isinstance(result, int) else ExitCode.DONE
 
