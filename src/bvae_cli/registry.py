@@ -76,7 +76,7 @@ def load(kind: Kind, name: str) -> type[Any]:
         spec = entry_point.load()
     except BvaeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"The {kind} '{name}' of {origin} cannot be imported: {type(error).__name__}: {error}.",
             f"Reinstall or update {origin.distribution}, or report this to its authors.",
@@ -131,7 +131,7 @@ def _origin(entry_point: EntryPoint) -> Origin:
 
 def _check(kind: Kind, name: str, origin: Origin, spec: object) -> None:
     hint = f"Update {origin.distribution}, or report this to its authors."
-    fields = getattr(spec, "model_fields", None)
+    fields = getattr(spec, "model_fields", None) if isinstance(spec, type) else None
     missing = [method for method in _METHODS[kind] if not callable(getattr(spec, method, None))]
     if not isinstance(spec, type) or fields is None or missing or inspect.isabstract(spec):
         raise PluginError(f"The {kind} '{name}' of {origin} is not a spec class of bvae_cli.", hint)
