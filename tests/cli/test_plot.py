@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ..outcome import Bvae
+
+
+def test_one_run_is_drawn_into_its_own_folder(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    assert bvae("plot", "run").succeeded().out == "run/loss_curves.png\n"
+    assert Path("run/loss_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_runs_are_drawn_where_one_stands(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    for name in ("$run_1$", "_run"):
+        shutil.copytree(run_folder, name)
+    assert bvae("plot", "$run_1$", "_run").succeeded().out == "loss_curves.png\n"
+    assert Path("loss_curves.png").exists()
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.svg", b"<?xml"), ("b.PDF", b"%PDF"), ("new/folder/c.png", b"\x89PNG")])
+def test_the_suffix_says_the_format(bvae: Bvae, run_folder: Path, workplace: Path, name: str, start: bytes) -> None:
+    bvae("plot", run_folder, "--out", name).succeeded()
+    assert Path(name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.png.txt"])
+def test_another_format_is_refused_before_anything_is_read(bvae: Bvae, workplace: Path, name: str) -> None:
+    bvae("plot", "nowhere", "-o", name).refused(2, "not a format", ".png, .svg, .pdf")
+
+
+def test_what_is_no_run_cannot_be_drawn(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("plot").refused(2, "FOLDER")
+    bvae("plot", "nowhere").refused(3, "nowhere holds no loss_record_with.txt")
+    shutil.copytree(run_folder, "run")
+    Path("run/loss_record_with.txt").write_text("# training_loss\n")
+    bvae("plot", "run").refused(2, "no finished epoch")
+    Path("run/loss_record_with.txt").write_text("# training_loss\nx\n")
+    bvae("plot", "run").refused(3, "not a loss record")
+
+
+def test_a_figure_that_cannot_be_written_is_an_output_error(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("plot", run_folder, "-o", "bits.npy/figure.png").refused(3, "Cannot write to bits.npy")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..outcome import Bvae
+
+FAST = ("--iwae-samples", 2, "--num-samples", 4)
+
+
+def test_a_table_of_quality_and_the_names_of_the_files_are_on_stdout(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    outcome = bvae("sample", "--weights", run_folder, *FAST, "--out", "here").succeeded()
+    for words in ("ELBO (nats)", "IWAE-2 (nats)", "log p(x)", "active bits", "inference BER", "uniqueness", "novelty"):
+        assert words in outcome.out
+    assert "samples  here/samples_seed_0.npz" in outcome.out
+    assert "picture  here/samples_seed_0.png" in outcome.out
+    assert Path("here/samples_seed_0.png").read_bytes().startswith(b"\x89PNG")
+    assert np.load("here/samples_seed_0.npz")["samples"].shape == (4, 12)
+    assert "loading torch" in outcome.err
+
+
+def test_json_is_one_object_with_the_quality(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    outcome = bvae("sample", "-w", run_folder, *FAST, "--out", "here", "--json", "-q").succeeded()
+    facts = outcome.json()
+    assert outcome.err == ""
+    assert facts["count"] == 4
+    assert facts["file"] == "here/samples_seed_0.npz"
+    assert facts["picture"] == "here/samples_seed_0.png"
+    assert facts["quality"]["code"] == "repetition:R=3"
+    assert facts["quality"]["bounds"]["elbo"]["mean"] < 0
+    assert "probabilities" not in facts
+
+
+def test_the_weights_have_a_name_that_old_scripts_use(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    for flag in ("-w", "--weights", "--w_save_path"):
+        for path in (run_folder, run_folder / "bvae_best_model_with.pt"):
+            outcome = bvae("sample", flag, path, *FAST, "--out", flag.strip("-"), "--json").succeeded()
+            assert outcome.json()["quality"]["weights"] == str(run_folder / "bvae_best_model_with.pt")
+
+
+def test_without_weights_the_run_of_the_same_options_is_taken(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    named = ("--hidden", 8, "--latent", 12, "--depth", 1, "--lr", 0.01, "--R", 3, "--output-dir", run_folder.parent)
+    outcome = bvae("sample", *named, *FAST, "--out", "here", "--json").succeeded()
+    assert "Note: R=3" in outcome.err
+    assert outcome.json()["quality"]["weights"].startswith(str(run_folder))
+
+
+def test_a_large_draw_says_how_much_of_it_the_picture_shows(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    outcome = bvae("sample", "-w", run_folder, "--num-samples", 401, "--iwae-samples", 1, "--out", "here").succeeded()
+    assert "first 400 of 401" in outcome.err
+    assert np.load("here/samples_seed_0.npz")["samples"].shape == (401, 12)
+
+
+def test_a_subset_and_a_split_are_measured(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    options = ("--subset", 3, "--split", "test", "--out", "here", "--json")
+    quality = bvae("sample", "-w", run_folder, *FAST, *options).succeeded().json()["quality"]
+    assert (quality["rows"], quality["split"]) == (3, "test")
+
+
+def test_the_samples_folder_cannot_be_a_file(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("sample", "-w", run_folder, *FAST, "--out", "bits.npy").refused(3, "Cannot write to bits.npy")

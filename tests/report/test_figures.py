@@ -1,0 +1,132 @@
+"""Figures as bytes: what they are, how large, and that no name or number breaks them."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from bvae_cli.report.figures import image_grid, loss_curves
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def record(epochs: int = 5, start: float = 200.0) -> dict[str, Sequence[float]]:
+    falling = [start / (epoch + 1) for epoch in range(epochs)]
+    return {"training_loss": falling, "validation_loss": falling, "kl": falling, "beta": [0.1] * epochs}
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    assert content.startswith(PNG)
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+def pixels(content: bytes) -> np.ndarray:
+    """Return the grey values of a PNG, ``[height, width]`` in 0…1."""
+    image: np.ndarray = matplotlib.image.imread(io.BytesIO(content))
+    return image[..., 0] if image.ndim == 3 else image
+
+
+def svg_texts(content: bytes) -> str:
+    root = ElementTree.fromstring(content)
+    assert root.tag.endswith("svg")
+    return content.decode()
+
+
+def test_loss_curves_are_a_png_of_a_size_to_read() -> None:
+    width, height = png_size(loss_curves({"a": record()}, "png"))
+    assert (width, height) == (1200, 792)
+
+
+def test_loss_curves_are_an_svg_with_every_label() -> None:
+    text = svg_texts(loss_curves({"a run": record(), "another": record(start=100)}, "svg"))
+    for words in ("a run", "another", "training loss", "validation loss", "KL", "epoch"):
+        assert words in text
+
+
+def test_loss_curves_are_a_pdf() -> None:
+    assert loss_curves({"a": record()}, "pdf").startswith(b"%PDF")
+
+
+def test_another_record_draws_another_picture() -> None:
+    assert loss_curves({"a": record()}, "png") != loss_curves({"a": record(start=100)}, "png")
+    assert loss_curves({"a": record()}, "png") == loss_curves({"a": record()}, "png")
+
+
+@pytest.mark.parametrize(
+    "name", ["cost_$5", "$x^{$", "_hidden", "__both", "a\\b", "100 %", "Größe ε", "", "x" * 300, "$\\frac{"]
+)
+def test_no_name_breaks_a_figure_or_hides_its_line(name: str) -> None:
+    text = svg_texts(loss_curves({name: record(), "other": record()}, "svg"))
+    assert "other" in text
+    plain = name.lstrip("_")
+    if plain.isidentifier():
+        assert plain in text
+
+
+def test_a_leading_underscore_leaves_the_line_in_the_legend() -> None:
+    assert "hidden_run" in svg_texts(loss_curves({"_hidden_run": record()}, "svg"))
+
+
+def test_runs_of_one_epoch_are_seen_as_a_point() -> None:
+    one, none = loss_curves({"a": record(1)}, "svg"), loss_curves({"a": record(2)}, "svg")
+    assert one.count(b"<use") > none.count(b"<use")
+
+
+def test_runs_of_different_lengths_share_a_figure() -> None:
+    png_size(loss_curves({"a": record(1), "b": record(50)}, "png"))
+
+
+def test_many_runs_share_a_figure() -> None:
+    png_size(loss_curves({f"run {index}": record(start=index + 1) for index in range(30)}, "png"))
+
+
+def test_an_infinite_loss_does_not_break_a_figure() -> None:
+    png_size(loss_curves({"a": {**record(), "validation_loss": [1.0, float("nan"), float("inf"), 1.0, 1.0]}}, "png"))
+
+
+def test_a_grid_shows_every_picture_in_its_place() -> None:
+    count, height, width = 5, 14, 14
+    images = np.zeros((count, height * width))
+    images[3] = 1
+    grid = pixels(image_grid(images, (height, width)))
+    # Pictures of 14 are enlarged four times; three columns of 14 and gaps of 2 between and around.
+    assert grid.shape == (4 * (2 * 16 + 2), 4 * (3 * 16 + 2))
+    cells = [
+        grid[4 * (2 + row * 16) : 4 * (16 + row * 16), 4 * (2 + column * 16) : 4 * (16 + column * 16)]
+        for row in range(2)
+        for column in range(3)
+    ]
+    assert [float(cell.mean().round(2)) for cell in cells] == [0, 0, 0, 1, 0, 0.5]
+
+
+def test_a_pixel_keeps_its_place_and_its_grey() -> None:
+    picture = np.zeros((1, 56 * 56))
+    picture[0, 3 * 56 + 10] = 0.6
+    grid = pixels(image_grid(picture, (56, 56)))
+    assert grid.shape == (60, 60)
+    assert grid[2 + 3, 2 + 10] == pytest.approx(0.6, abs=0.01)
+    assert (grid[2:-2, 2:-2] > 0).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("features", "shape", "side"),
+    [(784, (28, 28), (28, 28)), (12, (12,), (3, 4)), (16, (16,), (4, 4)), (12, (2, 2, 3), (3, 4)), (1, (1,), (1, 1))],
+)
+def test_rows_that_are_no_pictures_are_drawn_nearly_square(
+    features: int, shape: tuple[int, ...], side: tuple[int, int]
+) -> None:
+    width, height = png_size(image_grid(np.full((1, features), 0.5), shape))
+    scale = max(1, 56 // max(side))
+    assert (height, width) == (scale * (side[0] + 4), scale * (side[1] + 4))
+
+
+def test_the_number_of_columns_can_be_named() -> None:
+    wide = png_size(image_grid(np.zeros((6, 56 * 56)), (56, 56), columns=6))
+    assert wide == (6 * 58 + 2, 58 + 2)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from bvae_cli import config
+from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainConfig, digest_of, parse_code, parse_dataset, validated
+from bvae_cli.errors import BvaeError, UsageError
+
+
+def train(**values: Any) -> TrainConfig:
+    made: TrainConfig = validated(TrainConfig, values, "train")
+    return made
+
+
+def test_the_parameter_sets_are_those_that_users_know() -> None:
+    assert {number: tuple(sizes) for number, sizes in config.PARAMETER_SETS.items()} == {
+        0: (100, 100, 2),
+        1: (200, 100, 2),
+        2: (100, 200, 2),
+        3: (200, 200, 2),
+        4: (200, 200, 3),
+        5: (200, 300, 2),
+        6: (300, 200, 3),
+        7: (500, 300, 5),
+    }
+    assert config.PARAMETER_SET_USES.keys() == config.PARAMETER_SETS.keys()
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_set_gives_its_three_sizes(number: int) -> None:
+    assert train(params=number).sizes == config.PARAMETER_SETS[number]
+
+
+def test_a_size_of_its_own_stands_beside_the_rest_of_the_set() -> None:
+    assert train(params=7, latent=64).sizes == Sizes(500, 64, 5)
+    assert train().sizes == config.PARAMETER_SETS[1]
+
+
+def test_no_option_can_be_changed_afterwards() -> None:
+    made = train()
+    with pytest.raises(Exception, match="frozen"):
+        made.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"params": 8}, ["--params", "at most 7", "got 8", "0…7"]),
+        ({"params": -1}, ["--params", "at least 0"]),
+        ({"params": "two"}, ["--params", "whole number", "'two'"]),
+        ({"epochs": 0}, ["--epochs", "at least 1", "got 0"]),
+        ({"epochs": 2.5}, ["--epochs", "whole number"]),
+        ({"lr": 0}, ["--lr", "greater than 0"]),
+        ({"lr": "fast"}, ["--lr", "a number"]),
+        ({"lr": float("nan")}, ["--lr", "a number"]),
+        ({"lr": float("inf")}, ["--lr", "a number"]),
+        ({"subset": -1}, ["--subset", "at least 0"]),
+        ({"seed": 2**63}, ["--seed", "less than"]),
+        ({"batch_size": 0}, ["--batch-size", "at least 1"]),
+        ({"estimator": "reinmx"}, ["--estimator", "'reinmax'", "Did you mean 'reinmax'?"]),
+        ({"estimator": 5}, ["--estimator", "must be one of"]),
+        ({"device": "gpu"}, ["--device", "'gpu'", "cuda"]),
+        ({"save_every_epoch": "perhaps"}, ["--save-every-epoch", "true or false"]),
+        ({"tau_start": 0.2, "tau_end": 0.5}, ["--tau-end 0.5", "--tau-start 0.2"]),
+        ({"epoch": 3}, ["'epoch'", "Did you mean 'epochs'?"]),
+        ({"zzz": 3}, ["'zzz'", "not an option of train"]),
+        ({"ecc": "repitition"}, ["'repitition'", "'repetition'"]),
+        ({"ecc": "repetition:R=0"}, ["R must be at least 1", "Copies"]),
+        ({"ecc": "repetition:Q=2"}, ["'Q'", "code 'repetition'", "R"]),
+        ({"ecc": "repetition:R"}, ["'R'", "name:key=value"]),
+        ({"ecc": 5}, ["--ecc", "5"]),
+        ({"params": 0, "ecc": "repetition:R=3"}, ["100", "block length 3", "99", "102", "Parameter sets that fit: 5, 7"]),
+        ({"latent": 5, "ecc": "repetition:R=1000"}, ["1000 (1 information", "No parameter set fits"]),
+        ({"dataset": "mnst"}, ["'mnst'", "'mnist'", "give its path"]),
+        ({"dataset": "arrays"}, ["data set 'arrays'", "needs the option 'path'"]),
+        ({"dataset": "arrays:pth=x.npy"}, ["'pth'", "'path'"]),
+        ({"dataset": ""}, ["''", "binarized-mnist"]),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence_that_names_it(values: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(**values)
+    assert caught.value.message.endswith(".")
+    assert caught.value.hint
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_size_that_does_not_fit_names_the_nearest_that_do() -> None:
+    for latent in range(1, 60):
+        if latent % 7 == 0:
+            assert train(latent=latent, ecc="repetition:R=7").sizes.latent == latent
+            continue
+        below, above = latent // 7 * 7, latent // 7 * 7 + 7
+        with pytest.raises(UsageError) as caught:
+            train(latent=latent, ecc="repetition:R=7")
+        assert f"{above} ({above // 7} information bits)" in caught.value.message
+        assert (f"{below} ({below // 7} information bits)" in caught.value.message) == (below > 0)
+
+
+def test_a_code_is_kept_with_all_of_its_options() -> None:
+    assert train(latent=12, ecc="repetition").ecc == PluginRef(type="repetition", options={"R": 3})
+    assert (
+        train(latent=12, ecc="repetition:R=2").ecc
+        == train(latent=12, ecc=PluginRef(type="repetition", options={"R": 2})).ecc
+    )
+
+
+def test_a_named_plugin_with_options_is_read_and_written_in_one_grammar() -> None:
+    text = "arrays:path=a.npy,validation=0.2"
+    assert parse_code(text) == PluginRef(type="arrays", options={"path": "a.npy", "validation": "0.2"})
+    assert parse_code(text).label() == text
+    assert parse_code("none").label() == "none"
+    assert parse_code(7) == 7
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.csv", "a.tsv", "a.txt", "some/where", Path("b.npy")])
+def test_what_looks_like_a_file_is_taken_for_an_array(name: str | Path) -> None:
+    assert parse_dataset(name) == PluginRef(type="arrays", options={"path": str(name)})
+
+
+def test_a_file_that_is_there_is_taken_whatever_its_name(workplace: Path) -> None:
+    Path("plain").write_text("0 1\n")
+    assert parse_dataset("plain").type == "arrays"
+
+
+def test_a_folder_is_taken_for_idx_files(tmp_path: Path) -> None:
+    assert parse_dataset(tmp_path) == PluginRef(type="mnist", options={"folder": str(tmp_path)})
+
+
+def test_a_name_goes_before_a_file_of_the_same_name(workplace: Path) -> None:
+    Path("mnist").mkdir()
+    assert parse_dataset("mnist") == PluginRef(type="mnist")
+
+
+def test_the_digest_does_not_depend_on_order_and_does_on_every_value() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    assert digest_of({"a": 1, "b": 2}) != digest_of({"a": 1, "b": 3})
+    assert len(digest_of({})) == 64
+
+
+CHANGED = {
+    "hidden": 9,
+    "latent": 24,
+    "depth": 1,
+    "ecc": "repetition:R=2",
+    "subset": 5,
+    "epochs": 7,
+    "batch_size": 7,
+    "lr": 0.5,
+    "lr_schedule": "cosine",
+    "beta_max": 0.5,
+    "beta_warmup_epochs": 3,
+    "patience": 3,
+    "min_delta": 0.5,
+    "grad_clip": 1.0,
+    "seed": 5,
+    "estimator": "gumbel",
+    "sampling": "bitwise",
+    "activation": "relu",
+    "tau_start": 2.0,
+    "tau_end": 0.3,
+    "consistency_weight": 0.5,
+}
+KEPT = {
+    "params": 1,
+    "device": "cpu",
+    "amp": "off",
+    "threads": 3,
+    "output_dir": "elsewhere",
+    "save_every_epoch": True,
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_decides_the_numbers_changes_the_digest(name: str) -> None:
+    assert digest_of(train(**{name: CHANGED[name]}).deciding()) != digest_of(train().deciding())
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_device_paths_and_talk_do_not_change_the_digest(name: str) -> None:
+    assert digest_of(train(**{name: KEPT[name]}).deciding()) == digest_of(train().deciding())
+
+
+def test_every_option_is_known_to_decide_or_not_to() -> None:
+    # The data and the weights to start from enter the digest by their content.
+    assert set(TrainConfig.model_fields) == {*CHANGED, *KEPT, "dataset", "init_from", "tensorboard"}
+    assert train().deciding().keys() == CHANGED.keys()
+
+
+def test_the_same_model_said_in_other_words_is_the_same_run() -> None:
+    assert train(params=0).deciding() == train(hidden=100, latent=100, depth=2).deciding()
+    assert train(latent=12, ecc="repetition").deciding() == train(latent=12, ecc="repetition:R=3").deciding()
+
+
+@pytest.mark.parametrize("model", [TrainConfig, SampleConfig])
+def test_no_two_options_share_a_flag(model: type[BaseModel]) -> None:
+    flags = [flag for field in model.model_fields for flag in config.flags_of(model, field)]
+    assert len(flags) == len(set(flags))
+    for field in model.model_fields:
+        assert config.main_flag(model, field).startswith("--")
+    assert config.main_flag(model, "params") == "--params"
+    assert config.main_flag(model, "ecc") == "--ecc"
+
+
+@pytest.mark.parametrize("model", [TrainConfig, SampleConfig])
+def test_every_option_says_what_it_is(model: type[BaseModel]) -> None:
+    for info in model.model_fields.values():
+        assert info.description
+        assert info.description.endswith(".")
+
+
+class Strange(BaseModel, extra="forbid"):
+    """Options of a stranger, with checks of their own."""
+
+    odd: int = Field(1, description="An odd number.")
+    even: int = 2
+
+    @field_validator("odd")
+    @classmethod
+    def _is_odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("it must be odd")
+        return value
+
+    @model_validator(mode="after")
+    def _different(self) -> Strange:
+        if self.odd > self.even:
+            raise ValueError("odd is above even")
+        return self
+
+
+def test_a_strangers_own_checks_are_passed_on_in_their_own_words() -> None:
+    with pytest.raises(UsageError) as caught:
+        validated(Strange, {"odd": 2}, "the code 'Strange'")
+    assert caught.value.message == "odd is not valid: it must be odd; got 2."
+    assert caught.value.hint == "odd: An odd number."
+    with pytest.raises(UsageError) as caught:
+        validated(Strange, {"odd": 3}, "the code 'Strange'")
+    assert caught.value.message == "The code 'Strange' is not valid: odd is above even."
+
+
+def test_a_value_from_elsewhere_is_refused_with_the_place_that_it_came_from() -> None:
+    with pytest.raises(UsageError, match=r"got 0 \(from my\.toml\)"):
+        validated(TrainConfig, {"epochs": 0}, "train", {"epochs": "my.toml"})
+
+
+def test_every_mistake_is_a_bvae_error() -> None:
+    for values in ({"params": []}, {"ecc": {}}, {"ecc": {"type": "none", "x": 1}}, {"dataset": 5}, {"output_dir": 5}):
+        with pytest.raises(BvaeError):
+            train(**values)

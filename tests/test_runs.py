@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bvae_cli import runs
+from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.errors import ExitCode, InputOutputError, UsageError
+
+ROW = {
+    "epoch": 1,
+    "training_loss": 200.123456789,
+    "validation_loss": 190.5,
+    "kl": 0.25,
+    "beta": 0.1,
+    "temperature": 0.95,
+    "lr": 0.001,
+    "seconds": 1.5,
+}
+CODE = {"type": "none", "options": {}, "n": 4, "k": 4, "digest": "d", "distribution": "bvae-cli", "version": "0"}
+CONFIG: dict[str, Any] = {"digest": "0123456789abcdef", "decides": {}, "code": CODE, "data": {}}
+WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3), "bits": torch.tensor([1, 0], dtype=torch.uint8)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> runs.Run:
+    made = runs.Run(tmp_path / "run")
+    made.start(CONFIG)
+    return made
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if "tmp" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beta", "lr", "ecc", "name"),
+    [
+        (
+            Sizes(200, 100, 2),
+            1.0,
+            0.001,
+            PluginRef(type="none"),
+            "hidden_size_200_latent_size_100_depth_2_beta_1.0_lr_0.001",
+        ),
+        (
+            Sizes(200, 300, 2),
+            1.0,
+            0.001,
+            PluginRef(type="repetition", options={"R": 3}),
+            "hidden_size_200_latent_size_300_depth_2_beta_1.0_lr_0.001_ecc_repetition_R_3",
+        ),
+        (Sizes(1, 2, 3), 0.5, 1e-05, PluginRef(type="none"), "hidden_size_1_latent_size_2_depth_3_beta_0.5_lr_1e-05"),
+        (
+            Sizes(1, 2, 3),
+            1.0,
+            0.1,
+            PluginRef(type="odd/../name", options={"a b": "c:d/e", "g": [1]}),
+            "hidden_size_1_latent_size_2_depth_3_beta_1.0_lr_0.1_ecc_odd-..-name_a-b_c-d-e_g_-1-",
+        ),
+    ],
+)
+def test_a_folders_name_says_sizes_beta_lr_and_code(sizes: Sizes, beta: float, lr: float, ecc: PluginRef, name: str) -> None:
+    assert runs.folder_name(sizes, beta, lr, ecc) == name
+    assert "/" not in name
+
+
+def test_loadtxt_reads_the_record(run: runs.Run) -> None:
+    run.record(ROW)
+    run.record({**ROW, "validation_loss": 180.25})
+    record = np.loadtxt(run.folder / runs.LOSS_RECORD)
+    assert record.shape == (2, 6)
+    assert record[:, 0] == pytest.approx([200.123457] * 2, abs=1e-6)
+    assert list(record[:, 1]) == [190.5, 180.25]
+    header = (run.folder / runs.LOSS_RECORD).read_text().splitlines()[0]
+    assert header == "# training_loss validation_loss kl beta temperature lr"
+
+
+def test_the_record_is_read_back_by_column(run: runs.Run) -> None:
+    run.record(ROW)
+    assert runs.read_record(run.folder)["kl"] == [0.25]
+    assert list(runs.read_record(run.folder)) == list(runs.RECORD_COLUMNS)
+
+
+def test_the_metrics_are_one_object_an_epoch_with_times(run: runs.Run) -> None:
+    run.record(ROW)
+    run.record({**ROW, "epoch": 2})
+    lines = (run.folder / runs.METRICS).read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [ROW, {**ROW, "epoch": 2}]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 3, 5])
+def test_a_cut_record_ends_with_the_epoch_that_it_is_cut_at(run: runs.Run, epochs: int) -> None:
+    for epoch in range(1, 4):
+        run.record({**ROW, "epoch": epoch, "kl": float(epoch)})
+    with (run.folder / runs.LOSS_RECORD).open("a") as record:
+        record.write("200.1 19")  # a line that a full disk has cut short
+    run.cut_record(epochs)
+    if epochs <= 3:
+        assert runs.read_record(run.folder)["kl"] == [1.0, 2.0, 3.0][:epochs]
+        assert len((run.folder / runs.METRICS).read_text().splitlines()) == epochs
+    run.cut_record(0)
+    assert runs.read_record(run.folder)["kl"] == []
+
+
+def test_weights_come_back_as_they_were(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS)
+    for path in (run.folder, run.weights):
+        back = runs.load_checkpoint(path)
+        assert back.config == CONFIG
+        assert back.weights.keys() == WEIGHTS.keys()
+        assert all(torch.equal(back.weights[name], WEIGHTS[name]) for name in WEIGHTS)
+        assert back.weights["bits"].dtype == torch.uint8
+
+
+def test_weights_are_plain_for_everybody(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS)
+    content = torch.load(run.weights, weights_only=True)
+    assert torch.equal(content["weights"]["w"], WEIGHTS["w"])
+    assert json.loads(content["config"]) == CONFIG
+
+
+def test_the_same_weights_are_the_same_bytes_wherever_they_are(tmp_path: Path) -> None:
+    first, second = runs.Run(tmp_path / "a"), runs.Run(tmp_path / "another")
+    for run in (first, second):
+        run.start(CONFIG)
+        run.save_weights(CONFIG, WEIGHTS)
+    assert first.weights.read_bytes() == second.weights.read_bytes()
+
+
+def test_the_weights_of_an_epoch_stand_beside_the_best(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS, epoch=7)
+    assert not run.weights.exists()
+    assert runs.load_checkpoint(run.folder / "epochs" / "epoch_0007.pt").config == CONFIG
+
+
+def test_a_run_is_empty_then_unfinished_then_finished_or_diverged(tmp_path: Path) -> None:
+    run = runs.Run(tmp_path / "run")
+    assert run.state() == "empty"
+    run.start(CONFIG)
+    assert run.state() == "unfinished"
+    run.finish({"state": "finished"})
+    assert run.state() == "finished"
+    run.finish({"state": "diverged"})
+    assert run.state() == "diverged"
+
+
+def test_starting_anew_leaves_nothing_of_the_run_before(run: runs.Run) -> None:
+    run.record(ROW)
+    run.log("said")
+    run.save_weights(CONFIG, WEIGHTS)
+    run.save_weights(CONFIG, WEIGHTS, epoch=1)
+    run.save_state({"epoch": 1})
+    run.finish({"state": "finished"})
+    run.start({**CONFIG, "digest": "other"})
+    assert {path.name for path in run.folder.iterdir()} == {runs.CONFIG, runs.LOSS_RECORD}
+    assert runs.read_record(run.folder)["kl"] == []
+
+
+def test_a_finished_run_keeps_no_state_to_resume_from(run: runs.Run) -> None:
+    run.save_state({"epoch": 3, "model": WEIGHTS})
+    state = run.load_state()
+    assert state is not None
+    assert torch.equal(state["model"]["w"], WEIGHTS["w"])
+    run.finish({"state": "finished"})
+    assert run.load_state() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello", pickle.dumps([1]), pickle.dumps(print)])
+def test_a_state_that_cannot_be_read_is_none(run: runs.Run, content: bytes) -> None:
+    (run.folder / runs.STATE).write_bytes(content)
+    assert run.load_state() is None
+
+
+class Evil:
+    """A pickle that writes a file when it is read by somebody careless."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return (os.mkdir, (str(self.mark),))
+
+
+def _saved(value: object) -> bytes:
+    return runs._torch_bytes({"value": value})
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "nothing": (lambda mark: b"", "cut short"),
+    "text": (lambda mark: b"hello, these are no weights\n", "cut short"),
+    "zip": (lambda mark: b"PK\x05\x06" + 18 * b"\0", "damaged"),
+    "pickle": (lambda mark: pickle.dumps(Evil(mark)), "nothing in it was run"),
+    "torch": (lambda mark: _saved(Evil(mark)), "nothing in it was run"),
+    "dictionary": (lambda mark: _saved(1), "not written by bvae"),
+    "weights alone": (lambda mark: runs._torch_bytes(WEIGHTS), "not written by bvae"),
+    "newer": (lambda mark: runs._torch_bytes({"format": 99, "config": "{}", "weights": {}}), "format 99"),
+    "no config": (lambda mark: runs._torch_bytes({"format": 1, "config": "{", "weights": {}}), "not written by bvae"),
+    "empty config": (lambda mark: runs._torch_bytes({"format": 1, "config": "{}", "weights": {}}), "not written by bvae"),
+    "list": (lambda mark: runs._torch_bytes({"format": 1, "config": "[]", "weights": {}}), "not written by bvae"),
+    "no code": (
+        lambda mark: runs._torch_bytes(
+            {"format": 1, "config": json.dumps({"decides": {}, "data": {}, "code": {}}), "weights": {}}
+        ),
+        "not written by bvae",
+    ),
+    "no weights": (
+        lambda mark: runs._torch_bytes({"format": 1, "config": json.dumps(CONFIG), "weights": 5}),
+        "not written by bvae",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_is_not_ours_is_refused_and_never_run(kind: str, tmp_path: Path) -> None:
+    make, words = FOREIGN[kind]
+    path, mark = tmp_path / "weights.pt", tmp_path / "mark"
+    path.write_bytes(make(mark))
+    with pytest.raises(InputOutputError) as caught:
+        runs.load_checkpoint(path)
+    assert caught.value.exit_code == ExitCode.INPUT_OUTPUT
+    assert words in caught.value.message
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert not mark.exists()
+
+
+def test_the_pickle_of_these_tests_does_run_where_it_is_trusted(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Evil(tmp_path / "mark")))
+    assert (tmp_path / "mark").exists()
+
+
+def test_weights_that_are_cut_short_are_refused_wherever_they_are_cut(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS)
+    whole = run.weights.read_bytes()
+    for share in range(10):
+        run.weights.write_bytes(whole[: len(whole) * share // 10])
+        with pytest.raises(InputOutputError):
+            runs.load_checkpoint(run.weights)
+
+
+def test_missing_weights_are_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputOutputError, match=r"There is no file .*none\.pt"):
+        runs.load_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(InputOutputError, match="holds no bvae_best_model_with"):
+        runs.load_checkpoint(tmp_path)
+
+
+def test_a_folder_is_chosen_by_what_it_holds(tmp_path: Path) -> None:
+    name, plain = "a_run", tmp_path / "a_run"
+    assert runs.open_run(tmp_path, name, "0123456789").folder == plain
+    runs.Run(plain).start({**CONFIG, "digest": "0123456789"})
+    assert runs.open_run(tmp_path, name, "0123456789").folder == plain
+    assert runs.open_run(tmp_path, name, "abcdef0123").folder == tmp_path / "a_run_abcdef01"
+
+
+def test_a_folder_with_somebody_elses_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a_run").mkdir()
+    (tmp_path / "a_run" / "notes.txt").write_text("mine")
+    assert runs.open_run(tmp_path, "a_run", "abcdef0123").folder == tmp_path / "a_run_abcdef01"
+
+
+def test_a_folder_with_nothing_but_a_lock_is_free(tmp_path: Path) -> None:
+    (tmp_path / "a_run").mkdir()
+    (tmp_path / "a_run" / ".lock").write_text("{}")
+    assert runs.open_run(tmp_path, "a_run", "abcdef0123").folder == tmp_path / "a_run"
+
+
+def test_runs_do_not_go_into_one_another(run: runs.Run) -> None:
+    with pytest.raises(UsageError, match="do not go into one another") as caught:
+        runs.open_run(run.folder, "inner", "0")
+    assert str(run.folder.parent) in (caught.value.hint or "")
+
+
+def test_a_file_is_no_place_for_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputOutputError, match="not a folder"):
+        runs.open_run(tmp_path / "file", "a", "0")
+
+
+def test_runs_are_found_at_any_depth_and_by_name(tmp_path: Path) -> None:
+    for name in ("b/run", "a", "c/d/e"):
+        runs.Run(tmp_path / name).start(CONFIG)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / runs.CONFIG).write_text("{}")
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in runs.find_runs(tmp_path)] == ["a", "b/run", "c/d/e"]
+    with pytest.raises(InputOutputError, match="no folder"):
+        runs.find_runs(tmp_path / "nothing")
+
+
+def test_a_second_process_on_a_run_is_refused_naming_the_first(run: runs.Run) -> None:
+    with run.locked():
+        with pytest.raises(UsageError, match=f"in use by process {os.getpid()} on {socket.gethostname()}"), run.locked():
+            pytest.fail("the lock did not hold")
+        assert (run.folder / ".lock").exists()
+    assert not (run.folder / ".lock").exists()
+    with run.locked():
+        assert (run.folder / ".lock").exists()
+
+
+def test_a_lock_is_given_back_whatever_happens(run: runs.Run) -> None:
+    with pytest.raises(KeyboardInterrupt), run.locked():
+        raise KeyboardInterrupt
+    assert not (run.folder / ".lock").exists()
+
+
+def test_the_lock_of_a_process_that_is_gone_is_no_lock(run: runs.Run) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    gone = process.pid
+    (run.folder / ".lock").write_text(json.dumps({"pid": gone, "host": socket.gethostname()}))
+    with run.locked():
+        assert json.loads((run.folder / ".lock").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ['{"pid": 1, "host": "another-machine"}', "", "[]"])
+def test_the_lock_of_another_machine_holds(run: runs.Run, content: str) -> None:
+    (run.folder / ".lock").write_text(content)
+    if content.startswith("{"):
+        with pytest.raises(UsageError, match="another-machine") as caught, run.locked():
+            pytest.fail("the lock did not hold")
+    else:
+        with pytest.raises(UsageError) as caught, run.locked():
+            pytest.fail("the lock did not hold")
+    assert "delete" in (caught.value.hint or "")
+    assert (run.folder / ".lock").read_text() == content
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_write_that_fails_names_the_place_and_leaves_the_old_file(
+    number: int, run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.save_weights(CONFIG, WEIGHTS)
+    before = run.weights.read_bytes()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for write in (
+        lambda: run.save_weights(CONFIG, {"w": torch.zeros(9)}),
+        lambda: run.save_state({"epoch": 1}),
+        lambda: run.finish({"state": "finished"}),
+        lambda: runs.write_file(run.folder / "figure.png", b"x"),
+    ):
+        with pytest.raises(InputOutputError) as caught:
+            write()
+        assert os.strerror(number).lower() in caught.value.message
+        assert str(run.folder) in caught.value.message
+        assert caught.value.hint
+    assert run.weights.read_bytes() == before
+    assert not (run.folder / "figure.png").exists()
+    assert run.state() == "unfinished"
+    assert leftovers(run.folder) == []
+
+
+def test_an_interruption_while_writing_leaves_no_half_file(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.save_weights(CONFIG, WEIGHTS)
+    assert not run.weights.exists()
+    assert leftovers(run.folder) == []
+
+
+def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path: Path) -> None:
+    runs.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
+    assert (tmp_path / "a" / "b" / "c.bin").read_bytes() == b"content"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(InputOutputError, match="Cannot write to"):
+        runs.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
+    with pytest.raises(InputOutputError, match="Cannot write to"):
+        runs.Run(tmp_path / "a" / "run").start(CONFIG)
+
+
+@pytest.mark.parametrize("line", ["1 2 3", "1 2 3 4 5 x", ""])
+def test_a_damaged_record_is_an_input_error(run: runs.Run, line: str) -> None:
+    run.record(ROW)
+    with (run.folder / runs.LOSS_RECORD).open("a") as record:
+        record.write(f"{line}\n")
+    with pytest.raises(InputOutputError, match="not a loss record") as caught:
+        runs.read_record(run.folder)
+    assert caught.value.hint
+
+
+def test_a_missing_record_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputOutputError, match="holds no loss_record_with"):
+        runs.read_record(tmp_path)

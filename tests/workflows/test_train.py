@@ -1,0 +1,496 @@
+"""A run's folder from the first epoch to the last, also where something comes between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bvae_cli import runs
+from bvae_cli.config import TrainConfig
+from bvae_cli.errors import (
+    DivergedError,
+    ExitCode,
+    InputOutputError,
+    InterruptedRunError,
+    TerminatedError,
+    UsageError,
+)
+from bvae_cli.workflows import train as train_module
+from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.planning import Plan
+from bvae_cli.workflows.train import Observer, TrainResult, plan, train
+
+from .conftest import config_for
+
+SAME_BYTES = (runs.WEIGHTS, runs.LOSS_RECORD, runs.CONFIG)
+
+
+class Recorder(Observer):
+    """Remembers what it is told, and raises after an epoch where it is asked to."""
+
+    def __init__(self, stop_after: int = 0, how: type[BaseException] = KeyboardInterrupt) -> None:
+        self.plans: list[tuple[Plan, int]] = []
+        self.epochs: list[EpochStats] = []
+        self.steps: list[tuple[int, int]] = []
+        self._stop_after, self._how = stop_after, how
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        self.plans.append((plan, resumed_epoch))
+
+    def on_step(self, step: int, steps: int) -> None:
+        self.steps.append((step, steps))
+
+    def on_epoch(self, stats: EpochStats) -> None:
+        self.epochs.append(stats)
+        if stats.epoch == self._stop_after:
+            raise self._how
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def content(folder: Path, names: tuple[str, ...] = SAME_BYTES) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+# --- what a run leaves behind
+
+
+def test_a_run_leaves_exactly_the_documented_files(trained: TrainResult) -> None:
+    assert files(trained.folder) == {
+        "bvae_best_model_with.pt",
+        "loss_record_with.txt",
+        "config.json",
+        "training_log.txt",
+        "metrics.jsonl",
+        "result.json",
+    }
+    assert trained.folder.name == "hidden_size_8_latent_size_12_depth_1_beta_1.0_lr_0.01_ecc_repetition_R_3"
+
+
+def test_loadtxt_reads_the_record_and_it_says_what_the_result_says(trained: TrainResult) -> None:
+    record = np.loadtxt(trained.folder / "loss_record_with.txt")
+    assert record.shape == (4, 6)
+    assert int(record[:, 1].argmin()) + 1 == trained.best_epoch
+    assert record[:, 1].min() == pytest.approx(trained.best_validation_loss, rel=1e-6)
+    assert list(record[:, 3]) == [0.0, 0.5, 1.0, 1.0]
+    assert (record[:, 2] >= 0).all()
+    assert list(record[:, 5]) == [0.01] * 4
+
+
+def test_the_metrics_say_what_the_record_says_and_the_times(trained: TrainResult) -> None:
+    metrics = [json.loads(line) for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
+    record = np.loadtxt(trained.folder / "loss_record_with.txt")
+    assert [row["epoch"] for row in metrics] == [1, 2, 3, 4]
+    assert [row["validation_loss"] for row in metrics] == pytest.approx(list(record[:, 1]), rel=1e-6)
+    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in metrics)
+
+
+def test_the_log_holds_what_was_said_with_times(trained: TrainResult) -> None:
+    lines = (trained.folder / "training_log.txt").read_text().splitlines()
+    assert all(line[:4].isdigit() and line[10] == "T" for line in lines)
+    text = "\n".join(lines)
+    assert "epoch 1/4" in text
+    assert "epoch 4/4" in text
+    assert "finished: all 4 epochs done" in text
+
+
+def test_the_config_holds_what_decides_the_run_and_its_digest(trained: TrainResult) -> None:
+    config = json.loads((trained.folder / "config.json").read_text())
+    assert config["decides"]["latent"] == 12
+    assert config["decides"]["ecc"] == {"type": "repetition", "options": {"R": 3}}
+    assert (config["code"]["n"], config["code"]["k"]) == (12, 4)
+    assert config["code"]["distribution"] == "bvae-cli"
+    assert config["data"]["feature_shape"] == [12]
+    assert len(config["digest"]) == 64
+    assert runs.load_checkpoint(trained.folder).config == config
+
+
+def test_the_weights_are_those_of_the_best_epoch(uncoded: TrainResult) -> None:
+    best = runs.load_checkpoint(uncoded.folder / "epochs" / f"epoch_{uncoded.best_epoch:04d}.pt").weights
+    kept = runs.load_checkpoint(uncoded.folder).weights
+    assert all(torch.equal(kept[name], best[name]) for name in kept)
+
+
+def test_the_weights_load_with_torch_alone(trained: TrainResult) -> None:
+    weights = torch.load(trained.folder / "bvae_best_model_with.pt", weights_only=True)["weights"]
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+
+
+def test_the_result_counts_and_times(trained: TrainResult) -> None:
+    assert (trained.state, trained.reason, trained.epochs) == ("finished", "all 4 epochs done", 4)
+    assert trained.seconds > 0
+    assert trained.images_per_second > 0
+
+
+def test_weights_of_every_epoch_are_kept_where_that_is_asked_for(uncoded: TrainResult) -> None:
+    names = sorted(path.name for path in (uncoded.folder / "epochs").iterdir())
+    assert names == [f"epoch_000{epoch}.pt" for epoch in range(1, 5)]
+    first, last = (runs.load_checkpoint(uncoded.folder / "epochs" / names[index]).weights for index in (0, -1))
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+
+
+def test_an_observer_hears_of_the_plan_every_step_and_every_epoch(place: Path) -> None:
+    hearing = Recorder()
+    result = train(config_for(place, epochs=2), hearing)
+    ((planned, resumed),) = hearing.plans
+    assert resumed == 0
+    assert planned.folder == result.folder
+    assert hearing.steps == [(1, 3), (2, 3), (3, 3)] * 2
+    assert [stats.epoch for stats in hearing.epochs] == [1, 2]
+
+
+def test_training_says_nothing_by_itself(place: Path, capfd: pytest.CaptureFixture[str], caplog: Any) -> None:
+    with caplog.at_level(logging.DEBUG, logger="bvae_cli"):
+        train(config_for(place, epochs=1))
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+# --- the plan
+
+
+def test_a_plan_writes_nothing_and_says_what_it_costs(place: Path) -> None:
+    planned = plan(config_for(place, ecc="repetition:R=3", batch_size=10))
+    assert not (place / "weights").exists()
+    assert (planned.training_rows, planned.validation_rows, planned.features) == (48, 6, 12)
+    assert (planned.latent, planned.information_bits, planned.rate) == (12, 4, pytest.approx(1 / 3))
+    assert planned.steps_per_epoch == 5
+    # Encoder 12→8→12 and decoder 12→8→12: four matrices of 96 weights, and 8 + 12 biases twice.
+    assert planned.parameters == 4 * 96 + 2 * 20
+    assert planned.flop_per_image == 6 * 4 * 96
+    assert planned.memory_bytes > 16 * planned.parameters
+
+
+def test_a_plan_names_the_folder_that_training_takes(place: Path) -> None:
+    assert plan(config_for(place)).folder == train(config_for(place)).folder
+    other = plan(config_for(place, seed=1))
+    assert other.folder.name.endswith(f"_{other.digest[:8]}")
+    assert train(config_for(place, seed=1)).folder == other.folder
+
+
+def test_a_batch_larger_than_the_data_is_one_step_an_epoch(place: Path) -> None:
+    config = config_for(place, batch_size=1_000_000, epochs=2)
+    assert plan(config).steps_per_epoch == 1
+    assert train(config).epochs == 2
+
+
+def test_a_subset_takes_the_first_rows_and_leaves_validation_whole(place: Path) -> None:
+    planned = plan(config_for(place, subset=7))
+    assert (planned.training_rows, planned.validation_rows) == (7, 6)
+    assert plan(config_for(place, subset=1_000_000)).training_rows == 48
+
+
+# --- the same seed
+
+
+def test_the_same_settings_are_the_same_bytes_and_another_seed_is_not(place: Path) -> None:
+    first = train(config_for(place, output_dir=place / "a"))
+    second = train(config_for(place, output_dir=place / "somewhere" / "else", threads=1))
+    assert content(first.folder) == content(second.folder)
+    third = train(config_for(place, output_dir=place / "c", seed=1))
+    assert content(first.folder)["loss_record_with.txt"] != content(third.folder)["loss_record_with.txt"]
+    assert content(first.folder)[runs.WEIGHTS] != content(third.folder)[runs.WEIGHTS]
+
+
+def test_another_table_of_the_same_name_is_another_run(place: Path) -> None:
+    first = train(config_for(place))
+    np.save(place / "bits.npy", 1 - np.load(place / "bits.npy"))
+    second = train(config_for(place))
+    assert second.state == "finished"
+    assert second.folder != first.folder
+
+
+# --- going on, leaving alone, beginning anew
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"lr_schedule": "cosine", "ecc": "repetition:R=2", "estimator": "disarm"}])
+def test_an_interrupted_run_goes_on_to_the_bytes_of_an_uninterrupted_one(
+    place: Path, stop_after: int, options: dict[str, Any]
+) -> None:
+    whole = train(config_for(place, output_dir=place / "whole", **options))
+    with pytest.raises(InterruptedRunError, match=f"Interrupted after epoch {stop_after}") as caught:
+        train(config_for(place, **options), Recorder(stop_after))
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
+    assert "goes on" in (caught.value.hint or "")
+
+    folder = place / "weights" / whole.folder.name
+    assert runs.Run(folder).state() == "unfinished"
+    assert (folder / "last.pt").exists()
+    assert (folder / runs.WEIGHTS).exists()
+    assert not (folder / ".lock").exists()
+
+    hearing = Recorder()
+    resumed = train(config_for(place, **options), hearing)
+    assert hearing.plans[0][1] == stop_after
+    assert [stats.epoch for stats in hearing.epochs] == list(range(stop_after + 1, 5))
+    assert resumed.folder == folder
+    assert (resumed.epochs, resumed.best_epoch, resumed.best_validation_loss) == (
+        whole.epochs,
+        whole.best_epoch,
+        whole.best_validation_loss,
+    )
+    assert content(resumed.folder) == content(whole.folder)
+    assert files(resumed.folder) == files(whole.folder)
+    metrics = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == [1, 2, 3, 4]
+    assert "going on after epoch" in (folder / "training_log.txt").read_text()
+
+
+def test_a_run_may_be_interrupted_again_and_again(place: Path) -> None:
+    whole = train(config_for(place, output_dir=place / "whole"))
+    for epoch in (1, 2, 3):
+        with pytest.raises(InterruptedRunError):
+            train(config_for(place), Recorder(epoch))
+    assert content(train(config_for(place)).folder) == content(whole.folder)
+
+
+def test_an_interruption_in_the_middle_of_an_epoch_loses_that_epoch_only(place: Path) -> None:
+    class Impatient(Recorder):
+        def on_step(self, step: int, steps: int) -> None:
+            if len(self.epochs) == 2 and step == 2:
+                raise KeyboardInterrupt
+
+    whole = train(config_for(place, output_dir=place / "whole"))
+    with pytest.raises(InterruptedRunError, match="after epoch 2"):
+        train(config_for(place), Impatient())
+    hearing = Recorder()
+    assert content(train(config_for(place), hearing).folder) == content(whole.folder)
+    assert hearing.plans[0][1] == 2
+
+
+def test_an_interruption_before_the_first_epoch_begins_again(place: Path) -> None:
+    class AtOnce(Recorder):
+        def on_step(self, step: int, steps: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError, match="after epoch 0"):
+        train(config_for(place), AtOnce())
+    hearing = Recorder()
+    assert train(config_for(place), hearing).state == "finished"
+    assert hearing.plans[0][1] == 0
+
+
+def test_being_terminated_saves_the_state_and_has_its_own_code(place: Path) -> None:
+    with pytest.raises(InterruptedRunError, match="Terminated after epoch 2") as caught:
+        train(config_for(place), Recorder(2, TerminatedError))
+    assert caught.value.exit_code == ExitCode.TERMINATED == 143
+
+
+def test_a_state_that_is_damaged_begins_again(place: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place), Recorder(2))
+    (folder,) = (place / "weights").iterdir()
+    (folder / "last.pt").write_bytes(b"half a file")
+    hearing = Recorder()
+    assert train(config_for(place), hearing).epochs == 4
+    assert hearing.plans[0][1] == 0
+
+
+def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config_for(place, output_dir=place / "whole"))
+    monkeypatch.setattr(train_module, "_SECONDS_BETWEEN_STATES", 0.0)
+
+    class KilledError(Exception):
+        """Ends a run without a word, as SIGKILL does."""
+
+    with pytest.raises(KilledError):
+        train(config_for(place), Recorder(3, KilledError))
+    hearing = Recorder()
+    assert content(train(config_for(place), hearing).folder) == content(whole.folder)
+    assert hearing.plans[0][1] == 3
+
+
+def test_a_finished_run_is_left_alone(place: Path) -> None:
+    first = train(config_for(place))
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    hearing = Recorder()
+    again = train(config_for(place), hearing)
+    assert again.state == "already finished"
+    assert (again.folder, again.epochs, again.best_validation_loss) == (
+        first.folder,
+        first.epochs,
+        first.best_validation_loss,
+    )
+    assert hearing.plans == []
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+
+
+def test_overwriting_trains_anew_to_the_same_bytes(place: Path) -> None:
+    first = train(config_for(place))
+    before = content(first.folder)
+    hearing = Recorder()
+    again = train(config_for(place), hearing, overwrite=True)
+    assert again.state == "finished"
+    assert len(hearing.epochs) == 4
+    assert content(again.folder) == before
+
+
+def test_overwriting_an_unfinished_run_begins_at_the_first_epoch(place: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place), Recorder(2))
+    hearing = Recorder()
+    train(config_for(place), hearing, overwrite=True)
+    assert hearing.plans[0][1] == 0
+
+
+def test_other_settings_get_a_folder_of_their_own_and_the_first_is_not_touched(place: Path) -> None:
+    first = train(config_for(place))
+    before = content(first.folder)
+    second = train(config_for(place, seed=7))
+    third = train(config_for(place, seed=7), overwrite=True)
+    digest = json.loads((second.folder / "config.json").read_text())["digest"]
+    assert second.folder.name == f"{first.folder.name}_{digest[:8]}"
+    assert third.folder == second.folder
+    assert content(first.folder) == before
+    assert train(config_for(place, seed=7)).state == "already finished"
+
+
+def test_weights_that_are_gone_are_trained_again(place: Path) -> None:
+    first = train(config_for(place))
+    before = content(first.folder)
+    (first.folder / runs.WEIGHTS).unlink()
+    again = train(config_for(place))
+    assert again.state == "finished"
+    assert content(again.folder) == before
+
+
+def test_a_run_in_use_is_refused(place: Path) -> None:
+    folder = plan(config_for(place)).folder
+    with runs.Run(folder).locked(), pytest.raises(UsageError, match="in use"):
+        train(config_for(place))
+    assert train(config_for(place)).state == "finished"
+
+
+# --- starting from other weights
+
+
+def test_a_run_can_start_from_the_weights_of_another(place: Path) -> None:
+    first = train(config_for(place, epochs=8, lr=0.02))
+    fresh, warm = Recorder(), Recorder()
+    train(config_for(place, epochs=1, seed=1), fresh)
+    result = train(config_for(place, epochs=1, seed=1, init_from=first.folder), warm)
+    assert warm.epochs[0].validation_loss != fresh.epochs[0].validation_loss
+    assert warm.epochs[0].validation_loss == pytest.approx(first.best_validation_loss, rel=0.2)
+    assert result.folder.name.endswith(plan(config_for(place, epochs=1, seed=1, init_from=first.folder)).digest[:8])
+    # The file's content decides, not its name.
+    copy = place / "copy.pt"
+    copy.write_bytes((first.folder / runs.WEIGHTS).read_bytes())
+    assert train(config_for(place, epochs=1, seed=1, init_from=copy)).state == "already finished"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ecc": "repetition:R=2"}, "none on 12 code bits"),
+        ({"latent": 24}, "none on 24"),
+        ({"hidden": 9}, "other sizes"),
+        ({"depth": 2}, "other sizes"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(place: Path, uncoded: TrainResult, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(config_for(place, init_from=uncoded.folder, **options))
+    assert words in caught.value.message
+    assert not (place / "weights").exists()
+
+
+def test_weights_that_are_missing_are_an_input_error(place: Path) -> None:
+    with pytest.raises(InputOutputError, match=r"no file .*none\.pt"):
+        train(config_for(place, init_from=place / "none.pt"))
+
+
+# --- precision
+
+
+def test_bfloat16_trains_on_the_cpu_with_losses_in_float32(place: Path) -> None:
+    config = config_for(place, amp="bf16", epochs=8)
+    assert plan(config).precision == "bfloat16"
+    result = train(config)
+    record = np.loadtxt(result.folder / "loss_record_with.txt")
+    assert np.isfinite(record).all()
+    assert record[-1, 1] < record[0, 1]
+    weights = runs.load_checkpoint(result.folder).weights
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_precision_decides_the_numbers_and_so_the_folder(place: Path) -> None:
+    assert plan(config_for(place, amp="bf16")).digest != plan(config_for(place, amp="off")).digest
+    assert plan(config_for(place, amp="auto", device="cpu")).digest == plan(config_for(place, amp="off")).digest
+
+
+# --- divergence
+
+
+def diverging(place: Path, **options: Any) -> TrainConfig:
+    """Return a run that is good for one epoch and then, with every seed, is not: steps of ±10 through thirty layers."""
+    return config_for(place, **({"lr": 10.0, "depth": 30, "hidden": 64, "batch_size": 1000, "epochs": 40} | options))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_weights(place: Path) -> None:
+    hearing = Recorder()
+    with pytest.raises(DivergedError, match=r"diverged in epoch \d+") as caught:
+        train(diverging(place), hearing)
+    assert caught.value.exit_code == ExitCode.DIVERGED == 5
+    assert hearing.epochs, "the test wants a run that is good for an epoch at least"
+    (folder,) = (place / "weights").iterdir()
+    assert str(folder / runs.WEIGHTS) in (caught.value.hint or "")
+    assert runs.Run(folder).state() == "diverged"
+    assert all(bool(value.isfinite().all()) for value in runs.load_checkpoint(folder).weights.values())
+    record = np.atleast_2d(np.loadtxt(folder / "loss_record_with.txt"))
+    assert len(record) == len(hearing.epochs)
+    assert np.isfinite(record).all()
+    assert "diverged" in (folder / "training_log.txt").read_text()
+
+
+def test_a_run_that_diverges_at_once_says_that_there_is_nothing_to_keep(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fit, "_validation_loss", lambda self: math.nan)
+    with pytest.raises(DivergedError, match="epoch 1") as caught:
+        train(config_for(place))
+    assert "No epoch was finished." in (caught.value.hint or "")
+    (folder,) = (place / "weights").iterdir()
+    assert not (folder / runs.WEIGHTS).exists()
+
+
+def test_a_run_that_has_diverged_is_not_taken_for_finished(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_validation_loss", lambda self: math.nan)
+        with pytest.raises(DivergedError):
+            train(config_for(place))
+    assert train(config_for(place)).state == "finished"
+
+
+# --- the disk
+
+
+def test_a_disk_that_fills_up_keeps_what_was_saved(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place), Recorder(2))
+    (folder,) = (place / "weights").iterdir()
+    before = content(folder, (runs.WEIGHTS, runs.STATE))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_SECONDS_BETWEEN_STATES", 0.0)
+        patch.setattr(runs, "_torch_bytes", lambda value: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(InputOutputError, match="no space left on device"):
+            train(config_for(place))
+    assert content(folder, (runs.WEIGHTS, runs.STATE)) == before
+    whole = train(config_for(place, output_dir=place / "whole"))
+    assert content(train(config_for(place)).folder) == content(whole.folder)
