@@ -89,8 +89,8 @@ def command_for(
         }
         return body(Given(_layer(given, options), config_file), **values)
 
-    ordered = [*parameters, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
-    run.__signature__ = inspect.Signature(_positional_first(ordered))  # type: ignore[attr-defined]
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*parameters, *own)]
+    run.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
     run.__doc__ = body.__doc__
     return single_command(run, name)
 
@@ -126,10 +126,6 @@ def _completed(names: Iterable[str], incomplete: str) -> list[tuple[str, str]]:
 
 
 _COMPLETIONS = {"ecc": complete_codes, "dataset": complete_datasets, "params": complete_sets}
-
-
-def _positional_first(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
 
 
 def _layer(given: dict[str, Any], options: dict[str, Any]) -> Layer:
