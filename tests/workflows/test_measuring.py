@@ -85,10 +85,10 @@ def test_without_weights_the_run_of_the_same_options_is_found(trained: TrainResu
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hidden": 9}, "hidden size 8, not 9"),
-        ({"latent": 24}, "latent size 12, not 24"),
-        ({"depth": 2}, "depth size 1, not 2"),
-        ({"params": 0}, "not 2"),
+        ({"hidden": 9}, "hidden 8, not 9"),
+        ({"latent": 24}, "latent 12, not 24"),
+        ({"depth": 2}, "depth 1, not 2"),
+        ({"params": 0}, "hidden 8, not 100"),
         ({"ecc": "none"}, "repetition:R=3, not none"),
         ({"ecc": "repetition:R=2"}, "not repetition:R=2"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bvae_cli import devices, runs
-from bvae_cli.config import PluginRef, SampleConfig
+from bvae_cli.config import PluginRef, SampleConfig, Sizes
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
 from bvae_cli.evaluation.inference import (
@@ -115,11 +115,10 @@ def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
 def _require_same(config: SampleConfig, named: frozenset[str], weights: Path) -> None:
     saved = runs.load_checkpoint(weights).config
     decides = saved["decides"]
-    asked = {"hidden", "latent", "depth"} if "params" in named else named & {"hidden", "latent", "depth"}
-    for size in sorted(asked):
-        if getattr(config, size) != decides[size]:
+    for size in Sizes._fields:
+        if named & {"params", size} and getattr(config, size) != decides[size]:
             raise UsageError(
-                f"{weights} has {size} size {decides[size]}, not {getattr(config, size)}.",
+                f"{weights} has {size} {decides[size]}, not {getattr(config, size)}.",
                 "Leave -n and the sizes out: the weights know theirs.",
             )
     if "ecc" in named and (config.ecc.type, config.ecc.options) != (saved["code"]["type"], saved["code"]["options"]):
