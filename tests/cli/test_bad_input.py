@@ -1,0 +1,305 @@
+"""Every mistake that a person can make: its exit code, a sentence and a hint that name it, and no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bvae_cli import runs
+
+from ..outcome import Bvae
+from .conftest import TINY
+
+# Mistakes that are known before torch is needed: the arguments, and the words of the answer.
+USAGE: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
+    "unknown command": (("trian",), ("trian", "Did you mean 'train'?")),
+    "command like nothing": (("zzz",), ("zzz", "train, sample, evaluate")),
+    "unknown option": (("train", "--epoch", 5), ("--epoch", "Did you mean --epochs?")),
+    "option like nothing": (("train", "--zzz", 5), ("--zzz", "bvae train --help")),
+    "option of the wrong command": (("train", "--num-samples", 5), ("--num-samples",)),
+    "glued options": (("train", "-Rn5"), ("-R",)),
+    "option without a value": (("train", "--epochs"), ("--epochs", "requires an argument")),
+    "stray word": (("train", "now"), ("now", "unexpected")),
+    "unknown code": (("train", "--ecc", "repitition"), ("repitition", "Did you mean 'repetition'?")),
+    "code like nothing": (("train", "--ecc", "zzz"), ("zzz", "none, repetition")),
+    "empty code": (("train", "--ecc", ""), ("none, repetition",)),
+    "unknown option of a code": (("train", "--ecc", "repetition:Q=2"), ("'Q'", "repetition", "R")),
+    "code to check": (("check-ecc", "--ecc", "repitition"), ("Did you mean 'repetition'?",)),
+    "unknown data set": (("train", "--dataset", "binarised-mnist"), ("Did you mean 'binarized-mnist'?", "give its path")),
+    "data set like nothing": (("train", "--dataset", "zzz"), ("arrays, binarized-mnist, mnist",)),
+    "option of a data set": (("train", "--dataset", "arrays:pth=a.npy"), ("'pth'", "Did you mean 'path'?")),
+    "data set without its option": (("train", "--dataset", "arrays"), ("needs the option 'path'",)),
+    "set 8": (("train", "-n", 8), ("--params", "at most 7", "'8'", "0…7")),
+    "set -1": (("train", "-n", -1), ("--params", "at least 0")),
+    "set x": (("train", "-n", "x"), ("--params", "whole number", "'x'")),
+    "latent that does not fit": (
+        ("train", "-n", 0, "--ecc-R", 3),
+        ("Latent size 100", "3", "99 (33 information bits)", "102 (34 information bits)", "Parameter sets that fit: 5, 7"),
+    ),
+    "latent that fits no set": (("train", "-n", 0, "--R", 7), ("98 (14", "105 (15", "No parameter set fits")),
+    "R 0": (("train", "--R", 0), ("R must be at least 1", "'0'")),
+    "R -1": (("train", "--R", -1), ("R must be at least 1", "'-1'")),
+    "R 2.5": (("train", "--R", 2.5), ("R must be a whole number", "'2.5'")),
+    "R x": (("train", "--R", "x"), ("R must be a whole number", "'x'")),
+    "R to check": (("check-ecc", "--R", 0), ("R must be at least 1",)),
+    "negative subset": (("train", "--subset", -1), ("--subset", "at least 0", "'-1'")),
+    "lr 0": (("train", "--lr", 0), ("--lr", "greater than 0", "'0'")),
+    "lr nan": (("train", "--lr", "nan"), ("--lr", "a number", "'nan'")),
+    "epochs 0": (("train", "--epochs", 0), ("--epochs", "at least 1", "'0'")),
+    "batch 0": (("train", "--batch-size", 0), ("--batch-size", "at least 1")),
+    "seed -1": (("train", "--seed", -1), ("--seed", "at least 0")),
+    "unknown estimator": (("train", "--estimator", "reinmx"), ("--estimator", "Did you mean 'reinmax'?")),
+    "unknown device": (("train", "--device", "gpu"), ("--device", "'gpu'", "auto, cpu, cuda")),
+    "temperatures that rise": (("train", "--tau-start", 0.1), ("--tau-end 0.4 is above --tau-start 0.1",)),
+    "sample of nothing": (("sample", "--num-samples", 0), ("--num-samples", "at least 1")),
+    "unknown split": (("evaluate", "x.pt", "--split", "tset"), ("--split", "Did you mean 'test'?")),
+    "figure of no format": (("plot", "x", "-o", "x.bmp"), (".bmp", ".png, .svg, .pdf")),
+    "figure of nothing": (("plot",), ("FOLDER",)),
+    "rate above a half": (("check-ecc", "--epsilon", 0.7), ("--epsilon", "0.5")),
+    "rate that is no number": (("check-ecc", "--epsilon", "x"), ("--epsilon", "number")),
+    "measured words": (("check-ecc", "--measure", "x"), ("--measure", "integer")),
+    "unknown action": (("config", "shwo"), ("'shwo'", "Did you mean 'show'?")),
+}
+
+
+@pytest.mark.parametrize("mistake", USAGE)
+def test_a_mistake_of_use_is_answered_at_once(bvae: Bvae, workplace: Path, mistake: str) -> None:
+    arguments, words = USAGE[mistake]
+    bvae(*arguments).refused(2, *words)
+    assert [path.name for path in workplace.iterdir()] == ["bits.npy"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("epoch = 3", ("'epoch'", "my.toml", "Did you mean 'epochs'?")),
+        ("zzz = 3", ("'zzz'", "config show")),
+        ("R = 3", ("'R'", "Did you mean 'ecc_R'?")),
+        ("epochs = 0", ("--epochs", "at least 1", "my.toml")),
+        ('lr = "fast"', ("--lr", "a number", "my.toml")),
+        ("= 3", ("not TOML",)),
+        ("ecc = 3", ("ecc", "3", "bvae codes")),
+        ('[ecc]\ntype = "repitition"', ("Did you mean 'repetition'?",)),
+    ],
+)
+def test_a_mistake_in_a_configuration_file(bvae: Bvae, workplace: Path, content: str, words: tuple[str, ...]) -> None:
+    Path("my.toml").write_text(content)
+    bvae("train", "--config", "my.toml").refused(2, *words)
+
+
+def test_a_configuration_file_that_cannot_be_read(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bvae("train", "--config", "none.toml").refused(3, "none.toml", "no such file")
+    monkeypatch.setenv("BVAE_CONFIG", "none.toml")
+    bvae("train").refused(3, "none.toml", "BVAE_CONFIG")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BVAE_EPOCH", "3", ("'BVAE_EPOCH'", "Did you mean 'BVAE_EPOCHS'?")),
+        ("BVAE_ZZZ", "3", ("'BVAE_ZZZ'",)),
+        ("BVAE_R", "3", ("Did you mean 'BVAE_ECC_R'?",)),
+        ("BVAE_EPOCHS", "x", ("--epochs", "'x'", "environment")),
+        ("BVAE_ECC", "repitition", ("Did you mean 'repetition'?",)),
+    ],
+)
+def test_a_mistake_in_a_variable(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(name, value)
+    bvae("train").refused(2, *words)
+
+
+# --- data
+
+
+def _text(content: str, name: str = "bad.csv") -> str:
+    Path(name).write_text(content)
+    return name
+
+
+def _array(values: Any, name: str = "bad.npy") -> str:
+    np.save(name, values, allow_pickle=True)
+    return name
+
+
+def _with(value: float) -> np.ndarray:
+    values = np.full((9, 4), 0.5)
+    values[3, 2] = value
+    return values
+
+
+class Evil:
+    """A pickle that makes a folder when it is read by somebody careless."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (os.mkdir, ("pwned",))
+
+
+def _objects_npz() -> str:
+    np.savez("bad.npz", x=np.array([[Evil(), 1], [2, 3]], dtype=object))
+    return "bad.npz"
+
+
+DATA: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+    "missing": (lambda: "bitz.npy", ("bitz.npy", "Did you mean bits.npy?")),
+    "missing folder": (lambda: "no/where.npy", ("no/where.npy",)),
+    "empty": (lambda: _text("", "bad.npy"), ("bad.npy", "empty")),
+    "empty text": (lambda: _text("", "bad.csv"), ("bad.csv", "empty")),
+    "ragged": (lambda: _text("0,1\n1,0\n1\n0,1\n"), ("bad.csv", "Row 3", "1 value", "2 expected")),
+    "not numeric": (lambda: _text("a,b\n0,1\n0,x\n1,1\n"), ("bad.csv", "Row 3, column 2", "'x'")),
+    "NaN": (lambda: _array(_with(np.nan)), ("bad.npy", "Row 4, column 3", "NaN")),
+    "NaN in text": (lambda: _text("0,1\n0,nan\n1,1\n"), ("bad.csv", "Row 2, column 2", "NaN")),
+    "infinite": (lambda: _array(_with(np.inf)), ("bad.npy", "Row 4, column 3", "infinite")),
+    "too large": (lambda: _array(_with(1.5)), ("bad.npy", "Row 4, column 3", "1.5", "outside 0…1")),
+    "negative": (lambda: _array(_with(-0.1)), ("bad.npy", "Row 4, column 3", "-0.1")),
+    "grey": (lambda: _array(np.full((9, 4), 200)), ("bad.npy", "Row 1, column 1", "255")),
+    "objects": (lambda: _array(np.array([[Evil(), 1], [2, 3]], dtype=object)), ("bad.npy", "never unpickled")),
+    "objects in an archive": (_objects_npz, ("bad.npz", "never unpickled")),
+    "labels": (lambda: _array(np.arange(20)), ("bad.npy", "labels", "rows × features")),
+    "too few rows": (lambda: _array(np.zeros((2, 4))), ("bad.npy", "2")),
+    "no array": (lambda: _text("hello", "bad.npy"), ("bad.npy",)),
+    "no archive": (lambda: _text("hello", "bad.npz"), ("bad.npz",)),
+    "unknown suffix": (lambda: _text("0 1", "bad.dat"), ("bad.dat", ".npy, .npz, .csv")),
+    "folder without images": (lambda: ".", ("train-images-idx3-ubyte",)),
+}
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_a_data_file_that_cannot_be_used(bvae: Bvae, workplace: Path, run_folder: Path, kind: str) -> None:
+    make, words = DATA[kind]
+    name = make()
+    bvae("train", *TINY, "--dataset", name).refused(3, *words)
+    bvae("evaluate", run_folder, "--dataset", name).refused(3, *words)
+    assert not Path("weights").exists()
+    assert not Path("pwned").exists()
+
+
+def test_data_of_another_width_than_the_models(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
+    _array(np.zeros((9, 4)))
+    bvae("sample", "-w", run_folder, "--dataset", "bad.npy").refused(2, "4 values in a row", "trained on 12")
+
+
+# --- weights
+
+
+def _bytes(content: bytes) -> str:
+    Path("bad.pt").write_bytes(content)
+    return "bad.pt"
+
+
+WEIGHTS: dict[str, tuple[Callable[[bytes], str], tuple[str, ...]]] = {
+    "missing": (lambda good: "none.pt", ("There is no file none.pt", "bvae runs")),
+    "folder without": (lambda good: ".", ("holds no bvae_best_model_with.pt",)),
+    "empty": (lambda good: _bytes(b""), ("bad.pt", "cut short")),
+    "cut short": (lambda good: _bytes(good[: len(good) // 2]), ("bad.pt", "cut short")),
+    "text": (lambda good: _bytes(b"hello\n"), ("bad.pt", "cannot be read")),
+    "stranger's pickle": (lambda good: _bytes(pickle.dumps(Evil())), ("bad.pt", "nothing in it was run")),
+    "stranger's torch file": (lambda good: _bytes(runs._torch_bytes({"x": Evil()})), ("bad.pt", "nothing in it was run")),
+    "other weights": (
+        lambda good: _bytes(runs._torch_bytes(torch.nn.Linear(2, 2).state_dict())),
+        ("bad.pt", "not written by bvae"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_weights_file_that_cannot_be_used(bvae: Bvae, workplace: Path, run_folder: Path, kind: str) -> None:
+    make, words = WEIGHTS[kind]
+    name = make((run_folder / runs.WEIGHTS).read_bytes())
+    for line in (("sample", "--weights", name), ("evaluate", name), ("train", *TINY, "--init-from", name)):
+        bvae(*line).refused(3, *words)
+    assert not Path("weights").exists()
+    assert not Path("pwned").exists()
+
+
+def test_a_model_that_was_never_trained(bvae: Bvae, workplace: Path) -> None:
+    bvae("sample", "-n", 1).refused(3, "no trained model in weights/hidden_size_200", "bvae train")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-n", 0), ("hidden 8, not 100", "Leave -n")),
+        (("--latent", 24), ("latent 12, not 24",)),
+        (("--R", 2), ("repetition:R=3, not repetition:R=2",)),
+        (("--ecc", "none"), ("repetition:R=3, not none",)),
+    ],
+)
+def test_sizes_or_a_code_that_are_not_those_of_the_weights(
+    bvae: Bvae, workplace: Path, run_folder: Path, options: tuple[Any, ...], words: tuple[str, ...]
+) -> None:
+    bvae("sample", "-w", run_folder, *options).refused(2, *words)
+
+
+# --- the output folder
+
+
+def test_an_output_folder_that_cannot_be_written(
+    bvae: Bvae, workplace: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bvae("train", *TINY, "--output-dir", "bits.npy").refused(3, "bits.npy is not a folder", "--output-dir")
+    bvae("train", *TINY, "--output-dir", "bits.npy/deeper").refused(3, "Cannot write to bits.npy/deeper")
+    bvae("sample", "-w", run_folder, "--out", "bits.npy").refused(3, "Cannot write to bits.npy")
+    bvae("plot", run_folder, "-o", "bits.npy/x.png").refused(3, "Cannot write to bits.npy")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    bvae("train", *TINY, "--output-dir", "there").refused(3, "Cannot write to there", "read-only")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_an_output_folder_that_belongs_to_somebody_else(bvae: Bvae, workplace: Path) -> None:
+    Path("theirs").mkdir(mode=0o500)
+    bvae("train", *TINY, "--output-dir", "theirs").refused(3, "Cannot write to theirs", "permission denied")
+
+
+def test_an_output_folder_that_is_a_run(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    bvae("train", *TINY, "--output-dir", "run").refused(2, "run holds a run", "--output-dir")
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_an_output_folder_with_another_run_in_the_place(bvae: Bvae, workplace: Path) -> None:
+    first = Path(bvae("train", *TINY, "--json").succeeded().json()["folder"])
+    before = {path: path.read_bytes() for path in first.iterdir()}
+    second = Path(bvae("train", *TINY, "--seed", 1, "--overwrite", "--json").succeeded().json()["folder"])
+    assert second != first
+    assert {path: path.read_bytes() for path in first.iterdir()} == before
+
+
+def test_a_run_that_another_process_has(bvae: Bvae, workplace: Path) -> None:
+    folder = Path(bvae("train", *TINY, "--dry-run", "--json").succeeded().json()["folder"])
+    with runs.Run(folder).locked():
+        bvae("train", *TINY).refused(2, "in use by process", str(os.getpid()))
+
+
+# --- the machine
+
+
+def test_a_device_that_is_not_there(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for command in (("train", *TINY), ("sample", "-w", "x.pt")):
+        bvae(*command, "--device", "cuda").refused(2, "no CUDA device", "--device cpu")
+        bvae(*command, "--device", "mps").refused(2, "no MPS device", "--device cpu")
+    bvae("train", *TINY, "--amp", "fp16").refused(2, "--amp fp16", "--amp bf16")
+    assert not Path("weights").exists()
+
+
+def test_a_batch_larger_than_the_data_is_no_mistake(bvae: Bvae, workplace: Path) -> None:
+    facts = bvae("train", *TINY, "--batch-size", 1_000_000, "--dry-run", "--json").succeeded().json()
+    assert facts["steps_per_epoch"] == 1
+    assert bvae("train", *TINY, "--batch-size", 1_000_000, "--json").succeeded().json()["epochs"] == 2

@@ -1,0 +1,153 @@
+"""What only a process of its own can show: signals, limits of the system, and the same bytes from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bvae_cli import runs
+
+from ..outcome import Bvae
+from .conftest import TINY
+
+SAME_BYTES = (runs.WEIGHTS, runs.LOSS_RECORD, runs.CONFIG)
+BVAE = (sys.executable, "-m", "bvae_cli")
+
+
+def words(*arguments: object) -> list[str]:
+    return [*BVAE, *(str(argument) for argument in arguments)]
+
+
+def halves(folder: Path) -> list[str]:
+    """Return what a write that was broken off may have left."""
+    return [path.name for path in folder.rglob("*") if ".tmp" in path.name]
+
+
+def test_another_process_makes_the_same_bytes(bvae: Bvae, workplace: Path) -> None:
+    line = ("train", *TINY, "--R", 3, "--epochs", 3, "--json", "-q")
+    here = Path(bvae(*line, "--output-dir", "here").succeeded().json()["folder"])
+    done = subprocess.run(words(*line, "--output-dir", "there"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    there = Path(json.loads(done.stdout)["folder"])
+    assert {name: (here / name).read_bytes() for name in SAME_BYTES} == {
+        name: (there / name).read_bytes() for name in SAME_BYTES
+    }
+    other = Path(bvae(*line, "--output-dir", "here", "--seed", 1).succeeded().json()["folder"])
+    assert (other / runs.WEIGHTS).read_bytes() != (here / runs.WEIGHTS).read_bytes()
+    assert (other / runs.LOSS_RECORD).read_bytes() != (here / runs.LOSS_RECORD).read_bytes()
+
+
+def stopped_by(number: signal.Signals, line: list[str], epoch: int) -> tuple[int, str]:
+    """Run a command until it has done so many epochs, send it a signal, and return its exit code and what it said."""
+    with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        said = ""
+        assert process.stderr is not None
+        for text in process.stderr:
+            said += text
+            if text.startswith(f"epoch {epoch}/"):
+                break
+        process.send_signal(number)
+        out, rest = process.communicate(timeout=60)
+    assert out == ""
+    return process.returncode, said + rest
+
+
+def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(workplace: Path) -> None:
+    line = words("train", *TINY, "--epochs", 1_000_000, "--patience", 1_000_000)
+
+    code, said = stopped_by(signal.SIGTERM, line, 3)
+    assert code == 143
+    assert "Error: Terminated after epoch" in said
+    assert "Hint: The same command goes on" in said
+    assert "Traceback" not in said
+    (folder,) = Path("weights").iterdir()
+    first = int(said.split("Terminated after epoch ")[1].split(";")[0])
+    assert first >= 3
+    run = runs.Run(folder)
+    state = run.load_state()
+    assert state is not None
+    assert state["epoch"] == first
+    assert run.weights.exists()
+    assert not (folder / ".lock").exists()
+
+    code, said = stopped_by(signal.SIGINT, line, first + 2)
+    assert code == 130
+    assert f"going on after epoch {first}" in said
+    assert "Error: Interrupted after epoch" in said
+    assert "Traceback" not in said
+    second = int(said.split("Interrupted after epoch ")[1].split(";")[0])
+    state = run.load_state()
+    assert state is not None
+    assert state["epoch"] == second >= first + 2
+    epochs = [json.loads(text)["epoch"] for text in (folder / runs.METRICS).read_text().splitlines()]
+    assert epochs[:second] == list(range(1, second + 1))
+    assert np.loadtxt(folder / runs.LOSS_RECORD).shape[1] == 6
+    assert halves(folder) == []
+
+
+def test_a_file_that_grows_too_large_is_an_output_error_and_leaves_no_half(workplace: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    done = subprocess.run(
+        words("train", *TINY, "--hidden", 64), capture_output=True, text=True, timeout=120, preexec_fn=limit
+    )
+    assert done.returncode == 3, done.stderr
+    sentence, hint = done.stderr.splitlines()[-2:]
+    assert sentence.startswith("Error: Cannot write to weights/")
+    assert "file too large" in sentence
+    assert hint.startswith("Hint: ")
+    assert "Traceback" not in done.stderr
+    (folder,) = Path("weights").iterdir()
+    assert not (folder / runs.WEIGHTS).exists()
+    assert not (folder / runs.STATE).exists()
+    assert halves(folder) == []
+    assert runs.Run(folder).state() == "unfinished"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs mount, of Linux")
+    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a tmpfs may not be mounted here: {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_full_is_an_output_error_and_what_was_saved_is_intact(
+    bvae: Bvae, workplace: Path, small_disk: Path
+) -> None:
+    # One copy of the weights takes some 60 KiB: the best ones find room, the state to resume from does not.
+    line = ("train", *TINY, "--hidden", 250, "--depth", 1)
+    bvae(*line, "--output-dir", small_disk).refused(3, "Cannot write to", str(small_disk), "no space left", "intact")
+    (folder,) = [path for path in small_disk.iterdir() if path.is_dir()]
+    assert bvae("evaluate", folder, "--iwae-samples", 1, "-q").code == 0
+    assert not (folder / runs.STATE).exists()
+    assert halves(small_disk) == []
+    assert not (folder / ".lock").exists()
+
+    left = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * left.f_bavail * left.f_frsize)
+    bvae("sample", "-w", folder, "--iwae-samples", 1).refused(3, "Cannot write to", "no space left")
+    bvae("plot", folder).refused(3, "Cannot write to", "no space left")
+    assert halves(small_disk) == []
+    assert not (folder / "loss_curves.png").exists()
+
+    (small_disk / "filler").unlink()
+    bvae(*line, "--output-dir", "elsewhere").succeeded()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bvae_cli.cli.progress import observer_for
+from bvae_cli.config import TrainConfig
+from bvae_cli.workflows.train import Observer, train
+
+
+class Screen(io.StringIO):
+    """A terminal that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def tiny(workplace: Path) -> TrainConfig:
+    values: dict[str, Any] = {"dataset": "bits.npy", "output_dir": "weights"}
+    return TrainConfig(**values, hidden=8, latent=12, depth=1, epochs=3, batch_size=16)
+
+
+def shown(tiny: TrainConfig, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, **how: bool) -> str:
+    monkeypatch.setattr("sys.stderr", stream)
+    with observer_for(tiny.epochs, tiny.patience, how.get("quiet", False), how.get("verbose", False)) as observer:
+        train(tiny, observer)
+    return stream.getvalue()
+
+
+def test_a_watched_terminal_gets_a_bar(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    text = shown(tiny, Screen(), monkeypatch)
+    assert "\x1b[" in text
+    assert "3/3" in text
+    assert "val_loss" in text
+    assert "device cpu" in text
+
+
+def test_a_log_gets_one_plain_line_an_epoch(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(tiny, io.StringIO(), monkeypatch)
+    assert "\x1b" not in text
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
+
+
+def test_a_watched_terminal_with_verbose_gets_lines(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(tiny, Screen(), monkeypatch, verbose=True)
+    assert "\x1b" not in text
+    assert text.count("tau ") == 3
+
+
+def test_quiet_gets_nothing(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(tiny, Screen(), monkeypatch, quiet=True) == ""
+    with observer_for(1, 1, True, True) as observer:
+        assert type(observer) is Observer
+
+
+def test_the_screen_is_given_back_when_training_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Screen()
+    monkeypatch.setattr("sys.stderr", stream)
+    with pytest.raises(KeyboardInterrupt), observer_for(1, 1, False, False):
+        raise KeyboardInterrupt
+    hidden, shown_again = stream.getvalue().find("\x1b[?25l"), stream.getvalue().rfind("\x1b[?25h")
+    assert 0 <= hidden < shown_again
