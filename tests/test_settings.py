@@ -62,7 +62,25 @@ def test_a_set_at_a_higher_level_discards_sizes_from_a_lower_one(settle: Any) ->
     assert settle("latent = 64\nhidden = 32", params="5").config.sizes == Sizes(200, 300, 2)
     assert settle("latent = 64", {"PARAMS": "5"}).config.sizes == Sizes(200, 300, 2)
     resolved = settle("latent = 64", params="5")
-    assert resolved.origins["latent"] == "default"
+    assert resolved.origins["latent"] == "flag, by the set"
+
+
+def test_the_origin_of_a_code_names_every_source_of_its_options(settle: Any) -> None:
+    resolved = settle('[ecc]\ntype = "repetition"\nR = 3\n', {"ECC_R": "2"}, latent="12")
+    assert resolved.config.ecc == PluginRef(type="repetition", options={"R": 2})
+    assert resolved.origins["ecc"].endswith("my.toml, R environment")
+
+
+def test_an_option_alone_below_another_code_is_not_that_codes(settle: Any) -> None:
+    assert settle(variables={"ECC_R": "2"}, code="none").config.ecc == PluginRef(type="none")
+
+
+def test_a_size_is_not_built_where_weights_bring_their_own(settle: Any) -> None:
+    assert settle(model=SampleConfig, weights="run", code="repetition", code_options={"R": "3"}).config.ecc.options == {
+        "R": 3
+    }
+    with pytest.raises(UsageError, match="not a multiple"):
+        settle(model=SampleConfig, code="repetition", code_options={"R": "3"})
 
 
 def test_a_set_and_a_size_of_one_level_stand_side_by_side(settle: Any) -> None:

@@ -15,16 +15,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bvae_cli.workflows.api import TrainedModel, TrainResult, evaluate, load, sample, train
+    from bvae_cli.errors import BvaeError
+    from bvae_cli.workflows.api import Observer, TrainedModel, TrainResult, evaluate, load, sample, train
 
 __version__ = "0.1.0"
-__all__ = ["TrainResult", "TrainedModel", "__version__", "evaluate", "load", "sample", "train"]
+__all__ = ["BvaeError", "Observer", "TrainResult", "TrainedModel", "__version__", "evaluate", "load", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         # Importing torch costs seconds: nobody pays for it before they ask for something that needs it.
-        return getattr(importlib.import_module("bvae_cli.workflows.api"), name)
+        room = "bvae_cli.errors" if name == "BvaeError" else "bvae_cli.workflows.api"
+        return getattr(importlib.import_module(room), name)
     raise AttributeError(f"module 'bvae_cli' has no attribute '{name}'")
 
 

@@ -163,6 +163,8 @@ class ModelChoice(BaseModel):
                 object.__setattr__(self, name, size)  # frozen for everybody else
         spec = self.ecc.spec("code")
         object.__setattr__(self, "ecc", PluginRef(type=self.ecc.type, options=spec.model_dump(mode="json")))
+        if not self._builds_its_size():
+            return self
         try:
             spec.check_size(self.latent)
         except UsageError as error:
@@ -170,6 +172,10 @@ class ModelChoice(BaseModel):
                 error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)
             ) from None
         return self
+
+    def _builds_its_size(self) -> bool:
+        """Say whether the latent size is going to be built: where weights are named, they bring their own."""
+        return True
 
     @property
     def sizes(self) -> Sizes:
@@ -309,6 +315,9 @@ class SampleConfig(ModelChoice):
     threads: Annotated[int, _option(_MACHINE, decides=False)] = Field(
         0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
     )
+
+    def _builds_its_size(self) -> bool:
+        return self.weights is None
 
 
 def option_of(model: type[BaseModel], field: str) -> Option:

@@ -66,13 +66,13 @@ def resolve(model: type[Config], flags: Layer, config_file: Path | None = None) 
         if layer.values.get("params") is not None:
             for size in Sizes._fields:
                 values.pop(size, None)
-                origins.pop(size, None)
+                origins[size] = f"{layer.origin}, by the set"
         for key, value in layer.values.items():
             if key in model.model_fields:
                 values[key], origins[key] = value, layer.origin
     if code is not None:
         values["ecc"], origins["ecc"] = PluginRef(type=code, options=options), code_origin
-    below = {name: origin for name, origin in origins.items() if origin != flags.origin}
+    below = {name: origins[name] for name in values if origins[name] != flags.origin}
     config = validated(model, values, "this command", below)
     return Resolved(config, {name: origins.get(name, DEFAULT) for name in model.model_fields}, notes)
 
@@ -104,12 +104,18 @@ def _code_in_force(layers: list[Layer]) -> tuple[str | None, dict[str, Any], str
         said = ", ".join(f"{_spelled(key, fields)}={value}" for key, value in given[-1].code_options.items())
         notes.append(f"{said} is given without a code: taking --ecc {IMPLIED_CODE}.")
     options: dict[str, Any] = {}
+    origins = [origin]
     current: str | None = None
     for layer in layers:
         current = layer.code or current
+        spelled = {_spelled(key, fields): value for key, value in layer.code_options.items()}
+        if current is None and layer is not layers[-1]:
+            # An option that stood alone below a code named above was meant for that code only if the code has it.
+            spelled = {key: value for key, value in spelled.items() if key in fields}
         if current in (None, code):
-            options.update({_spelled(key, fields): value for key, value in layer.code_options.items()})
-    return code, options, origin, notes
+            options.update(spelled)
+            origins += [f"{key} {layer.origin}" for key in spelled if layer.origin != origin]
+    return code, options, ", ".join(origins), notes
 
 
 def _as_code_option(key: str) -> str | None:
@@ -178,6 +184,7 @@ def _layer(origin: str, content: Mapping[str, Any], shown: Any) -> Layer:
         else:
             near = _as_code_option(key) or nearest(key, KNOWN_KEYS)
             hint = f"Did you mean '{shown(near)}'?" if near else "`bvae config show` lists the valid ones."
-            what = "variable" if origin == "environment" else f"key in {origin}"
-            raise UsageError(f"There is no {what} '{shown(key)}'.", hint)
+            name = shown(key)
+            what = f"variable '{name}'" if origin == "environment" else f"key '{name}' in {origin}"
+            raise UsageError(f"There is no {what}.", hint)
     return Layer(origin, values, code, options)

@@ -59,6 +59,15 @@ def test_a_failure_nobody_thought_of_is_a_sentence(bvae: Bvae, monkeypatch: pyte
     outcome.refused(1, "ZeroDivisionError: of something", "--verbose")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 80 TB")]
+)
+def test_a_machine_without_memory_is_told_what_to_take(
+    bvae: Bvae, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    bvae(*failing(monkeypatch, error)).refused(1, "memory of this device does not suffice", "--batch-size")
+
+
 def test_an_error_has_its_own_code_sentence_and_hint(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bvae(*failing(monkeypatch, BvaeError("It broke.", "Mend it."))).err == "Error: It broke.\nHint: Mend it.\n"
 

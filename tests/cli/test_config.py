@@ -25,7 +25,7 @@ def test_every_option_is_shown_with_its_value_and_origin(
     assert values["lr"] == {"value": 0.5, "from": "my.toml"}
     assert values["patience"] == {"value": 4, "from": "environment"}
     assert values["seed"] == {"value": 6, "from": "flag"}
-    assert values["hidden"] == {"value": 200, "from": "default"}
+    assert values["hidden"] == {"value": 200, "from": "flag, by the set"}
     assert values["params"] == {"value": 3, "from": "flag"}
 
 

@@ -114,7 +114,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train, sample and compare binary variational autoencoders, with and without an error-correcting code.
+    """Train, sample and measure binary variational autoencoders, with and without an error-correcting code.
 
     The one line that does it, on data that came with it: bvae train -n 5 --ecc repetition --R 3
     """
@@ -157,13 +157,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
-        words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
-        _tell(
-            f"bvae failed: {words}.",
-            "Run it again with --verbose for a traceback, and report it.",
-        )
+        _tell(*_failure_words(error))
         code = ExitCode.FAILED
     sys.exit(int(code))
+
+
+def _failure_words(error: Exception) -> tuple[str, str]:
+    words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
+    # torch has a class of its own for a GPU that is full, and none for a machine that is.
+    if isinstance(error, MemoryError) or "out of memory" in words.lower() or "can't allocate memory" in words:
+        return (
+            "The memory of this device does not suffice.",
+            "Take a smaller --batch-size or smaller sizes; `bvae train --dry-run` says what a model needs.",
+        )
+    return f"bvae failed: {words}.", "Run it again with --verbose for a traceback, and report it."
 
 
 def _run(arguments: list[str]) -> int:

@@ -203,13 +203,17 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
             row += [_estimate(measured["hard"]), _estimate(measured.get("soft"))]
         rows.append(row)
     columns = ["ε", "BER, hard", "WER, hard", "BER, soft", "N bits carry at most"]
-    if len(rows[0]) > len(columns):
+    closed = verdict["rates"][0]["hard_bit_error_rate"] is not None
+    measured = len(rows[0]) > len(columns)
+    if measured:
         columns += ["BER, hard, measured ± s.e.", "BER, soft, measured ± s.e."]
     show_table(columns, rows)
     print(
         "Hard: each stored bit flips with probability ε, and bits are decoded. Soft: Gaussian noise of the strength at "
         "which a lone bit is wrong with probability ε, and logits are decoded."
     )
+    if not (closed or measured):
+        print("No closed form is known for this code; --measure 100000 measures its rates.")
     if verdict["remark"]:
         print(verdict["remark"])
 

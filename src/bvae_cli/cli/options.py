@@ -37,7 +37,7 @@ ConfigFile = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel="Talk")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Talk")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Talk")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Talk")]
 
 
 class Given(NamedTuple):

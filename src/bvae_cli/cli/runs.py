@@ -29,11 +29,11 @@ def _runs(
         show_json(found)
         return
     rows = [
-        (run.folder, run.code, run.data, _bound(run.best_validation_loss), run.best_epoch, run.epochs, run.state)
+        (run.folder, run.code, run.data, run.seed, _bound(run.best_validation_loss), run.best_epoch, run.epochs, run.state)
         for run in found
     ]
     if rows:
-        show_table(("folder", "code", "data", "best −ELBO (nats)", "best epoch", "epochs", "state"), rows)
+        show_table(("folder", "code", "data", "seed", "best −ELBO (nats)", "best epoch", "epochs", "state"), rows)
     else:
         say(f"There is no run in {folder}. `bvae train` makes one.")
 

@@ -20,7 +20,7 @@ from bvae_cli.workflows.sample import sample as _sample
 from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train import train as _train
 
-__all__ = ["TrainResult", "TrainedModel", "evaluate", "load", "sample", "train"]
+__all__ = ["Observer", "TrainResult", "TrainedModel", "evaluate", "load", "sample", "train"]
 
 
 def train(*, observer: Observer | None = None, overwrite: bool = False, **options: Any) -> TrainResult:

@@ -17,6 +17,7 @@ class RunSummary:
     folder: Path
     code: str
     data: str
+    seed: int | None
     epochs: int
     best_epoch: int | None
     best_validation_loss: float | None
@@ -41,6 +42,7 @@ def _summarize(run: runs.Run) -> RunSummary:
         folder=run.folder,
         code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).label(),
         data=str(data.get("type", "?")),
+        seed=config.get("decides", {}).get("seed"),
         epochs=len(losses),
         best_epoch=None if best is None else best + 1,
         best_validation_loss=None if best is None else losses[best],
