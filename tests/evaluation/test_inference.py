@@ -194,6 +194,12 @@ def test_balance_and_entropy_of_a_leaning_bit_by_hand():
     assert use.bit_entropy == pytest.approx(-0.1 * math.log2(0.1) - 0.9 * math.log2(0.9), abs=1e-6)
 
 
+def test_bits_that_lean_to_opposite_sides_do_not_balance_each_other():
+    model = constructed_model(Uncoded().build(2), 100.0, 1.0)
+    use = measure_latent_use(model, torch.tensor([[1, 0], [1, 0]]))
+    assert use.bit_balance == pytest.approx(0.5, abs=1e-9)
+
+
 def test_the_use_of_a_coded_latent_is_that_of_its_information_bits():
     model = constructed_model(Repetition(R=2).build(4), 0.5 * logit_of(0.1), 1.0)
     # Copies add: λ = ± logit(0.9) where both pixels agree and 0 where they do not.

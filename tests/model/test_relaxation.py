@@ -378,7 +378,7 @@ def test_rows_of_a_batch_have_gradients_of_their_own(name):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize("logit", [-100.0, -30.0, -5.0, 0.0, 5.0, 30.0])
+@pytest.mark.parametrize("logit", [-100.0, -30.0, -5.0, 0.0, 5.0, 30.0, 100.0])
 def test_sure_logits_and_noise_at_the_edges_give_finite_values_and_gradients_in_single_precision(name, logit):
     edges = torch.tensor([[0.0], [2.0**-24], [1e-6], [0.5], [1 - 1e-6], [1 - 2.0**-24]])
     for temperature in (1.0, 0.1):
