@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bvae_cli.codes.base import Block
 from bvae_cli.codes.closed_forms import any_of, nearest_codeword_block_error_rate
 from bvae_cli.codes.linear import MAX_ENUMERATED_BITS, LinearCode
 from bvae_cli.codes.repetition import Repetition
@@ -75,6 +76,15 @@ def test_encoding_is_linear_over_two_elements(rows, seed):
 def test_dependent_rows_are_refused(rows):
     with pytest.raises(UsageError, match="linearly dependent"):
         from_rows(*rows).build(len(rows[0]))
+
+
+def test_a_matrix_of_another_shape_than_the_block_is_refused():
+    class Misstated(Hamming):
+        def block(self) -> Block:
+            return Block(n=7, k=3, min_distance=3)
+
+    with pytest.raises(UsageError, match="4 × 7; its block says 3 × 7"):
+        Misstated().build(7)
 
 
 def test_more_information_bits_than_can_be_enumerated_are_refused_and_the_limit_is_not():

@@ -23,13 +23,20 @@ class LinearCode(Code):
     λ_i = logsumexp_{m: m_i = 1} Σ_j c_j l_j − logsumexp_{m: m_i = 0} Σ_j c_j l_j. Hard decoding takes the nearest codeword,
     ties broken by a fair coin. MacWilliams and Sloane 1977, ch. 1.
 
-    Raises UsageError where ``n`` is not a whole number of blocks, the rows of G are dependent, or k > 12.
+    Raises UsageError where ``n`` is not a whole number of blocks, the shape of G is not that of the spec's block, its rows
+    are dependent, or k > 12.
     """
 
     def __init__(self, spec: CodeSpec, n: int, generator_matrix: Sequence[Sequence[int]]) -> None:
         super().__init__(spec, n)
         generator = torch.tensor(generator_matrix, dtype=torch.float64)
         self.block_k, self.block_n = int(generator.shape[0]), int(generator.shape[1])
+        block = spec.block()
+        if (self.block_n, self.block_k) != (block.n, block.k):
+            raise UsageError(
+                f"The generator matrix of {spec.label()} is {self.block_k} × {self.block_n}; its block says "
+                f"{block.k} × {block.n}."
+            )
         if self.block_k > MAX_ENUMERATED_BITS:
             raise UsageError(
                 f"{spec.label()} has {self.block_k} information bits in a block; exact decoding here enumerates at most "
