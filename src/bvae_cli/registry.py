@@ -6,12 +6,13 @@ table of all). Our own codes and data sets enter by the same door as everybody's
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -96,6 +97,21 @@ def rows(kind: Kind) -> list[Row]:
     return result
 
 
+@contextlib.contextmanager
+def blaming(kind: Kind, name: str) -> Iterator[None]:
+    """Turn a failure inside a plugin's own program into a PluginError that names its package."""
+    try:
+        yield
+    except (BvaeError, MemoryError):
+        raise
+    except Exception as error:
+        origin = origins(kind, name)[0]
+        raise PluginError(
+            f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.",
+            f"Update {origin.distribution}, or report this to its authors.",
+        ) from error
+
+
 def _table(kind: Kind) -> Mapping[str, list[EntryPoint]]:
     # Reading the metadata of every distribution takes 10 ms and more: once for each state of the search path.
     return _read_table(kind, tuple((entry, _modified(entry)) for entry in sys.path))
@@ -143,3 +159,9 @@ def _check(kind: Kind, name: str, origin: Origin, spec: object) -> None:
         )
     if reserved := sorted(RESERVED_FIELDS & set(fields)):
         raise PluginError(f"The {kind} '{name}' of {origin} has an option named '{reserved[0]}', which is reserved.", hint)
+    if methods := [field for field, info in fields.items() if inspect.isroutine(info.default)]:
+        raise PluginError(f"The {kind} '{name}' of {origin} has an option and a method named '{methods[0]}'.", hint)
+    if kind == "code" and getattr(spec, "family", None) != name:
+        raise PluginError(
+            f"The code '{name}' of {origin} calls its family '{getattr(spec, 'family', '')}': both names must be one.", hint
+        )

@@ -97,7 +97,7 @@ def test_the_splits_are_a_partition_of_the_rows_and_labels_stay_with_their_rows(
     labels = torch.cat([splits.train_labels, splits.validation_labels, splits.test_labels]).numpy()
     assert sorted(labels.tolist()) == list(range(rows))
     assert np.array_equal(together(splits)[:, 0], (labels / rows).astype(np.float32))
-    splits.require_rows()
+    assert splits.problem() is None
 
 
 def test_the_division_is_decided_by_the_seed(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,8 +10,6 @@ import torch
 from pydantic import ValidationError
 
 from bvae_cli.datasets.base import DatasetSpec, Splits
-
-from .refusal import refused
 
 
 def small_splits(**changes: Any) -> Splits:
@@ -115,11 +114,26 @@ def test_a_limited_data_set_without_labels_stays_without():
     assert small_splits(train_labels=None).limited(1).train_labels is None
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "test"])
-def test_an_empty_split_is_refused_by_name(name):
-    with refused(f"The {name} split of a table is empty"):
-        small_splits(**{name: torch.zeros(0, 2)}).require_rows()
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"train": torch.zeros(0, 2)}, "an empty train split"),
+        ({"test": torch.zeros(0, 2)}, "an empty test split"),
+        ({"validation": torch.zeros(2, 0)}, "an empty validation split"),
+        ({"train": torch.tensor([[0, 2]], dtype=torch.uint8)}, "values outside 0…1 in its train split: from 0 to 2"),
+        ({"test": torch.tensor([[0.5, -0.1]])}, "values outside 0…1 in its test split: from -0.1 to 0.5"),
+        ({"test": torch.tensor([[0.5, float("nan")]])}, "values outside 0…1 in its test split"),
+        ({"train": torch.ones(3, 2, dtype=torch.int64)}, "a train split of torch.int64"),
+        ({"train": torch.ones(3, 2, 1)}, r"a train split that is not a tensor \[rows, D\]"),
+        ({"validation": [[0, 1]]}, "a validation split that is not a tensor"),
+        ({"test": torch.zeros(1, 3)}, "2 values in a row of train and 3 in one of test"),
+        ({"feature_shape": (2, 2)}, r"rows of 2 values with the feature shape \(2, 2\)"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(change, problem):
+    assert re.match(problem, small_splits(**change).problem() or "")
 
 
-def test_splits_with_rows_are_accepted():
-    small_splits().require_rows()
+def test_splits_that_keep_the_contract_have_no_problem():
+    assert small_splits().problem() is None
+    assert small_splits(train=torch.tensor([[0.5, 0.0]])).problem() is None

@@ -213,16 +213,22 @@ def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     see = _see(arguments)
     unknown = getattr(error, "option_name", None)
     if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
-        if owners := _codes_with(unknown):
+        if owners := _owners("code", unknown):
             hint = f"It belongs to another code: --ecc {' or --ecc '.join(owners)}."
             return f"The code in force has no option {unknown}.", hint
+        if owners := _owners("data set", unknown):
+            wanted = " or ".join(f"--dataset {owner}:{_field_of(unknown)}=…" for owner in owners)
+            return f"There is no option {unknown}.", f"An option of a data set is written behind its name: {wanted}."
         known = [flag for parameter in context.command.params for flag in parameter.opts]
         near = nearest(unknown, known)
         return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
     return " ".join(error.format_message().split()).rstrip(".") + ".", see
 
 
-def _codes_with(flag: str) -> list[str]:
-    """Return the installed codes that have this option; only a mistake makes all of them worth importing."""
-    name = flag.removeprefix("--ecc-").removeprefix("--").replace("-", "_")
-    return [row.name for row in registry.rows("code") if row.spec is not None and name in row.spec.model_fields]
+def _owners(kind: registry.Kind, flag: str) -> list[str]:
+    """Return the installed plugins that have this option; only a mistake makes all of them worth importing."""
+    return [row.name for row in registry.rows(kind) if row.spec is not None and _field_of(flag) in row.spec.model_fields]
+
+
+def _field_of(flag: str) -> str:
+    return flag.removeprefix("--ecc-").removeprefix("--").replace("-", "_")

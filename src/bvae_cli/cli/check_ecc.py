@@ -71,7 +71,8 @@ def _check_ecc(given: Given, epsilon: Epsilon = None, measure: Words = 0, json: 
     for note in resolved.notes:
         say(f"Note: {note}")
     spec: CodeSpec = resolved.config.ecc.spec("code")
-    verdict = _verdict(spec, resolved.config.sizes.latent, epsilon or list(_EPSILONS), measure)
+    with registry.blaming("code", resolved.config.ecc.type):
+        verdict = _verdict(spec, resolved.config.sizes.latent, epsilon or list(_EPSILONS), measure)
     if json:
         show_json(verdict)
     else:

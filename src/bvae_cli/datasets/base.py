@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from bvae_cli.errors import InputOutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,11 +63,26 @@ class Splits:
         labels = None if self.train_labels is None else self.train_labels[:subset]
         return replace(self, train=self.train[:subset], train_labels=labels)
 
-    def require_rows(self) -> None:
-        """Raise InputOutputError where a split has no row at all."""
+    def problem(self) -> str | None:
+        """Return what breaks the contract above, as the end of "the data set gave …", or None where nothing does."""
+        import torch
+
         for name in ("train", "validation", "test"):
-            if not len(getattr(self, name)):
-                raise InputOutputError(f"The {name} split of {self.source} is empty.", "Give more rows.")
+            split = getattr(self, name)
+            if not isinstance(split, torch.Tensor) or split.ndim != 2:
+                return f"a {name} split that is not a tensor [rows, D]"
+            if split.shape[0] == 0 or split.shape[1] == 0:
+                return f"an empty {name} split"
+            if split.dtype not in (torch.uint8, torch.float32):
+                return f"a {name} split of {split.dtype}, where bits are uint8 and anything else is float32"
+            low, high = split.min(), split.max()
+            if not (low >= 0 and high <= 1):
+                return f"values outside 0…1 in its {name} split: from {low.item():g} to {high.item():g}"
+            if split.shape[1] != self.train.shape[1]:
+                return f"{self.train.shape[1]} values in a row of train and {split.shape[1]} in one of {name}"
+        if math.prod(self.feature_shape) != self.features:
+            return f"rows of {self.features} values with the feature shape {tuple(self.feature_shape)}"
+        return None
 
 
 class DatasetSpec(BaseModel):

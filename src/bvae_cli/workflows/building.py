@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +58,7 @@ def build_code(reference: PluginRef, n: int) -> Code:
     Raises UsageError for what does not fit, PluginError where the code's own program fails.
     """
     spec = reference.spec("code")
-    with _blaming("code", reference.type):
+    with registry.blaming("code", reference.type):
         code: Code = spec.build(n)
         code.digest()
     return code
@@ -69,23 +67,16 @@ def build_code(reference: PluginRef, n: int) -> Code:
 def load_splits(reference: PluginRef) -> Splits:
     """Return the data. Raises InputOutputError where it cannot be read, PluginError where its own program fails."""
     spec = reference.spec("data set")
-    with _blaming("data set", reference.type):
+    with registry.blaming("data set", reference.type):
         splits: Splits = spec.load()
-    return splits
-
-
-@contextlib.contextmanager
-def _blaming(kind: registry.Kind, name: str) -> Iterator[None]:
-    try:
-        yield
-    except (BvaeError, MemoryError):
-        raise
-    except Exception as error:
-        origin = registry.origins(kind, name)[0]
+        problem = splits.problem()
+    if problem is not None:
+        origin = registry.origins("data set", reference.type)[0]
         raise PluginError(
-            f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.",
+            f"The data set '{reference.type}' of {origin} gave {problem}.",
             f"Update {origin.distribution}, or report this to its authors.",
-        ) from error
+        )
+    return splits
 
 
 def load_model(path: Path, device: str = "cpu") -> Rebuilt:
@@ -124,8 +115,9 @@ def _same_code(facts: dict[str, Any], weights: Path) -> Code:
             f"Install {facts['distribution']} {facts['version']}.",
         ) from None
     if code.digest() != facts["digest"]:
+        here = registry.origins("code", reference.type)[0]
         raise PluginError(
             f"The code '{reference.type}' is not the one that {weights} was made with: its codewords differ.",
-            f"Install {facts['distribution']} {facts['version']}.",
+            f"It was that of {facts['distribution']} {facts['version']}; here is {here}.",
         )
     return code

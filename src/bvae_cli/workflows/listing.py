@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bvae_cli import runs
+from bvae_cli import registry, runs
 from bvae_cli.config import PluginRef
-from bvae_cli.errors import InputOutputError
+from bvae_cli.errors import BvaeError, InputOutputError
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,20 @@ def _summarize(run: runs.Run) -> RunSummary:
     return RunSummary(
         folder=run.folder,
         code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).label(),
-        data=str(data.get("type", "?")),
+        data=_chosen(str(data.get("type", "?")), dict(data.get("options", {}))).label(),
         seed=config.get("decides", {}).get("seed"),
         epochs=len(losses),
         best_epoch=None if best is None else best + 1,
         best_validation_loss=None if best is None else losses[best],
         state=state,
     )
+
+
+def _chosen(name: str, options: dict[str, Any]) -> PluginRef:
+    """Return the data set with the options that are not its defaults; all of them where it cannot be asked."""
+    try:
+        fields = registry.load("data set", name).model_fields
+    except BvaeError:
+        fields = {}
+    chosen = {key: value for key, value in options.items() if key not in fields or fields[key].default != value}
+    return PluginRef(type=name, options=chosen)

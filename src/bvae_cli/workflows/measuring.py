@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bvae_cli import devices, runs
+from bvae_cli import devices, registry, runs
 from bvae_cli.config import PluginRef, SampleConfig, Sizes
 from bvae_cli.datasets.base import Splits
-from bvae_cli.errors import BvaeError, InputOutputError, UsageError
+from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
 from bvae_cli.evaluation.inference import (
     InferenceErrors,
     LatentUse,
@@ -94,6 +94,11 @@ def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
 def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
     recorded = rebuilt.config["data"]
     reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
+    if config.dataset is None and reference.type not in registry.names("data set"):
+        raise PluginError(
+            f"{rebuilt.weights} was trained on the data set '{reference.type}', which is not installed.",
+            f"Install {recorded['distribution']} {recorded['version']}, or name other data with --dataset.",
+        )
     try:
         splits = load_splits(reference)
     except BvaeError as error:
@@ -107,7 +112,13 @@ def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
     if splits.features != rebuilt.model.features:
         raise UsageError(
             f"{reference.label()} has {splits.features} values in a row; the model in {rebuilt.weights} was trained on "
-            f"{rebuilt.model.features}."
+            f"{rebuilt.model.features}.",
+            "Leave --dataset out to measure on the data of the training.",
+        )
+    if config.dataset is None and splits.digest() != recorded["digest"]:
+        raise InputOutputError(
+            f"The data that {rebuilt.weights} was trained on have changed since: {reference.label()} holds other values.",
+            "Restore them, or name them with --dataset to measure on what is there now.",
         )
     return splits
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bvae_cli import __version__, devices, runs
+from bvae_cli import __version__, devices, registry, runs
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import UsageError
@@ -85,6 +85,7 @@ def prepare(config: TrainConfig) -> Prepared:
     digest = digest_of(decides)
     name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
     run = runs.open_run(config.output_dir, name, digest)
+    origin = registry.origins("data set", config.dataset.type)[0]
     run_config = {
         "format": runs.FORMAT,
         "digest": digest,
@@ -93,6 +94,8 @@ def prepare(config: TrainConfig) -> Prepared:
         "data": {
             "type": config.dataset.type,
             "options": config.dataset.options,
+            "distribution": origin.distribution,
+            "version": origin.version,
             "digest": data_digest,
             "feature_shape": list(splits.feature_shape),
             "likelihood": splits.likelihood,
