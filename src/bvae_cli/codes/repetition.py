@@ -63,8 +63,8 @@ class Repetition(CodeSpec):
 class RepetitionCode(Code):
     """The copies of a bit lie K apart: c = [m, m, …, m].
 
-    Summing over that layout took 0.45 ms where adjacent copies took 12.7 ms; ``benchmarks/repetition_layout.py`` measures
-    both.
+    Summing over that layout was 2.6 to 3.9 times as fast as over adjacent copies at R = 2 and 3, and as fast at R = 10
+    (``benchmarks/repetition_layout.py`` measures both).
     """
 
     def __init__(self, spec: CodeSpec, n: int, copies: int) -> None:
