@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, field_validator, model_validator
 
 from bvae_cli import config
-from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainConfig, digest_of, parse_code, parse_dataset, validated
+from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainConfig, digest_of, parse_code, parse_dataset
 from bvae_cli.errors import BvaeError, UsageError
+from bvae_cli.fields import validated
 
 
 def train(**values: Any) -> TrainConfig:
@@ -195,58 +195,6 @@ def test_every_option_is_known_to_decide_or_not_to() -> None:
 def test_the_same_model_said_in_other_words_is_the_same_run() -> None:
     assert train(params=0).deciding() == train(hidden=100, latent=100, depth=2).deciding()
     assert train(latent=12, ecc="repetition").deciding() == train(latent=12, ecc="repetition:R=3").deciding()
-
-
-@pytest.mark.parametrize("model", [TrainConfig, SampleConfig])
-def test_no_two_options_share_a_flag(model: type[BaseModel]) -> None:
-    flags = [flag for field in model.model_fields for flag in config.flags_of(model, field)]
-    assert len(flags) == len(set(flags))
-    for field in model.model_fields:
-        assert config.main_flag(model, field).startswith("--")
-    assert config.main_flag(model, "params") == "--params"
-    assert config.main_flag(model, "ecc") == "--ecc"
-
-
-@pytest.mark.parametrize("model", [TrainConfig, SampleConfig])
-def test_every_option_says_what_it_is(model: type[BaseModel]) -> None:
-    for info in model.model_fields.values():
-        assert info.description
-        assert info.description.endswith(".")
-
-
-class Strange(BaseModel, extra="forbid"):
-    """Options of a stranger, with checks of their own."""
-
-    odd: int = Field(1, description="An odd number.")
-    even: int = 2
-
-    @field_validator("odd")
-    @classmethod
-    def _is_odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("it must be odd")
-        return value
-
-    @model_validator(mode="after")
-    def _different(self) -> Strange:
-        if self.odd > self.even:
-            raise ValueError("odd is above even")
-        return self
-
-
-def test_a_strangers_own_checks_are_passed_on_in_their_own_words() -> None:
-    with pytest.raises(UsageError) as caught:
-        validated(Strange, {"odd": 2}, "the code 'Strange'")
-    assert caught.value.message == "odd is not valid: it must be odd; got 2."
-    assert caught.value.hint == "odd: An odd number."
-    with pytest.raises(UsageError) as caught:
-        validated(Strange, {"odd": 3}, "the code 'Strange'")
-    assert caught.value.message == "The code 'Strange' is not valid: odd is above even."
-
-
-def test_a_value_from_elsewhere_is_refused_with_the_place_that_it_came_from() -> None:
-    with pytest.raises(UsageError, match=r"got 0 \(from my\.toml\)"):
-        validated(TrainConfig, {"epochs": 0}, "train", {"epochs": "my.toml"})
 
 
 def test_every_mistake_is_a_bvae_error() -> None:

@@ -1,4 +1,4 @@
-"""Every option and every default: what a person can say to ``train``, ``sample`` and ``evaluate``.
+"""Every option and every default of a model: what a person can say to ``train``, ``sample`` and ``evaluate``.
 
 Values come from a file, then ``BVAE_*`` variables, then flags (or the arguments of the Python API); one pydantic model
 refuses a wrong value with the same words wherever it came from. Nothing here imports torch or numpy.
@@ -11,12 +11,13 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bvae_cli import registry
-from bvae_cli.errors import UsageError, nearest, unknown_name
+from bvae_cli.errors import UsageError, unknown_name
+from bvae_cli.fields import option, option_of, validated
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
@@ -118,19 +119,6 @@ def _parse_named(text: str) -> PluginRef:
     return PluginRef(type=name, options=options)
 
 
-class Option(NamedTuple):
-    """What the command line says of a field beyond its type, bounds and description."""
-
-    panel: str
-    flags: tuple[str, ...] = ()
-    decides: bool = True
-    metavar: str | None = None
-
-
-def _option(panel: str, *flags: str, decides: bool = True, metavar: str | None = None) -> Option:
-    return Option(panel, flags, decides, metavar)
-
-
 _MODEL, _DATA, _TRAINING, _LATENT, _MACHINE, _OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"
 
 
@@ -139,19 +127,19 @@ class ModelChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    params: Annotated[int | None, _option(_MODEL, "-n", "--params", decides=False)] = Field(
+    params: Annotated[int | None, option(_MODEL, "-n", "--params", decides=False)] = Field(
         None, ge=0, le=7, description="Parameter set 0…7: hidden, latent and depth at once [default: 1]."
     )
-    hidden: Annotated[int | None, _option(_MODEL)] = Field(
+    hidden: Annotated[int | None, option(_MODEL)] = Field(
         None, ge=1, le=65536, description="Width of each hidden layer [default: the set's]."
     )
-    latent: Annotated[int | None, _option(_MODEL)] = Field(
+    latent: Annotated[int | None, option(_MODEL)] = Field(
         None, ge=1, le=1048576, description="Latent size N in code bits [default: the set's]."
     )
-    depth: Annotated[int | None, _option(_MODEL)] = Field(
+    depth: Annotated[int | None, option(_MODEL)] = Field(
         None, ge=1, le=64, description="Hidden layers in encoder and in decoder [default: the set's]."
     )
-    ecc: Annotated[PluginRef, BeforeValidator(parse_code), _option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
+    ecc: Annotated[PluginRef, BeforeValidator(parse_code), option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
         PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
     )
 
@@ -189,71 +177,71 @@ class ModelChoice(BaseModel):
 class TrainConfig(ModelChoice):
     """Everything that decides a training run, and where and how it runs."""
 
-    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), _option(_DATA, decides=False, metavar="NAME|PATH")] = (
+    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(_DATA, decides=False, metavar="NAME|PATH")] = (
         Field(
             PluginRef(type="binarized-mnist"),
             description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
         )
     )
-    subset: Annotated[int, _option(_DATA)] = Field(
+    subset: Annotated[int, option(_DATA)] = Field(
         0, ge=0, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
     )
-    epochs: Annotated[int, _option(_TRAINING)] = Field(100, ge=1, description="Passes over the training data, at most.")
-    batch_size: Annotated[int, _option(_TRAINING)] = Field(1000, ge=1, description="Rows in one step.")
-    lr: Annotated[float, _option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
-    lr_schedule: Annotated[Schedule, _option(_TRAINING)] = Field(
+    epochs: Annotated[int, option(_TRAINING)] = Field(100, ge=1, description="Passes over the training data, at most.")
+    batch_size: Annotated[int, option(_TRAINING)] = Field(1000, ge=1, description="Rows in one step.")
+    lr: Annotated[float, option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
+    lr_schedule: Annotated[Schedule, option(_TRAINING)] = Field(
         "constant", description="Learning rate over the epochs: constant, or cosine decay to 0."
     )
-    beta_max: Annotated[float, _option(_TRAINING)] = Field(
+    beta_max: Annotated[float, option(_TRAINING)] = Field(
         1.0, ge=0, le=1000, description="Weight of the KL term after the warm-up; 1 is the ELBO."
     )
-    beta_warmup_epochs: Annotated[int, _option(_TRAINING)] = Field(
+    beta_warmup_epochs: Annotated[int, option(_TRAINING)] = Field(
         10, ge=0, description="Epochs over which that weight rises from 0."
     )
-    patience: Annotated[int, _option(_TRAINING)] = Field(
+    patience: Annotated[int, option(_TRAINING)] = Field(
         10, ge=1, description="Stop after so many epochs without improvement, counted after the warm-up."
     )
-    min_delta: Annotated[float, _option(_TRAINING)] = Field(
+    min_delta: Annotated[float, option(_TRAINING)] = Field(
         0.0, ge=0, description="Improvement of the validation loss, in nats, that patience takes for one."
     )
-    grad_clip: Annotated[float, _option(_TRAINING)] = Field(
+    grad_clip: Annotated[float, option(_TRAINING)] = Field(
         0.0, ge=0, description="Largest norm of the gradient; 0 leaves it alone."
     )
-    seed: Annotated[int, _option(_TRAINING)] = Field(0, ge=0, lt=2**63, description="Seed of weights, order and noise.")
-    init_from: Annotated[Path | None, _option(_TRAINING, decides=False)] = Field(
+    seed: Annotated[int, option(_TRAINING)] = Field(0, ge=0, lt=2**63, description="Seed of weights, order and noise.")
+    init_from: Annotated[Path | None, option(_TRAINING, decides=False)] = Field(
         None, description="Start from the weights of another run (same sizes and code)."
     )
-    estimator: Annotated[Estimator, _option(_LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
-    sampling: Annotated[Sampling, _option(_LATENT)] = Field(
+    estimator: Annotated[Estimator, option(_LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
+    sampling: Annotated[Sampling, option(_LATENT)] = Field(
         "codeword",
         description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
     )
-    activation: Annotated[Activation, _option(_LATENT)] = Field("leaky-relu", description="Activation of the hidden layers.")
-    tau_start: Annotated[float, _option(_LATENT)] = Field(
+    activation: Annotated[Activation, option(_LATENT)] = Field("leaky-relu", description="Activation of the hidden layers.")
+    tau_start: Annotated[float, option(_LATENT)] = Field(
         1.0, gt=0, le=100, description="First temperature of the relaxed estimators."
     )
-    tau_end: Annotated[float, _option(_LATENT)] = Field(
+    tau_end: Annotated[float, option(_LATENT)] = Field(
         0.4, gt=0, le=100, description="Last temperature; it falls by 5 % an epoch until then."
     )
-    consistency_weight: Annotated[float, _option(_LATENT)] = Field(
+    consistency_weight: Annotated[float, option(_LATENT)] = Field(
         0.01, ge=0, le=1000, description="Weight of the agreement of encoder and code, at most that many nats."
     )
-    device: Annotated[str, _option(_MACHINE, decides=False)] = Field(
+    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
     )
-    amp: Annotated[Literal["auto", "off", "bf16", "fp16"], _option(_MACHINE, decides=False)] = Field(
+    amp: Annotated[Literal["auto", "off", "bf16", "fp16"], option(_MACHINE, decides=False)] = Field(
         "auto", description="Mixed precision; auto takes bf16 on GPUs that have it."
     )
-    threads: Annotated[int, _option(_MACHINE, decides=False)] = Field(
+    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
         0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
     )
-    output_dir: Annotated[Path, _option(_OUTPUT, decides=False)] = Field(
+    output_dir: Annotated[Path, option(_OUTPUT, decides=False)] = Field(
         Path("weights"), description="Folder that holds the folders of runs."
     )
-    save_every_epoch: Annotated[bool, _option(_OUTPUT, decides=False)] = Field(
+    save_every_epoch: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
         False, description="Keep the weights of every epoch, not only the best."
     )
-    tensorboard: Annotated[bool, _option(_OUTPUT, decides=False)] = Field(
+    tensorboard: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
         False, description="Write TensorBoard events into the run's folder (needs the extra `tensorboard`)."
     )
 
@@ -281,58 +269,43 @@ class TrainConfig(ModelChoice):
 class SampleConfig(ModelChoice):
     """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
 
-    lr: Annotated[float, _option(_MODEL, decides=False)] = Field(
+    lr: Annotated[float, option(_MODEL, decides=False)] = Field(
         0.001, gt=0, le=10, description="Learning rate of the run to find, where no weights are named."
     )
-    beta_max: Annotated[float, _option(_MODEL, decides=False)] = Field(
+    beta_max: Annotated[float, option(_MODEL, decides=False)] = Field(
         1.0, ge=0, le=1000, description="--beta-max of the run to find, where no weights are named."
     )
-    output_dir: Annotated[Path, _option(_MODEL, decides=False)] = Field(
+    output_dir: Annotated[Path, option(_MODEL, decides=False)] = Field(
         Path("weights"), description="Folder that holds the folders of runs."
     )
     weights: Annotated[
-        Path | None, _option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
+        Path | None, option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
     ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
-    dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), _option(_DATA, metavar="NAME|PATH")] = Field(
+    dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), option(_DATA, metavar="NAME|PATH")] = Field(
         None, description="Data to measure on [default: what the model was trained on]."
     )
-    split: Annotated[Split, _option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
-    subset: Annotated[int, _option(_DATA)] = Field(0, ge=0, description="Measure on the first so many rows; 0 takes all.")
-    iwae_samples: Annotated[int, _option(_DATA)] = Field(
+    split: Annotated[Split, option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
+    subset: Annotated[int, option(_DATA)] = Field(0, ge=0, description="Measure on the first so many rows; 0 takes all.")
+    iwae_samples: Annotated[int, option(_DATA)] = Field(
         64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
     )
-    num_samples: Annotated[int, _option(_OUTPUT)] = Field(64, ge=1, le=10_000_000, description="How many samples to draw.")
-    temperature: Annotated[float, _option(_OUTPUT)] = Field(
+    num_samples: Annotated[int, option(_OUTPUT)] = Field(64, ge=1, le=10_000_000, description="How many samples to draw.")
+    temperature: Annotated[float, option(_OUTPUT)] = Field(
         1.0, gt=0, le=100, description="Divides the decoder's logits when samples are drawn; below 1 they are sharper."
     )
-    out: Annotated[Path | None, _option(_OUTPUT, decides=False)] = Field(
+    out: Annotated[Path | None, option(_OUTPUT, decides=False)] = Field(
         None, description="Folder for the samples [default: samples/ beside the weights]."
     )
-    seed: Annotated[int, _option(_OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
-    device: Annotated[str, _option(_MACHINE, decides=False)] = Field(
+    seed: Annotated[int, option(_OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
+    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
     )
-    threads: Annotated[int, _option(_MACHINE, decides=False)] = Field(
+    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
         0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
     )
 
     def _builds_its_size(self) -> bool:
         return self.weights is None
-
-
-def option_of(model: type[BaseModel], field: str) -> Option:
-    """Return what the command line says of a field."""
-    return next(item for item in model.model_fields[field].metadata if isinstance(item, Option))
-
-
-def main_flag(model: type[BaseModel], field: str) -> str:
-    """Return the flag by which a field is spoken of: its first long one."""
-    return next(flag for flag in flags_of(model, field) if flag.startswith("--"))
-
-
-def flags_of(model: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Return the flags of a field: its own, or ``--its-name``."""
-    return option_of(model, field).flags or (f"--{field.replace('_', '-')}",)
 
 
 def sets_that_fit(spec: Any) -> str:
@@ -343,85 +316,6 @@ def sets_that_fit(spec: Any) -> str:
     return f"Parameter sets that fit: {', '.join(fitting)}."
 
 
-def validated(model: type[Any], values: Mapping[str, Any], what: str, origins: Mapping[str, str] | None = None) -> Any:
-    """Build a pydantic model; its first complaint becomes a UsageError of one sentence.
-
-    ``origins`` says where a value came from, where that needs saying. Raises UsageError, with the nearest name for an
-    unknown one.
-    """
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise _as_usage_error(model, error, what, origins or {}) from None
-
-
 def digest_of(values: Mapping[str, Any]) -> str:
     """Return the sha256 of plain JSON values, whatever their order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str, origins: Mapping[str, str]) -> UsageError:
-    # An unknown name goes first: the missing one is often that name, misspelt.
-    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    field = str(first["loc"][0]) if first["loc"] else ""
-    value = first.get("input")
-    if first["type"] == "extra_forbidden":
-        near = nearest(field, model.model_fields)
-        known = ", ".join(model.model_fields) or "it has none"
-        return UsageError(
-            f"'{field}' is not an option of {what}.", f"Did you mean '{near}'?" if near else f"Options: {known}."
-        )
-    name = main_flag(model, field) if _has_option(model, field) else field
-    hint = _meaning(model, field, name)
-    if first["type"] == "missing":
-        return UsageError(f"{what[0].upper()}{what[1:]} needs the option '{name}'.", hint)
-    if not field:
-        return UsageError(f"{what[0].upper()}{what[1:]} {_demand(first)}.")
-    if first["type"] == "literal_error" and (near := nearest(str(value), get_args(_plain(model, field)))):
-        hint = f"Did you mean '{near}'?"
-    place = f" (from {origins[field]})" if field in origins else ""
-    return UsageError(f"{name} {_demand(first)}; got {_shown(value)}{place}.", hint)
-
-
-def _meaning(model: type[BaseModel], field: str, name: str) -> str | None:
-    info = model.model_fields.get(field)
-    return f"{name}: {info.description}" if info is not None and info.description else None
-
-
-def _plain(model: type[BaseModel], field: str) -> Any:
-    """Return the type of a field without ``| None``."""
-    annotation = model.model_fields[field].annotation
-    return next((item for item in get_args(annotation) if get_origin(item) is Literal), annotation)
-
-
-def _has_option(model: type[BaseModel], field: str) -> bool:
-    info = model.model_fields.get(field)
-    return info is not None and any(isinstance(item, Option) for item in info.metadata)
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
-
-
-def _demand(detail: Any) -> str:
-    """Turn pydantic's type of complaint into words."""
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind in ("int_parsing", "int_from_float", "int_type", "int_parsing_size"):
-        return "must be a whole number"
-    if kind in ("float_parsing", "float_type", "finite_number"):
-        return "must be a number"
-    if kind in ("bool_parsing", "bool_type"):
-        return "must be true or false"
-    bounds = {
-        "greater_than": "must be greater than",
-        "greater_than_equal": "must be at least",
-        "less_than": "must be less than",
-        "less_than_equal": "must be at most",
-    }
-    if kind in bounds:
-        return f"{bounds[kind]} {next(iter(context.values()))}"
-    if kind == "literal_error":
-        return f"must be one of {context['expected']}"
-    if kind in ("value_error", "assertion_error"):
-        return f"is not valid: {context['error']}"
-    return "is not valid"

@@ -22,9 +22,9 @@ from bvae_cli.config import (
     Sizes,
     TrainConfig,
     parse_code,
-    validated,
 )
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest
+from bvae_cli.fields import validated
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"

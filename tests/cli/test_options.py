@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bvae_cli.config import SampleConfig, TrainConfig, flags_of
+from bvae_cli.config import SampleConfig, TrainConfig
+from bvae_cli.fields import flags_of
 
 from ..outcome import Bvae
 

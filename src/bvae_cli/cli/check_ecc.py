@@ -18,8 +18,8 @@ from bvae_cli.config import (
     ModelChoice,
     Sizes,
     sets_that_fit,
-    validated,
 )
+from bvae_cli.fields import validated
 
 _TABLE_COPIES = (2, 3)
 _EPSILONS = (0.01, 0.05)

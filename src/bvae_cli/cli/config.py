@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from bvae_cli.cli.options import Given, Json, command_for
-from bvae_cli.config import ModelChoice, PluginRef, SampleConfig, TrainConfig, main_flag
+from bvae_cli.config import ModelChoice, PluginRef, SampleConfig, TrainConfig
 from bvae_cli.errors import unknown_name
+from bvae_cli.fields import main_flag
 
 _MODELS: dict[str, type[ModelChoice]] = {"train": TrainConfig, "sample": SampleConfig}
 

@@ -21,11 +21,10 @@ from bvae_cli.config import (
     PARAMETER_SETS,
     ModelChoice,
     PluginRef,
-    flags_of,
-    option_of,
     parse_code,
 )
 from bvae_cli.errors import BvaeError
+from bvae_cli.fields import flags_of, option_of
 from bvae_cli.settings import Layer, Resolved, lower_layers, named_code, resolve
 
 _CODE_FLAGS = ("--ecc", "--ecc-type")

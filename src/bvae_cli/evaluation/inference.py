@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -45,22 +46,53 @@ class Reconstruction:
     pixel_error_rate: Estimate
 
 
-@torch.no_grad()
+class InferenceDraws(NamedTuple):
+    """What became of words drawn from the prior: wrong bits ``[words, K]``, and the confidence in each bit."""
+
+    wrong_bits: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: share of bits, mean confidence and accuracy in each bin (None where a bin is empty).
+
+    ECE = Σ_b share_b · abs(accuracy_b − confidence_b) (Naeini et al. 2015).
+    """
+
+    share: list[float]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Return the ECE."""
+        bins = zip(self.share, self.confidence, self.accuracy, strict=True)
+        gaps = [share * abs(right - sure) for share, sure, right in bins if sure is not None and right is not None]
+        return round(math.fsum(gaps), 12)
+
+
 def measure_inference(model: BinaryVAE, words: int, generator: Generator) -> InferenceErrors:
     """m ~ prior, x ~ p(x given C(m)), m̂ = 1[λ > 0]: share of wrong bits and of words with any wrong bit."""
+    draws = draw_inference(model, words, generator)
+    return InferenceErrors(
+        bit_error_rate=estimate(draws.wrong_bits.double().mean(-1)),
+        word_error_rate=estimate(draws.wrong_bits.any(-1)),
+        calibration_error=expected_calibration_error(draws.confidence, ~draws.wrong_bits),
+        words=words,
+    )
+
+
+@torch.no_grad()
+def draw_inference(model: BinaryVAE, words: int, generator: Generator) -> InferenceDraws:
+    """Draw words from the prior and images from the words, and read the images back."""
     wrong, confidence = [], []
     for start in range(0, words, _ROWS):
         samples = model.sample(min(_ROWS, words - start), generator)
         posterior = model.encode(samples.images)
         wrong.append((posterior.information_bits != samples.information_bits).cpu())
         confidence.append(torch.sigmoid(posterior.logits.abs()).cpu())
-    wrong_bits = torch.cat(wrong)
-    return InferenceErrors(
-        bit_error_rate=estimate(wrong_bits.double().mean(-1)),
-        word_error_rate=estimate(wrong_bits.any(-1)),
-        calibration_error=expected_calibration_error(torch.cat(confidence), ~wrong_bits),
-        words=words,
-    )
+    return InferenceDraws(torch.cat(wrong), torch.cat(confidence))
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BINS) -> float:
@@ -71,11 +103,23 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 
     >>> expected_calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([True, False]))
     0.4
     """
+    return reliability(confidence, correct, bins).expected_calibration_error
+
+
+def reliability(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BINS) -> Reliability:
+    """Return the reliability diagram over equal-width bins of the confidence in [½, 1], of tensors of any one shape."""
     confidence, correct = confidence.flatten().cpu().double(), correct.flatten().cpu().double()
     # Multiplied before subtracting: 0.6 − 0.5 rounds below its edge.
     index = (confidence * 2 * bins - bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, correct - confidence)
-    return round(float(gap.abs().sum() / len(confidence)), 12)
+    count, sure, right = (
+        torch.zeros(bins, dtype=torch.float64).index_add_(0, index, values).tolist()
+        for values in (torch.ones_like(confidence), confidence, correct)
+    )
+    return Reliability(
+        share=[number / len(confidence) for number in count],
+        confidence=[total / number if number else None for total, number in zip(sure, count, strict=True)],
+        accuracy=[total / number if number else None for total, number in zip(right, count, strict=True)],
+    )
 
 
 @torch.no_grad()

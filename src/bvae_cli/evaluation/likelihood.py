@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -28,17 +29,44 @@ class Bounds:
     bits_per_dim: Estimate
 
 
-@torch.no_grad()
+class BoundValues(NamedTuple):
+    """The same quantities image by image, ``[rows]`` in nats each; ``log_likelihood`` is None above 12 bits."""
+
+    elbo: Tensor
+    iwae: Tensor
+    log_likelihood: Tensor | None
+    kl: Tensor
+
+
 def measure_bounds(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Generator) -> Bounds:
     """Measure the bounds on ``x [rows, D]``, uint8 bits or float, with true codewords and hard bits."""
+    values = bound_values(model, x, iwae_samples, generator)
+    bound = estimate(values.elbo)
+    return Bounds(
+        elbo=bound,
+        iwae=estimate(values.iwae),
+        iwae_samples=iwae_samples,
+        log_likelihood=None if values.log_likelihood is None else estimate(values.log_likelihood),
+        kl=estimate(values.kl),
+        bits_per_dim=bits_per_dim(bound, model.features),
+    )
+
+
+@torch.no_grad()
+def bound_values(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Generator) -> BoundValues:
+    """Return the bounds of each row of ``x [rows, D]``, uint8 bits or float, with true codewords and hard bits."""
     chunks = [chunk.float() for chunk in x.split(_ROWS)]
     elbos = torch.cat([elbo(model, chunk, generator) for chunk in chunks])
     iwaes = torch.cat([iwae(model, chunk, iwae_samples, generator) for chunk in chunks])
     exact = None
     if model.code.k <= ENUMERATED_BITS:
-        exact = estimate(torch.cat([log_likelihood(model, chunk) for chunk in chunks]))
-    kl = estimate(torch.cat([kl_to_uniform(model.encode(chunk).logits) for chunk in chunks]))
-    bound = estimate(elbos)
-    scale = 1 / (model.features * LN2)
+        exact = torch.cat([log_likelihood(model, chunk) for chunk in chunks])
+    kl = torch.cat([kl_to_uniform(model.encode(chunk).logits) for chunk in chunks])
+    return BoundValues(elbos, iwaes, exact, kl)
+
+
+def bits_per_dim(bound: Estimate, features: int) -> Estimate:
+    """Return −ELBO / (D ln 2): bits for each value of a row, from a bound in nats for the whole row."""
+    scale = 1 / (features * LN2)
     error = None if bound.standard_error is None else bound.standard_error * scale
-    return Bounds(bound, estimate(iwaes), iwae_samples, exact, kl, Estimate(-bound.mean * scale, error))
+    return Estimate(-bound.mean * scale, error)

@@ -1,4 +1,4 @@
-"""How various and how new samples are."""
+"""How various, how new and how lifelike samples are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ def novelty(samples: Tensor, training: Tensor) -> float:
     """Share of the distinct hard samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES)."""
     distinct = _distinct(samples)
     return len(distinct - _distinct(training)) / len(distinct)
+
+
+def frechet_distance(some: Tensor, others: Tensor) -> float:
+    """Fréchet distance of two sets of features ``[S, F]`` and ``[T, F]``, each taken for Gaussian.
+
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), Heusel et al. 2017, eq. 6; here the features are those of a classifier trained
+    on the data at hand, so the values compare with each other only. 0 for equal sets.
+
+    The trace of the root is Σ √λ over the eigenvalues λ of Σ₁Σ₂, which are real and not negative.
+    """
+    first, second = (features.detach().cpu().double().numpy() for features in (some, others))
+    offset = first.mean(0) - second.mean(0)
+    one, two = numpy.atleast_2d(numpy.cov(first, rowvar=False)), numpy.atleast_2d(numpy.cov(second, rowvar=False))
+    # Σ₁Σ₂ has the eigenvalues of the symmetric Σ₁^½ Σ₂ Σ₁^½, whose eigenvalues do not stray into the complex plane.
+    values, vectors = numpy.linalg.eigh(one)
+    root = (vectors * numpy.sqrt(values.clip(0))) @ vectors.T
+    crossed = numpy.linalg.eigvalsh(root @ two @ root).clip(0)
+    distance = offset @ offset + numpy.trace(one) + numpy.trace(two) - 2 * numpy.sqrt(crossed).sum()
+    return max(0.0, float(distance))
 
 
 def _distinct(rows: Tensor) -> set[bytes]:

@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from bvae_cli import devices
-from bvae_cli.config import SampleConfig, TrainConfig, validated
+from bvae_cli.config import SampleConfig, TrainConfig
 from bvae_cli.errors import UsageError
+from bvae_cli.fields import validated
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
 from bvae_cli.workflows.building import load_model

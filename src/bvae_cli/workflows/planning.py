@@ -81,6 +81,8 @@ def prepare(config: TrainConfig) -> Prepared:
         "code_digest": identity["digest"],
         "precision": choice.precision,
         "init_from": _file_digest(config.init_from),
+        # Another torch may round otherwise: its run is another run. Builds of one release (+cpu, +cu130) count as one.
+        "torch": torch.__version__.partition("+")[0],
     }
     digest = digest_of(decides)
     name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)

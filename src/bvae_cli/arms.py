@@ -1,0 +1,259 @@
+"""What a person can say to ``compare``: the arms, what is tuned, and how the models are measured.
+
+An arm is one way of training, of which several seeds are trained. Nothing here imports torch or numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bvae_cli import registry
+from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig
+from bvae_cli.errors import UsageError, nearest
+from bvae_cli.fields import option, option_of, validated
+
+UNCODED = "none"
+# The name under which users of this method know the code `none`.
+_UNCODED_ALIASES = frozenset({"uncoded", "baseline"})
+# Seeds of the tuning stand this far above those of the verdict, so that no run serves both.
+TUNING_SEED_OFFSET = 1_000_000
+_MOST_TUNED_SETTINGS = 1000
+
+_ARMS, _MEASURING, _OUTPUT = "Arms and seeds", "Measuring", "Output"
+
+
+def _listed(separator: str) -> BeforeValidator:
+    """Read a variable's text, where a flag would be repeated, as a list."""
+
+    def split(value: Any) -> Any:
+        return [item.strip() for item in value.split(separator) if item.strip()] if isinstance(value, str) else value
+
+    return BeforeValidator(split)
+
+
+class CompareConfig(TrainConfig):
+    """Everything that decides a comparison: how its arms are trained and how they are measured."""
+
+    seeds: Annotated[int | None, option(_ARMS)] = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Seeds of each arm, from --seed upwards [default: the fewest with which every claim can be significant].",
+    )
+    arm: Annotated[list[str], _listed(";"), option(_ARMS, metavar="NAME:KEY=VALUE,…")] = Field(
+        [],
+        description="An arm: a code (or `uncoded`), its options and any option of `train`; repeatable. Beside --ecc it is "
+        "one arm more.",
+    )
+    tune: Annotated[list[str], _listed(";"), option(_ARMS, metavar="OPTION=VALUE,…")] = Field(
+        [],
+        description="Choose this option of `train` for each arm on the validation split, as lr=3e-4,1e-3,3e-3; repeatable, "
+        "then every combination is tried.",
+    )
+    tune_seeds: Annotated[int, option(_ARMS)] = Field(
+        1, ge=1, le=1000, description="Seeds of each tuned setting; they are never those of the verdict."
+    )
+    baseline_weights: Annotated[list[Path], _listed(";"), option(_ARMS, decides=False, metavar="FILE|FOLDER")] = Field(
+        [], description="Finished models for the baseline instead of training it; repeatable, one for each seed."
+    )
+    ecc_weights: Annotated[list[Path], _listed(";"), option(_ARMS, decides=False, metavar="FILE|FOLDER")] = Field(
+        [], description="Finished models with a code, to stand beside --baseline-weights; repeatable."
+    )
+    eval_subset: Annotated[int, option(_MEASURING)] = Field(
+        0, ge=0, description="Measure on the first so many rows of the test split; 0 takes all."
+    )
+    iwae_samples: Annotated[int, option(_MEASURING)] = Field(
+        64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
+    )
+    noise_epsilon: Annotated[list[Annotated[float, Field(ge=0, le=0.5)]], _listed(","), option(_MEASURING)] = Field(
+        [0.0, 0.01, 0.02, 0.05, 0.1],
+        min_length=1,
+        description="Probability with which stored code bits flip, 0…½; repeatable.",
+    )
+    calibration_bins: Annotated[int, option(_MEASURING)] = Field(
+        10, ge=2, le=1000, description="Bins of the reliability diagram and of the calibration error."
+    )
+    bootstrap_samples: Annotated[int, option(_MEASURING)] = Field(
+        2000, ge=100, le=1_000_000, description="Resamples of the interval over images."
+    )
+    results_dir: Annotated[Path, option(_OUTPUT, decides=False)] = Field(
+        Path("results"), description="Folder that holds the folders of comparisons."
+    )
+    out: Annotated[Path | None, option(_OUTPUT, decides=False, metavar="FOLDER")] = Field(
+        None, description="Folder of this comparison [default: one of its own in --results-dir]."
+    )
+
+    IMAGES_FOR_A_BIN: ClassVar[int] = 10
+
+    @model_validator(mode="after")
+    def _enough_to_measure(self) -> Self:
+        needed = self.IMAGES_FOR_A_BIN * self.calibration_bins
+        if 0 < self.eval_subset < needed:
+            raise UsageError(
+                f"--eval-subset {self.eval_subset} is too few for {self.calibration_bins} bins of the reliability diagram, "
+                f"which need {needed} images.",
+                f"Take --eval-subset {needed} or more, or fewer --calibration-bins.",
+            )
+        object.__setattr__(self, "noise_epsilon", sorted(set(self.noise_epsilon)))
+        if bool(self.baseline_weights) != bool(self.ecc_weights):
+            missing = "--ecc-weights" if self.baseline_weights else "--baseline-weights"
+            raise UsageError(
+                f"{missing} is missing: finished models are compared with finished models.",
+                "Name both, or neither: a run that is finished in --output-dir is never trained again.",
+            )
+        if self.baseline_weights and (self.arm or self.tune or self.seeds):
+            raise UsageError(
+                "Finished models leave nothing to train: --arm, --tune and --seeds do not go with them.",
+                "Repeat --baseline-weights and --ecc-weights, one model for each seed.",
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training: its name, the configuration without its seed, and what a person should know of it."""
+
+    name: str
+    config: TrainConfig
+    note: str | None = None
+
+    @property
+    def coded(self) -> bool:
+        """Say whether its code is another than `none`."""
+        return self.config.ecc.type != UNCODED
+
+    def with_settings(self, setting: dict[str, str], seed: int) -> TrainConfig:
+        """Return the configuration of one run. Raises UsageError for a setting that this arm cannot have."""
+        return _derived(self.config, {**setting, "seed": seed}, f"the arm {self.name}")
+
+
+def arms_of(config: CompareConfig) -> list[Arm]:
+    """Return the arms: with a code the uncoded one of N bits, that of K bits, and the coded one; then those named.
+
+    Raises UsageError where there are fewer than two different ones.
+    """
+    arms = _three_arms(config) if config.ecc.type != UNCODED else []
+    arms += [_named_arm(config, text) for text in config.arm]
+    distinct = _without_twins(arms)
+    if len(distinct) < 2:
+        raise UsageError(
+            "A comparison needs two different arms." if config.arm else "A comparison needs a code.",
+            "Name a code with --ecc, or arms with --arm, as --arm uncoded:latent=100 --arm repetition:R=3.",
+        )
+    return distinct
+
+
+def tuned_settings(config: CompareConfig) -> list[dict[str, str]]:
+    """Return every combination of the tuned options; one empty setting where nothing is tuned."""
+    grid: dict[str, list[str]] = {}
+    for text in config.tune:
+        name, equals, values = text.partition("=")
+        field = name.strip().replace("-", "_")
+        if not equals:
+            raise UsageError(f"--tune '{text}' names no values.", "Write it as lr=3e-4,1e-3,3e-3.")
+        if field not in _trainable():
+            raise _unknown_key(field, "an option of `train` that can be tuned", _trainable())
+        if field == "seed":
+            raise UsageError("A seed is not tuned: it is what the verdict is averaged over.", "--tune-seeds sets how many.")
+        if field in grid:
+            raise UsageError(f"--tune names {field} twice.", "Write all of its values behind one.")
+        # 1e-3 and 0.001 are one value, and are to be trained once.
+        checked = {str(getattr(_derived(_trained(config), {field: value}, "--tune"), field)): value for value in _values(values)}
+        grid[field] = list(checked)
+    settings = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
+    if len(settings) > _MOST_TUNED_SETTINGS:
+        raise UsageError(
+            f"--tune asks for {len(settings)} settings of each arm.", f"Take at most {_MOST_TUNED_SETTINGS}: fewer values."
+        )
+    return settings
+
+
+def _three_arms(config: CompareConfig) -> list[Arm]:
+    base = _trained(config)
+    sizes, information_bits = base.sizes, base.ecc.spec("code").information_bits(base.sizes.latent)
+    uncoded = {"ecc": PluginRef(type=UNCODED)}
+    of_a_set = any(it == sizes._replace(latent=information_bits) for it in PARAMETER_SETS.values())
+    note = (
+        None
+        if of_a_set
+        else f"No parameter set has K = {information_bits} code bits with these layers: built at exactly that size."
+    )
+    return [
+        Arm(f"uncoded N={sizes.latent}", _derived(base, uncoded, "the uncoded arm")),
+        Arm(
+            f"uncoded K={information_bits}", _derived(base, {**uncoded, "latent": information_bits}, "the uncoded arm"), note
+        ),
+        Arm(f"{base.ecc.spec('code').label()} N={sizes.latent}", base),
+    ]
+
+
+def _named_arm(config: CompareConfig, text: str) -> Arm:
+    """Read ``name:key=value,…``: keys are the code's own options first, then those of ``train``."""
+    name, _, rest = text.partition(":")
+    code = UNCODED if name.strip() in _UNCODED_ALIASES else name.strip()
+    fields = registry.load("code", code).model_fields
+    code_options: dict[str, str] = {}
+    overrides: dict[str, Any] = {}
+    for item in _values(rest):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not value:
+            raise UsageError(f"'{item}' in the arm '{text}' is not an option.", "Write NAME:key=value,key=value.")
+        field = key.replace("-", "_")
+        if key.removeprefix("ecc_") in fields:
+            code_options[key.removeprefix("ecc_")] = value
+        elif field in _trainable():
+            overrides[field] = value
+        else:
+            raise _unknown_key(key, f"an option of the arm '{text}'", [*fields, *_trainable()])
+    if "seed" in overrides:
+        raise UsageError(f"The arm '{text}' names a seed; all arms have the same.", "Set the first with --seed.")
+    what = f"the arm '{text}'"
+    derived = _derived(_trained(config), {"ecc": PluginRef(type=code, options=code_options), **overrides}, what)
+    label = "uncoded" if code == UNCODED else derived.ecc.spec("code").label()
+    extra = [f"{key}={value}" for key, value in overrides.items() if key not in ("latent", "params")]
+    return Arm(", ".join([f"{label} N={derived.sizes.latent}", *extra]), derived)
+
+
+def _derived(base: TrainConfig, overrides: dict[str, Any], what: str) -> TrainConfig:
+    """Return ``base`` with other values, checked as if a person had typed them."""
+    values = {name: getattr(base, name) for name in TrainConfig.model_fields if name != "params"}
+    if overrides.get("params") is not None:
+        for size in Sizes._fields:
+            values.pop(size)
+    made: TrainConfig = validated(TrainConfig, {**values, **overrides}, what)
+    return made
+
+
+def _trained(config: CompareConfig) -> TrainConfig:
+    """Return what the comparison says of training."""
+    return TrainConfig(**{name: getattr(config, name) for name in TrainConfig.model_fields if name != "params"})
+
+
+def _without_twins(arms: Sequence[Arm]) -> list[Arm]:
+    distinct: list[Arm] = []
+    for arm in arms:
+        if all(arm.config.deciding() != other.config.deciding() for other in distinct):
+            distinct.append(arm)
+    return distinct
+
+
+def _trainable() -> list[str]:
+    """Names of the options of ``train`` that an arm may set: those that decide its numbers, and the set."""
+    fields = TrainConfig.model_fields
+    return ["params", *(name for name in fields if name != "ecc" and option_of(TrainConfig, name).decides)]
+
+
+def _values(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _unknown_key(key: str, what: str, known: Iterable[str]) -> UsageError:
+    known = sorted(set(known))
+    near = nearest(key, known)
+    return UsageError(f"'{key}' is not {what}.", f"Did you mean '{near}'?" if near else f"Valid: {', '.join(known)}.")

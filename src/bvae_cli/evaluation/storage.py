@@ -1,0 +1,66 @@
+"""What an image is worth after its code bits were stored where bits flip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from bvae_cli.evaluation.classifier import Classifier
+from bvae_cli.evaluation.inference import peak_signal_to_noise_ratio
+from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.objective import negative_log_likelihood
+
+_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class StoredValues:
+    """Row by row, ``[rows]``: −log p(x given the read word) in nats, PSNR in dB, share of wrong information bits.
+
+    ``recognised`` is 1 where the classifier sees the right label in the decoded image; None without labels.
+    """
+
+    negative_log_likelihood: Tensor
+    psnr: Tensor
+    bit_error_rate: Tensor
+    recognised: Tensor | None
+
+
+@torch.no_grad()
+def store_and_read(
+    model: BinaryVAE,
+    x: Tensor,
+    epsilon: float,
+    generator: Generator,
+    classifier: Classifier | None = None,
+    labels: Tensor | None = None,
+) -> StoredValues:
+    """x → m̂ = 1[λ > 0] → C(m̂), each code bit flipped with probability ε → decode → re-encode → decoder.
+
+    What is stored is a codeword, so a code can repair it; ``x`` is ``[rows, D]``. With a classifier and the rows' labels
+    the decoded probabilities are also read by it.
+    """
+    parts = []
+    for start in range(0, len(x), _ROWS):
+        target = x[start : start + _ROWS].float()
+        written = model.encode(target).information_bits
+        codewords = model.code.encode(written)
+        flips = torch.rand(codewords.shape, device=x.device, generator=generator) < epsilon
+        read = model.code.decode((codewords.bool() ^ flips).to(codewords.dtype), generator)
+        logits = model.decode_logits(model.code.encode(read))
+        decoded = logits.sigmoid()
+        seen = torch.empty(0)
+        if classifier is not None and labels is not None:
+            seen = (classifier.labels(decoded) == labels[start : start + _ROWS].to(x.device)).float().cpu()
+        parts.append(
+            (
+                negative_log_likelihood(logits, target).cpu(),
+                peak_signal_to_noise_ratio(decoded, target).cpu(),
+                (read != written).float().mean(-1).cpu(),
+                seen,
+            )
+        )
+    nll, psnr, wrong, recognised = (torch.cat(part) for part in zip(*parts, strict=True))
+    return StoredValues(nll, psnr, wrong, recognised if len(recognised) else None)
