@@ -249,6 +249,15 @@ def read_record(folder: Path) -> dict[str, list[float]]:
         ) from None
 
 
+def training_seconds(folder: Path) -> float | None:
+    """Return the seconds that the epochs of a run took, over all its interruptions; None where nobody wrote them."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        return sum(float(json.loads(line)["seconds"]) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def describe_os_error(error: OSError, where: Path) -> InputOutputError:
     """Turn a system's refusal into a sentence that names the place."""
     hints = {

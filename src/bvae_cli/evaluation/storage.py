@@ -19,13 +19,14 @@ _ROWS = 2000
 class StoredValues:
     """Row by row, ``[rows]``: −log p(x given the read word) in nats, PSNR in dB, share of wrong information bits.
 
-    ``recognised`` is 1 where the classifier sees the right label in the decoded image; None without labels.
+    ``decoded`` holds the probabilities that the decoder gives, ``[rows, D]``; ``recognised`` is 1 where the classifier sees the right label in the decoded image; None without labels.
     """
 
     negative_log_likelihood: Tensor
     psnr: Tensor
     bit_error_rate: Tensor
     recognised: Tensor | None
+    decoded: Tensor
 
 
 @torch.no_grad()
@@ -60,7 +61,8 @@ def store_and_read(
                 peak_signal_to_noise_ratio(decoded, target).cpu(),
                 (read != written).float().mean(-1).cpu(),
                 seen,
+                decoded.cpu(),
             )
         )
-    nll, psnr, wrong, recognised = (torch.cat(part) for part in zip(*parts, strict=True))
-    return StoredValues(nll, psnr, wrong, recognised if len(recognised) else None)
+    nll, psnr, wrong, recognised, decoded = (torch.cat(part) for part in zip(*parts, strict=True))
+    return StoredValues(nll, psnr, wrong, recognised if len(recognised) else None, decoded)

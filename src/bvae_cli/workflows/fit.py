@@ -42,6 +42,16 @@ class EpochStats:
     epochs_without_improvement: int
 
 
+@torch.no_grad()
+def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0) -> float:
+    """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
+    generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
+    total = torch.zeros((), device=x.device)
+    for rows in x.split(_VALIDATION_ROWS):
+        total -= elbo(model, rows.float(), generator, beta).sum()
+    return float(total) / len(x)
+
+
 class Fit:
     """An iterator over the epochs of a training run, and its state.
 
@@ -217,14 +227,9 @@ class Fit:
         self.scaler.update()
         return torch.stack([loss.detach(), losses.kl.detach().mean()]).float()
 
-    @torch.no_grad()
     def _validation_loss(self) -> float:
         self.model.eval()
-        generator = torch.Generator(self.device).manual_seed(_VALIDATION_SEED)
-        total = torch.zeros((), device=self.device)
-        for x in self.validation.split(_VALIDATION_ROWS):
-            total -= elbo(self.model, x.float(), generator, self.beta_max).sum()
-        return float(total) / len(self.validation)
+        return validation_loss(self.model, self.validation, self.beta_max)
 
     def _note_validation_loss(self, loss: float) -> bool:
         improved = loss < self.best_validation_loss

@@ -58,14 +58,15 @@ class Prepared:
     model: BinaryVAE
 
 
-def prepare(config: TrainConfig) -> Prepared:
+def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
     """Choose the device, load the data, build code and model, and find the run's folder; nothing is written.
 
+    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
     Raises UsageError, InputOutputError or PluginError for what cannot be had.
     """
     choice = devices.choose(config.device, config.amp)
     devices.set_threads(config.threads)
-    splits = load_splits(config.dataset)
+    splits = load_splits(config.dataset) if splits is None else splits
     data_digest = splits.digest()
     splits = splits.limited(config.subset)
     code = build_code(config.ecc, config.sizes.latent)

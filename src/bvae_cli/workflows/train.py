@@ -12,6 +12,7 @@ import torch
 
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
+from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import (
     DivergedError,
     ExitCode,
@@ -59,13 +60,16 @@ def plan(config: TrainConfig) -> Plan:
     return prepare(config).plan
 
 
-def train(config: TrainConfig, observer: Observer | None = None, overwrite: bool = False) -> TrainResult:
+def train(
+    config: TrainConfig, observer: Observer | None = None, overwrite: bool = False, splits: Splits | None = None
+) -> TrainResult:
     """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
 
+    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
     Raises DivergedError (best weights kept), InterruptedRunError (state saved), InputOutputError, UsageError.
     """
     observer = observer or Observer()
-    prepared = prepare(config)
+    prepared = prepare(config, splits)
     with prepared.run.locked():
         done = None if overwrite else _already_finished(prepared.run)
         return done or _train(config, prepared, observer, overwrite)

@@ -1,0 +1,305 @@
+"""A comparison's folder: its records, their schema, and the only place that reads and writes them.
+
+``comparison.json`` is one ``Comparison``; its format is versioned, and ``Comparison.model_json_schema()`` is its schema.
+Times stand under the names in ``TIMES`` only: everything else is the same, bit for bit, when a comparison is killed and
+goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bvae_cli import runs
+from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.evaluation.inference import Reliability
+from bvae_cli.evaluation.paired import Paired, Verdict
+from bvae_cli.evaluation.statistics import Estimate
+
+FORMAT: Literal[1] = 1
+COMPARISON = "comparison.json"
+TABLE = "comparison.csv"
+REPORT = "report.html"
+FIGURES = "figures"
+_PLAN = "plan.json"
+_EVALUATIONS = "evaluations"
+_TUNING = "tuning"
+_CLASSIFIER = f"{_EVALUATIONS}/classifier.json"
+TIMES = frozenset({"seconds", "images_per_second"})
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(_Record):
+    """The data of every arm."""
+
+    label: str
+    digest: str
+    source: str
+    likelihood: str
+    features: int
+    feature_shape: list[int]
+    training_rows: int
+    validation_rows: int
+    test_rows: int
+    classifier_accuracy: float | None = Field(description="Of the fixed classifier on the real test rows; null without labels.")
+
+
+class Protocol(_Record):
+    """How the comparison was made."""
+
+    seeds: list[int]
+    tuned: list[str] = Field(description="Names of the options that were chosen for each arm on the validation split.")
+    tuning_seeds: list[int]
+    settings: dict[str, Any] = Field(description="Options that all arms share.")
+    evaluation_rows: int
+    iwae_samples: int
+    noise_epsilon: list[float]
+    calibration_bins: int
+    bootstrap_samples: int
+    claims: list[str] = Field(description="Metrics that claims are made of; each against each reference.")
+    alpha: float
+    finished_models: bool = Field(description="True where the models were given, and nothing was trained.")
+
+
+class Curve(_Record):
+    """Losses by epoch, in nats per image."""
+
+    training: list[float]
+    validation: list[float]
+
+
+class RunRecord(_Record):
+    """One trained model: where it is, how its training ended, and everything measured of it."""
+
+    seed: int
+    digest: str
+    folder: str
+    stopped: str
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    curve: Curve
+    metrics: dict[str, Estimate]
+    reliability: Reliability
+    versions: dict[str, str]
+
+
+class TuningRun(_Record):
+    """One run of the tuning; its loss is the negative ELBO on the validation split, or null where it diverged."""
+
+    seed: int
+    digest: str
+    epochs: int
+    validation_loss: float | None
+
+
+class TunedSetting(_Record):
+    """One setting that was tried."""
+
+    setting: dict[str, str]
+    runs: list[TuningRun]
+    mean_loss: float | None
+
+
+class ArmRecord(_Record):
+    """One arm: its model, its code, what was tuned, what its code promises, and its runs."""
+
+    name: str
+    code: str
+    code_digest: str
+    latent: int
+    information_bits: int
+    rate: float
+    hidden: int
+    depth: int
+    parameters: int
+    flop_per_image: int
+    settings: dict[str, Any]
+    note: str | None
+    tuning: list[TunedSetting]
+    chosen: dict[str, str]
+    closed_forms: dict[str, float]
+    runs: list[RunRecord]
+
+
+class Effect(_Record):
+    """One metric of one arm against one reference; ``adjusted_p_value`` and ``verdict`` are those of a claim."""
+
+    arm: str
+    reference: str
+    metric: str
+    paired: Paired
+    claim: bool
+    adjusted_p_value: float | None
+    verdict: Verdict | None
+
+
+class Comparison(_Record):
+    """A whole comparison."""
+
+    format: Literal[1] = FORMAT
+    digest: str
+    command: str
+    data: Data
+    protocol: Protocol
+    arms: list[ArmRecord]
+    effects: list[Effect]
+    verdict: list[str] = Field(description="What it comes to, in sentences.")
+    cautions: list[str] = Field(description="What it cannot show.")
+    machine: dict[str, str]
+
+
+class ComparisonFolder:
+    """The folder of one comparison."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def claim(self, digest: str, deciding: Mapping[str, Any]) -> None:
+        """Make the folder this comparison's. Raises UsageError where it holds another."""
+        plan = _read(self.folder / _PLAN)
+        if plan is not None and plan.get("digest") != digest:
+            raise UsageError(
+                f"{self.folder} holds another comparison.", "Name another folder with --out, or leave it out."
+            )
+        if plan is None and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UsageError(
+                f"{self.folder} holds something else than a comparison.", "Name another folder with --out, or leave it out."
+            )
+        if plan is None:
+            self._write(_PLAN, _json({"format": FORMAT, "digest": digest, "decides": deciding}))
+
+    def locked(self) -> Any:
+        """Hold the folder against a second process on it."""
+        return runs.Run(self.folder).locked()
+
+    def evaluation(self, arm: int, seed: int, digest: str) -> RunRecord | None:
+        """Return what was measured of a run, or None where it was not, or of another run."""
+        found = _read(self.folder / _EVALUATIONS / f"{_key(arm, seed)}.json")
+        try:
+            record = None if found is None else RunRecord.model_validate(found)
+        except ValidationError:
+            return None
+        if record is None or record.digest != digest or not self._arrays(arm, seed).is_file():
+            return None
+        return record
+
+    def save_evaluation(self, arm: int, record: RunRecord, arrays: Mapping[str, Any]) -> None:
+        """Keep what was measured of a run; the record goes last, and makes it count."""
+        buffer = io.BytesIO()
+        numpy.savez_compressed(buffer, **arrays)
+        self._write(str(self._arrays(arm, record.seed).relative_to(self.folder)), buffer.getvalue())
+        self._write(f"{_EVALUATIONS}/{_key(arm, record.seed)}.json", _json(record.model_dump(mode="json")))
+
+    def arrays(self, arm: int, seed: int) -> dict[str, Any]:
+        """Return the arrays beside an evaluation: values by image, and pictures."""
+        path = self._arrays(arm, seed)
+        try:
+            with numpy.load(path, allow_pickle=False) as content:
+                return {name: content[name] for name in content.files}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise InputOutputError(
+                f"{path} cannot be read ({type(error).__name__}).", "Delete it and run the comparison again."
+            ) from None
+
+    def tuning(self, arm: int, setting: int, seed: int, digest: str) -> TuningRun | None:
+        """Return a run of the tuning, or None where it was not run."""
+        found = _read(self.folder / _TUNING / f"{_key(arm, seed)}_setting_{setting}.json")
+        try:
+            record = None if found is None else TuningRun.model_validate(found)
+        except ValidationError:
+            return None
+        return record if record is not None and record.digest == digest else None
+
+    def save_tuning(self, arm: int, setting: int, record: TuningRun) -> None:
+        """Keep a run of the tuning."""
+        self._write(f"{_TUNING}/{_key(arm, record.seed)}_setting_{setting}.json", _json(record.model_dump(mode="json")))
+
+    def classifier_accuracy(self) -> float | None:
+        """Return the accuracy of the fixed classifier, where it was measured."""
+        return (_read(self.folder / _CLASSIFIER) or {}).get("accuracy")
+
+    def save_classifier_accuracy(self, accuracy: float) -> None:
+        """Keep it: the classifier need not be trained where nothing is left to measure."""
+        self._write(_CLASSIFIER, _json({"accuracy": accuracy}))
+
+    def save(self, comparison: Comparison) -> None:
+        """Write ``comparison.csv`` and ``comparison.json``."""
+        self._write(TABLE, _table(comparison).encode())
+        self._write(COMPARISON, _json(comparison.model_dump(mode="json")))
+
+    def load(self) -> Comparison:
+        """Return the comparison. Raises InputOutputError where there is none, or none that this version reads."""
+        path = self.folder / COMPARISON
+        found = _read(path)
+        if found is None:
+            unfinished = " It is not finished: the command that began it goes on." if (self.folder / _PLAN).exists() else ""
+            raise InputOutputError(
+                f"{self.folder} holds no {COMPARISON} that can be read.{unfinished}",
+                "Name a folder that `bvae compare` wrote to.",
+            )
+        if found.get("format") != FORMAT:
+            raise InputOutputError(
+                f"{path} has format {found.get('format')}; this bvae reads format {FORMAT}.", "Update bvae-cli."
+            )
+        try:
+            return Comparison.model_validate(found)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise InputOutputError(
+                f"{path} is damaged: {where or 'it'} is not what it should be.", "Run the comparison again."
+            ) from None
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a figure or a page into the folder; return where it is."""
+        self._write(name, content)
+        return self.folder / name
+
+    def _arrays(self, arm: int, seed: int) -> Path:
+        return self.folder / _EVALUATIONS / f"{_key(arm, seed)}.npz"
+
+    def _write(self, name: str, content: bytes) -> None:
+        runs.write_file(self.folder / name, content)
+
+
+def rows_of(comparison: Comparison) -> Iterator[tuple[str, int, str, float, float | None, float | None]]:
+    """Return arm, seed, metric, value, standard error and closed form, a row for each arm × seed × metric."""
+    for arm in comparison.arms:
+        for run in arm.runs:
+            for name, value in run.metrics.items():
+                yield arm.name, run.seed, name, value.mean, value.standard_error, arm.closed_forms.get(name)
+
+
+def _table(comparison: Comparison) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("arm", "seed", "metric", "value", "standard_error", "closed_form"))
+    for row in rows_of(comparison):
+        writer.writerow(["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row])
+    return buffer.getvalue()
+
+
+def _key(arm: int, seed: int) -> str:
+    return f"arm_{arm}_seed_{seed}"
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,150 @@
+"""Everything that a comparison measures of one model, in one go and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from bvae_cli.codes.base import CodeSpec
+from bvae_cli.codes.closed_forms import any_of
+from bvae_cli.evaluation.channel import measure_channel
+from bvae_cli.evaluation.classifier import Classifier, accuracy, train_classifier
+from bvae_cli.evaluation.inference import Reliability, draw_inference, measure_latent_use, reliability
+from bvae_cli.evaluation.likelihood import bits_per_dim, bound_values
+from bvae_cli.evaluation.metrics import at
+from bvae_cli.evaluation.samples import frechet_distance, novelty, uniqueness
+from bvae_cli.evaluation.statistics import Estimate, estimate
+from bvae_cli.evaluation.storage import store_and_read
+from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.objective import bitwise_surrogate
+
+_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The fixed classifier with its accuracy on real test rows, and its features of them; the same for every model."""
+
+    classifier: Classifier
+    accuracy: float
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What was measured: by metric a mean with its standard error, and by image (or drawn word) the values behind it."""
+
+    metrics: dict[str, Estimate]
+    by_image: dict[str, Tensor]
+    reliability: Reliability
+
+
+def new_judge(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Judge:
+    """Train the judge on real training rows, and read the real test rows with it."""
+    classifier = train_classifier(train, train_labels)
+    return Judge(classifier, accuracy(classifier, test, test_labels), classifier.features(test))
+
+
+@torch.no_grad()
+def assess(
+    model: BinaryVAE,
+    x: Tensor,
+    *,
+    training: Tensor,
+    labels: Tensor | None = None,
+    judge: Judge | None = None,
+    iwae_samples: int = 64,
+    epsilons: Sequence[float] = (0.0,),
+    calibration_bins: int = 10,
+    sampling: str = "codeword",
+    seed: int = 0,
+) -> Assessment:
+    """Measure a model on rows ``x [rows, D]`` that it was not trained on; every draw is decided by ``seed``.
+
+    ``training`` is what samples are held against for novelty, ``judge`` reads decoded images and samples where there are
+    ``labels``. With ``sampling`` ``bitwise`` the surrogate of that training is measured beside the bounds.
+    """
+    generator = Generator(x.device).manual_seed(seed)
+    bounds = bound_values(model, x, iwae_samples, generator)
+    draws = draw_inference(model, len(x), generator)
+    by_image = {
+        "elbo": bounds.elbo,
+        "iwae": bounds.iwae,
+        "kl": bounds.kl,
+        "inference_bit_error_rate": draws.wrong_bits.float().mean(-1),
+        "inference_word_error_rate": draws.wrong_bits.any(-1).float(),
+    }
+    if bounds.log_likelihood is not None:
+        by_image["log_likelihood"] = bounds.log_likelihood
+    if sampling == "bitwise":
+        by_image["bitwise_surrogate"] = torch.cat(
+            [bitwise_surrogate(model, chunk.float(), generator) for chunk in x.split(_ROWS)]
+        )
+    for epsilon in epsilons:
+        by_image |= _stored(model, x, epsilon, generator, labels, judge)
+    by_image = {name: values.float().cpu() for name, values in by_image.items()}
+    diagram = reliability(draws.confidence, ~draws.wrong_bits, calibration_bins)
+    metrics = {name: estimate(values) for name, values in by_image.items()}
+    metrics["bits_per_dim"] = bits_per_dim(metrics["elbo"], model.features)
+    metrics["calibration_error"] = Estimate(diagram.expected_calibration_error)
+    metrics |= _latent_use(model, x) | _channel(model, epsilons, len(x), seed) | _samples(model, len(x), training, judge, seed)
+    return Assessment(metrics, by_image, diagram)
+
+
+def closed_forms(spec: CodeSpec, n: int, epsilons: Sequence[float]) -> dict[str, float]:
+    """Return what a code knows of its error rates on ``n`` code bits, under the names of what is measured."""
+    known: dict[str, float] = {}
+    for epsilon in epsilons:
+        bit, block = spec.hard_bit_error_rate(epsilon), spec.hard_block_error_rate(epsilon)
+        if bit is not None:
+            known[at("channel_bit_error_rate", epsilon)] = known[at("stored_bit_error_rate", epsilon)] = bit
+        if block is not None:
+            known[at("channel_word_error_rate", epsilon)] = any_of(n // spec.block().n, block)
+    return known
+
+
+def _stored(
+    model: BinaryVAE, x: Tensor, epsilon: float, generator: Generator, labels: Tensor | None, judge: Judge | None
+) -> dict[str, Tensor]:
+    read = store_and_read(model, x, epsilon, generator, None if judge is None else judge.classifier, labels)
+    values = {
+        at("stored_nll", epsilon): read.negative_log_likelihood,
+        at("stored_psnr", epsilon): read.psnr,
+        at("stored_bit_error_rate", epsilon): read.bit_error_rate,
+    }
+    if read.recognised is not None:
+        values[at("stored_accuracy", epsilon)] = read.recognised
+    return values
+
+
+def _latent_use(model: BinaryVAE, x: Tensor) -> dict[str, Estimate]:
+    use = measure_latent_use(model, x)
+    return {
+        "active_bits": Estimate(use.active_bits),
+        "bit_balance": Estimate(use.bit_balance),
+        "bit_entropy": Estimate(use.bit_entropy),
+    }
+
+
+def _channel(model: BinaryVAE, epsilons: Sequence[float], words: int, seed: int) -> dict[str, Estimate]:
+    measured = {}
+    for epsilon in epsilons:
+        errors = measure_channel(model.code, epsilon, words, "hard", seed)
+        measured[at("channel_bit_error_rate", epsilon)] = errors.bit_error_rate
+        measured[at("channel_word_error_rate", epsilon)] = errors.word_error_rate
+    return measured
+
+
+def _samples(model: BinaryVAE, count: int, training: Tensor, judge: Judge | None, seed: int) -> dict[str, Estimate]:
+    device = model.encoder.mean.device
+    samples = model.sample(count, Generator(device).manual_seed(seed)).images
+    measured = {"sample_uniqueness": Estimate(uniqueness(samples))}
+    if training.dtype == torch.uint8:  # where data are not bits, no sample can equal a row
+        measured["sample_novelty"] = Estimate(novelty(samples, training))
+    if judge is not None:
+        distance = frechet_distance(judge.classifier.features(samples), judge.features)
+        measured["sample_frechet_distance"] = Estimate(distance)
+    return measured
