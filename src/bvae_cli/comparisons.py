@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bvae_cli import runs
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.inference import Reliability
+from bvae_cli.evaluation.metrics import in_order
 from bvae_cli.evaluation.paired import Paired, Verdict
 from bvae_cli.evaluation.statistics import Estimate
 
@@ -128,7 +129,8 @@ class ArmRecord(_Record):
     note: str | None
     tuning: list[TunedSetting]
     chosen: dict[str, str]
-    closed_forms: dict[str, float]
+    closed_forms: dict[str, float] = Field(description="Error rates that the code knows of itself, by metric.")
+    closed_form_curves: dict[str, list[float]] = Field(description="The same along `epsilon`, to be drawn.")
     runs: list[RunRecord]
 
 
@@ -276,7 +278,8 @@ def rows_of(comparison: Comparison) -> Iterator[tuple[str, int, str, float, floa
     """Return arm, seed, metric, value, standard error and closed form, a row for each arm × seed × metric."""
     for arm in comparison.arms:
         for run in arm.runs:
-            for name, value in run.metrics.items():
+            for name in in_order(run.metrics):
+                value = run.metrics[name]
                 yield arm.name, run.seed, name, value.mean, value.standard_error, arm.closed_forms.get(name)
 
 

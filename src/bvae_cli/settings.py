@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bvae_cli import paths, registry
+from bvae_cli.arms import CompareConfig
 from bvae_cli.config import (
     IMPLIED_CODE,
     ModelChoice,
     PluginRef,
     SampleConfig,
     Sizes,
-    TrainConfig,
     parse_code,
 )
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest
@@ -30,7 +30,7 @@ _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
 _OPTION_PREFIX = "ecc_"
 DEFAULT = "default"
-KNOWN_KEYS = frozenset(TrainConfig.model_fields) | frozenset(SampleConfig.model_fields)
+KNOWN_KEYS = frozenset(CompareConfig.model_fields) | frozenset(SampleConfig.model_fields)
 
 Config = TypeVar("Config", bound=ModelChoice)
 

@@ -23,6 +23,8 @@ _BUILDERS: dict[str, tuple[str, str]] = {
     "train": ("bvae_cli.cli.train", "Train a model, with or without a code on its latent bits."),
     "sample": ("bvae_cli.cli.sample", "Draw samples from a trained model and measure its quality."),
     "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
+    "compare": ("bvae_cli.cli.compare", "Compare models with and without a code, over seeds, on the test split."),
+    "report": ("bvae_cli.cli.report", "Draw the report of a comparison again."),
     "runs": ("bvae_cli.cli.runs", "List the runs in a folder."),
     "plot": ("bvae_cli.cli.plot", "Draw the loss curves of one or several runs."),
     "check-ecc": ("bvae_cli.cli.check_ecc", "Say which codes fit which latent sizes, and what they correct."),

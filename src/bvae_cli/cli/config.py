@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
+from bvae_cli.arms import CompareConfig
 from bvae_cli.cli.options import Given, Json, command_for
 from bvae_cli.config import ModelChoice, PluginRef, SampleConfig, TrainConfig
 from bvae_cli.errors import unknown_name
 from bvae_cli.fields import main_flag
 
-_MODELS: dict[str, type[ModelChoice]] = {"train": TrainConfig, "sample": SampleConfig}
+_MODELS: dict[str, type[ModelChoice]] = {"train": TrainConfig, "sample": SampleConfig, "compare": CompareConfig}
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
     """Build the command with the options of ``train``, so that flags can be tried out."""
-    model = SampleConfig if "sample" in arguments else TrainConfig
+    model = next((model for name, model in _MODELS.items() if name in arguments), TrainConfig)
     return command_for(model, _show, "config", arguments, lenient)
 
 
@@ -33,11 +34,11 @@ def _show(
     given: Given,
     action: Annotated[str, typer.Argument(metavar="show", help="All there is to do.", autocompletion=_actions)] = "show",
     command: Annotated[
-        str, typer.Argument(metavar="train|sample", help="Whose options.", autocompletion=_commands)
+        str, typer.Argument(metavar="train|sample|compare", help="Whose options.", autocompletion=_commands)
     ] = "train",
     json: Json = False,
 ) -> None:
-    """Show every option of `train` or `sample`, the value in force, and where it comes from.
+    """Show every option of `train`, `sample` or `compare`, the value in force, and where it comes from.
 
     Values come from a file (--config, BVAE_CONFIG, or config.toml in the user's configuration folder), then from BVAE_*
     variables, then from flags; later ones win.

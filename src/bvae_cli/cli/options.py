@@ -128,7 +128,7 @@ _COMPLETIONS = {"ecc": complete_codes, "dataset": complete_datasets, "params": c
 
 
 def _layer(given: dict[str, Any], options: dict[str, Any]) -> Layer:
-    values = {key: value for key, value in given.items() if value is not None}
+    values = {key: value for key, value in given.items() if value not in (None, [])}
     code_options = {key: value for key, value in options.items() if value is not None}
     code = parse_code(values.pop("ecc", None))
     if isinstance(code, PluginRef):
@@ -210,6 +210,10 @@ def _parameter(
     if kind is bool:
         on_off = [f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags]
         annotation = Annotated[bool | None, typer.Option(*on_off, help=help_text, rich_help_panel=panel)]
+    elif get_origin(kind) is list:
+        annotation = Annotated[
+            list[str] | None, typer.Option(*flags, help=help_text, metavar=metavar or "TEXT", rich_help_panel=panel)
+        ]
     else:
         # Values stay text until pydantic reads them: a file, a variable and a flag are refused with the same words.
         annotation = Annotated[
@@ -247,7 +251,9 @@ def _choices_completion(info: FieldInfo) -> Callable[[str], list[tuple[str, str]
 
 
 def _default_text(info: FieldInfo) -> str:
-    if info.default is None or info.is_required():
+    if info.default is None or info.default == [] or info.is_required():
         return ""
+    if isinstance(info.default, list):
+        return f" [default: {' '.join(f'{item:g}' for item in info.default)}]"
     default = info.default.label() if isinstance(info.default, PluginRef) else info.default
     return f" [default: {str(default).lower() if isinstance(default, bool) else default}]"

@@ -106,6 +106,15 @@ def closed_forms(spec: CodeSpec, n: int, epsilons: Sequence[float]) -> dict[str,
     return known
 
 
+def closed_form_curves(spec: CodeSpec, n: int, points: int = 50) -> dict[str, list[float]]:
+    """Return the channel's closed forms along ``epsilon`` from 0.001 to ½, evenly spaced in its logarithm."""
+    epsilons = [0.5 * 500 ** (index / (points - 1) - 1) for index in range(points)]
+    known = [closed_forms(spec, n, [epsilon]) for epsilon in epsilons]
+    names = {name.partition("@")[0] for name in known[0] if name.startswith("channel")}
+    curves = {name: [next(v for key, v in row.items() if key.startswith(name)) for row in known] for name in sorted(names)}
+    return {"epsilon": epsilons, **curves} if curves else {}
+
+
 def _stored(
     model: BinaryVAE, x: Tensor, epsilon: float, generator: Generator, labels: Tensor | None, judge: Judge | None
 ) -> dict[str, Tensor]:

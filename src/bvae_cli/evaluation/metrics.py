@@ -5,6 +5,7 @@ A metric at a flip probability ε is written ``name@ε``, as ``stored_nll@0.05``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ _ALL = (
     Metric("elbo", "ELBO", "nats", "higher", "lower bound of log p(x), hard bits and true codewords"),
     Metric("iwae", "IWAE-{S}", "nats", "higher", "tighter lower bound of log p(x), in expectation"),
     Metric("log_likelihood", "log p(x)", "nats", "higher", "exact, by summing over all words (K ≤ 12)"),
-    Metric("bits_per_dim", "bits/dim", "bits", "lower", "−ELBO / (D ln 2)"),
+    Metric("bits_per_dim", "bits/dim", "", "lower", "−ELBO / (D ln 2)"),
     Metric("kl", "KL", "nats", None, "what the information bits tell of the image"),
     Metric("bitwise_surrogate", "bitwise surrogate", "nats", None, "what bitwise training maximises: no bound of log p(x)"),
     Metric("active_bits", "active bits", "bits", None, "information bits whose σ(λ) varies by more than 0.01"),
@@ -50,8 +51,8 @@ _ALL = (
     Metric("sample_novelty", "sample novelty", "share", None, "distinct samples that are not training rows (MOSES)"),
     Metric("sample_frechet_distance", "sample Fréchet distance", "", "lower", "samples to test images, classifier's features"),
     Metric("epochs", "epochs", "", None, "trained until early stopping or the last"),
-    Metric("seconds", "training time", "s", "lower", "wall clock on this machine, beside whatever else it did"),
-    Metric("images_per_second", "training speed", "images/s", "higher", "median over the epochs"),
+    Metric("seconds", "training time", "s", None, "wall clock on this machine, beside whatever else it did"),
+    Metric("images_per_second", "training speed", "images/s", None, "median over the epochs"),
     Metric("parameters", "parameters", "", None, "weights and biases of encoder and decoder"),
     Metric("flop_per_image", "arithmetic", "FLOP/image", None, "of one training step, for each image"),
 )
@@ -80,6 +81,16 @@ def metric_of(name: str) -> tuple[Metric, float | None]:
     """
     base, _, epsilon = name.partition("@")
     return METRICS[base], float(epsilon) if epsilon else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort metrics as the table has them, each rising in ε.
+
+    >>> in_order(["stored_nll@0.1", "stored_nll@0.05", "elbo"])
+    ['elbo', 'stored_nll@0.05', 'stored_nll@0.1']
+    """
+    order = {name: index for index, name in enumerate(METRICS)}
+    return sorted(names, key=lambda name: (order[name.partition("@")[0]], metric_of(name)[1] or 0.0))
 
 
 def title_of(name: str, iwae_samples: int) -> str:

@@ -26,7 +26,7 @@ from bvae_cli.comparisons import (
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import DivergedError, ExitCode, InterruptedRunError
-from bvae_cli.evaluation.assessment import closed_forms
+from bvae_cli.evaluation.assessment import closed_form_curves, closed_forms
 from bvae_cli.evaluation.metrics import claimed_metrics
 from bvae_cli.evaluation.statistics import ALPHA, seeds_needed
 from bvae_cli.fields import option_of
@@ -261,6 +261,7 @@ class _Work:
             tuning=grid,
             chosen=chosen,
             closed_forms=closed_forms(code.spec, code.n, self.config.noise_epsilon),
+            closed_form_curves=closed_form_curves(code.spec, code.n),
             runs=records,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bvae_cli.arms import UNCODED
 from bvae_cli.comparisons import ArmRecord, Effect, Protocol
-from bvae_cli.evaluation.metrics import metric_of, title_of
+from bvae_cli.evaluation.metrics import in_order, metric_of, title_of
 from bvae_cli.evaluation.paired import Paired, over_images, paired, verdict
 from bvae_cli.evaluation.statistics import holm, seeds_needed, smallest_p_value
 from bvae_cli.workflows.assessing import PICTURE_PREFIX
@@ -94,7 +94,7 @@ def verdict_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: P
 
 def _of_pair(arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Protocol, arrays: Arrays) -> list[Effect]:
     one, other = arms[arm], arms[reference]
-    shared = [name for name in one.runs[0].metrics if all(name in run.metrics for run in (*one.runs, *other.runs))]
+    shared = [name for name in in_order(one.runs[0].metrics) if all(name in run.metrics for run in (*one.runs, *other.runs))]
     images = [[arrays(index, run.seed) for run in arms[index].runs] for index in (arm, reference)]
     effects = []
     for name in shared:
