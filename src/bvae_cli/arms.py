@@ -93,13 +93,8 @@ class CompareConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _enough_to_measure(self) -> Self:
-        needed = self.IMAGES_FOR_A_BIN * self.calibration_bins
-        if 0 < self.eval_subset < needed:
-            raise UsageError(
-                f"--eval-subset {self.eval_subset} is too few for {self.calibration_bins} bins of the reliability diagram, "
-                f"which need {needed} images.",
-                f"Take --eval-subset {needed} or more, or fewer --calibration-bins.",
-            )
+        if self.eval_subset:
+            self.require_rows(self.eval_subset)
         object.__setattr__(self, "noise_epsilon", sorted(set(self.noise_epsilon)))
         if bool(self.baseline_weights) != bool(self.ecc_weights):
             missing = "--ecc-weights" if self.baseline_weights else "--baseline-weights"
@@ -113,6 +108,16 @@ class CompareConfig(TrainConfig):
                 "Repeat --baseline-weights and --ecc-weights, one model for each seed.",
             )
         return self
+
+    def require_rows(self, rows: int) -> None:
+        """Raise UsageError where so many rows are too few for the bins of the reliability diagram."""
+        needed = self.IMAGES_FOR_A_BIN * self.calibration_bins
+        if rows < needed:
+            raise UsageError(
+                f"{rows} test images are too few for {self.calibration_bins} bins of the reliability diagram, which need "
+                f"{needed}.",
+                f"Measure on {needed} images or more (--eval-subset 0 takes all), or take fewer --calibration-bins.",
+            )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def offered(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> Offered:
     ("line", "expected"),
     [
         ("bvae tr", ["train"]),
-        ("bvae c", ["check-ecc", "codes", "config"]),
+        ("bvae c", ["compare", "check-ecc", "codes", "config"]),
         ("bvae train --ecc ", ["none", "repetition"]),
         ("bvae train --ecc re", ["repetition"]),
         ("bvae train --ecc-type re", ["repetition"]),
@@ -60,7 +60,7 @@ def test_the_line_is_completed(offered: Offered, line: str, expected: list[str])
 
 
 def test_every_command_is_offered(offered: Offered) -> None:
-    assert len(offered("bvae ")) == 10
+    assert len(offered("bvae ")) == 12
 
 
 @pytest.mark.parametrize("line", ["bvae train --ecc nothing --ep", "bvae train --ecc --ep", "bvae train -n 99 --ep"])

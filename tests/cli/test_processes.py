@@ -49,7 +49,14 @@ def test_another_process_makes_the_same_bytes(bvae: Bvae, workplace: Path) -> No
 
 def stopped_by(number: signal.Signals, line: list[str], epoch: int) -> tuple[int, str]:
     """Run a command until it has done so many epochs, send it a signal, and return its exit code and what it said."""
-    with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # A shell lets what it starts in the background ignore Ctrl-C, and that is handed down to here.
+    with subprocess.Popen(
+        line,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         said = ""
         assert process.stderr is not None
         for text in process.stderr:
@@ -57,7 +64,10 @@ def stopped_by(number: signal.Signals, line: list[str], epoch: int) -> tuple[int
             if text.startswith(f"epoch {epoch}/"):
                 break
         process.send_signal(number)
-        out, rest = process.communicate(timeout=60)
+        try:
+            out, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert out == ""
     return process.returncode, said + rest
 
@@ -151,3 +161,15 @@ def test_a_disk_that_is_full_is_an_output_error_and_what_was_saved_is_intact(
 
     (small_disk / "filler").unlink()
     bvae(*line, "--output-dir", "elsewhere").succeeded()
+
+
+def test_a_terminal_that_knows_only_ascii_shows_question_marks_and_no_failure(workplace: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    shown = subprocess.run(
+        words("check-ecc", "-n", 5, "--ecc", "repetition"), cwd=workplace, env=environment, capture_output=True, text=True
+    )
+    assert shown.returncode == 0
+    assert "flips with probability ?" in shown.stdout
+    refused = subprocess.run(words("train", "-n", 9), cwd=workplace, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "Error: --params must be at most 7" in refused.stderr

@@ -1,9 +1,11 @@
+import numpy
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import linalg
 
-from bvae_cli.evaluation.samples import novelty, uniqueness
+from bvae_cli.evaluation.samples import frechet_distance, novelty, uniqueness
 from tests.helpers import property_settings
 
 rows = st.integers(1, 20).flatmap(
@@ -52,3 +54,25 @@ def test_both_shares_are_those_of_plain_sets(pair):
     distinct, known = set(map(tuple, samples)), set(map(tuple, training))
     assert uniqueness(torch.tensor(samples)) == pytest.approx(len(distinct) / len(samples))
     assert novelty(torch.tensor(samples), torch.tensor(training)) == pytest.approx(len(distinct - known) / len(distinct))
+
+
+def test_the_frechet_distance_of_two_gaussians_of_one_dimension_is_that_of_their_means_and_deviations():
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(4000, 1, generator=generator, dtype=torch.float64)
+    other = 2 * torch.randn(4000, 1, generator=generator, dtype=torch.float64) + 3
+    # (μ₁ − μ₂)² + (σ₁ − σ₂)², with the moments of the very samples.
+    expected = (one.mean() - other.mean()) ** 2 + (one.std() - other.std()) ** 2
+    assert frechet_distance(one, other) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_the_frechet_distance_agrees_with_the_root_of_the_product_of_the_covariances():
+    generator = torch.Generator().manual_seed(4)
+    one = torch.randn(300, 5, generator=generator, dtype=torch.float64) @ torch.rand(5, 5, generator=generator).double()
+    other = torch.rand(200, 5, generator=generator, dtype=torch.float64) + 0.5
+    first, second = numpy.cov(one.numpy(), rowvar=False), numpy.cov(other.numpy(), rowvar=False)
+    offset = (one.mean(0) - other.mean(0)).numpy()
+    root = linalg.sqrtm(first @ second).real
+    expected = offset @ offset + numpy.trace(first + second - 2 * root)
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-9)
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one), rel=1e-9)

@@ -1,11 +1,24 @@
+import itertools
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from bvae_cli.evaluation.statistics import Estimate, estimate
+from bvae_cli.evaluation.statistics import (
+    Estimate,
+    Interval,
+    bootstrap_interval,
+    estimate,
+    holm,
+    seeds_needed,
+    sign_flip_p_value,
+    smallest_p_value,
+    student_interval,
+)
 from tests.helpers import property_settings
 
 
@@ -40,3 +53,111 @@ def test_a_shift_moves_the_mean_alone_and_a_scale_moves_both(values, shift, scal
     assert plain.mean == pytest.approx(math.fsum(values) / len(values), abs=1e-10)
     assert moved.mean == pytest.approx(plain.mean * scale + shift, abs=1e-9)
     assert moved.standard_error == pytest.approx(plain.standard_error * scale, abs=1e-9)
+
+
+# Student's t quantiles at 0.975, from printed tables (Fisher and Yates 1938, table III).
+T_QUANTILES = {1: 12.706, 2: 4.303, 4: 2.776, 7: 2.365, 9: 2.262, 30: 2.042}
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), T_QUANTILES.items())
+def test_the_interval_over_seeds_is_that_of_students_tables(degrees, quantile):
+    values = [float(value) for value in range(degrees + 1)]
+    mean = degrees / 2
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / degrees)
+    interval = student_interval(values)
+    half = quantile * deviation / math.sqrt(degrees + 1)
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=3e-4)
+    assert (interval.high + interval.low) / 2 == pytest.approx(mean)
+
+
+def test_the_interval_over_seeds_is_that_of_scipys_paired_t_test():
+    one, other = [3.1, 2.7, 4.4, 3.9, 2.2], [2.9, 2.8, 3.6, 3.3, 2.1]
+    differences = [mine - theirs for mine, theirs in zip(one, other, strict=True)]
+    theirs = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert student_interval(differences) == Interval(pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
+
+
+def test_one_seed_has_no_interval():
+    assert student_interval([1.0]) is None
+    assert bootstrap_interval([1.0], 100) is None
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert student_interval([2.0] * 5) == Interval(2.0, 2.0)
+    assert bootstrap_interval([2.0] * 5, 100) == Interval(2.0, 2.0)
+
+
+def test_the_bootstrap_of_three_values_has_the_quantiles_of_all_27_resamples():
+    values = [0.0, 1.0, 5.0]
+    means = sorted(sum(drawn) / 3 for drawn in itertools.product(values, repeat=3))
+    # 1/27 of the resamples have the least mean, 0, and 1/27 the greatest, 5: each more than 2.5 %.
+    assert (means[0], means[-1]) == (0.0, 5.0)
+    assert bootstrap_interval(values, 20_000) == Interval(0.0, 5.0)
+    # At 90 % the quantiles lie at the second least (1/3, reached by 4/27) and the second greatest (11/3).
+    interval = bootstrap_interval(values, 20_000, confidence=0.9)
+    assert interval == Interval(pytest.approx(1 / 3), pytest.approx(11 / 3))
+
+
+def test_the_bootstrap_over_many_images_is_the_normal_interval_and_the_same_at_every_call():
+    values = torch.randn(4000, generator=torch.Generator().manual_seed(3)).double()
+    interval = bootstrap_interval(values, 4000)
+    error = float(values.std()) / math.sqrt(4000)
+    assert interval.low == pytest.approx(float(values.mean()) - 1.96 * error, abs=0.1 * error)
+    assert interval.high == pytest.approx(float(values.mean()) + 1.96 * error, abs=0.1 * error)
+    assert bootstrap_interval(values, 4000) == interval
+
+
+def sign_flips_by_hand(differences):
+    """Share of all sign patterns whose sum is at least as far from 0, in exact fractions."""
+    exact = [Fraction(value) for value in differences]
+    observed = abs(sum(exact))
+    patterns = list(itertools.product((1, -1), repeat=len(exact)))
+    reached = sum(abs(sum(sign * value for sign, value in zip(signs, exact, strict=True))) >= observed for signs in patterns)
+    return reached / len(patterns)
+
+
+@given(differences=st.lists(st.integers(-20, 20).map(lambda value: value / 4), min_size=1, max_size=9))
+@property_settings
+def test_the_sign_flip_p_value_is_the_share_of_all_sign_patterns(differences):
+    assert sign_flip_p_value(differences) == pytest.approx(sign_flips_by_hand(differences), abs=1e-9)
+
+
+@pytest.mark.parametrize("seeds", range(1, 12))
+def test_the_least_p_value_is_that_of_differences_of_one_sign(seeds):
+    differences = [1.0 + index / 7 for index in range(seeds)]
+    assert sign_flip_p_value(differences) == pytest.approx(smallest_p_value(seeds), rel=1e-12)
+
+
+def test_beyond_twenty_seeds_random_signs_stand_for_all_and_come_near():
+    differences = [1.0] * 13 + [-1.0] * 9
+    # Sums of 22 signs: P(at least 13 or at most 9 of one kind), a binomial tail.
+    exact = 2 * sum(math.comb(22, count) for count in range(13, 23)) / 2**22
+    assert sign_flip_p_value(differences) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000))
+
+
+def test_five_seeds_never_suffice_and_eight_do_for_six_claims():
+    assert smallest_p_value(5) > 0.05
+    assert seeds_needed(1) == 6
+    assert smallest_p_value(8) <= 0.05 / 6 < smallest_p_value(7)
+    assert seeds_needed(6) == 8
+    assert seeds_needed(7) == 9
+
+
+def test_holm_by_hand():
+    # Sorted: .004 × 4, .01 × 3, .03 × 2, .04 × 1, none below one before it.
+    assert holm([0.03, 0.004, 0.04, 0.01]) == pytest.approx([0.06, 0.016, 0.06, 0.03])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@property_settings
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values):
+    # Holm 1979: walk upwards through the sorted values and stop at the first above α / (m − i).
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    rejected = set()
+    for rank, index in enumerate(order):
+        if (len(p_values) - rank) * p_values[index] > 0.05:
+            break
+        rejected.add(index)
+    assert {index for index, adjusted in enumerate(holm(p_values)) if adjusted <= 0.05} == rejected

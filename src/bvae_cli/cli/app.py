@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -125,6 +126,10 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with one of the codes of ``ExitCode``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without ε shows a question mark: that is no reason to stop.
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(given)

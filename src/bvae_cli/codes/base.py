@@ -80,7 +80,10 @@ class CodeSpec(BaseModel):
         block = self.block()
         below = max(n, 0) // block.n
         near = [blocks * block.n for blocks in (below, below + 1) if blocks > 0]
-        sizes = ", ".join(f"{size} ({size // block.n * block.k} information bits)" for size in near)
+        bits = [size // block.n * block.k for size in near]
+        sizes = ", ".join(
+            f"{size} ({count} information bit{'' if count == 1 else 's'})" for size, count in zip(near, bits, strict=True)
+        )
         raise UsageError(
             f"Latent size {n} is not a multiple of the block length {block.n} of {self.label()}; nearest valid: {sizes}."
         )

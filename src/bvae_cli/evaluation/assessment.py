@@ -132,7 +132,7 @@ def _stored(
 def _latent_use(model: BinaryVAE, x: Tensor) -> dict[str, Estimate]:
     use = measure_latent_use(model, x)
     return {
-        "active_bits": Estimate(use.active_bits),
+        "active_bits": Estimate(float(use.active_bits)),
         "bit_balance": Estimate(use.bit_balance),
         "bit_entropy": Estimate(use.bit_entropy),
     }

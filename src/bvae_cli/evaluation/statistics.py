@@ -99,8 +99,8 @@ def sign_flip_p_value(differences: Sequence[float], seed: int = 0) -> float:
     from scipy import stats
 
     values = numpy.asarray(differences, dtype=numpy.float64)
-    if not values.any():
-        return 1.0
+    if len(values) < 2 or not values.any():
+        return 1.0  # a single difference and its negative are equally far from 0
     exact = len(values) <= _EXACT_SEEDS
     result = stats.permutation_test(
         (values,),

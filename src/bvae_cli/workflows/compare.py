@@ -112,6 +112,7 @@ def plan_comparison(config: CompareConfig) -> tuple[ComparisonPlan, Splits]:
     finished = finished_arms(config) if config.baseline_weights else []
     arms = [item.arm for item in finished] or arms_of(config)
     splits = load_splits(arms[0].config.dataset)
+    config.require_rows(min(config.eval_subset or len(splits.test), len(splits.test)))
     pairs = pairs_of([arm.coded for arm in arms])
     claims = claimed_metrics(config.noise_epsilon)
     count = len(finished[0].weights) if finished else config.seeds or seeds_needed(len(pairs) * len(claims))
