@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bvae_cli import config
-from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainConfig, digest_of, parse_code, parse_dataset
+from bvae_cli.config import PluginRef, Sizes, TrainConfig, digest_of, parse_code, parse_dataset
 from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.fields import validated
 

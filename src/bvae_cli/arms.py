@@ -44,7 +44,7 @@ class CompareConfig(TrainConfig):
         None,
         ge=1,
         le=1000,
-        description="Seeds of each arm, from --seed upwards [default: the fewest with which every claim can be significant].",
+        description="Seeds of each arm, from --seed upwards [default: the fewest that can make every claim significant].",
     )
     arm: Annotated[list[str], _listed(";"), option(_ARMS, metavar="NAME:KEY=VALUE,…")] = Field(
         [],
@@ -169,7 +169,9 @@ def tuned_settings(config: CompareConfig) -> list[dict[str, str]]:
         if field in grid:
             raise UsageError(f"--tune names {field} twice.", "Write all of its values behind one.")
         # 1e-3 and 0.001 are one value, and are to be trained once.
-        checked = {str(getattr(_derived(_trained(config), {field: value}, "--tune"), field)): value for value in _values(values)}
+        checked = {
+            str(getattr(_derived(_trained(config), {field: value}, "--tune"), field)): value for value in _values(values)
+        }
         grid[field] = list(checked)
     settings = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
     if len(settings) > _MOST_TUNED_SETTINGS:

@@ -52,7 +52,9 @@ class Data(_Record):
     training_rows: int
     validation_rows: int
     test_rows: int
-    classifier_accuracy: float | None = Field(description="Of the fixed classifier on the real test rows; null without labels.")
+    classifier_accuracy: float | None = Field(
+        description="Of the fixed classifier on the real test rows; null without labels."
+    )
 
 
 class Protocol(_Record):
@@ -171,9 +173,7 @@ class ComparisonFolder:
         """Make the folder this comparison's. Raises UsageError where it holds another."""
         plan = _read(self.folder / _PLAN)
         if plan is not None and plan.get("digest") != digest:
-            raise UsageError(
-                f"{self.folder} holds another comparison.", "Name another folder with --out, or leave it out."
-            )
+            raise UsageError(f"{self.folder} holds another comparison.", "Name another folder with --out, or leave it out.")
         if plan is None and self.folder.is_dir() and any(self.folder.iterdir()):
             raise UsageError(
                 f"{self.folder} holds something else than a comparison.", "Name another folder with --out, or leave it out."

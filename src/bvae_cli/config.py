@@ -177,11 +177,9 @@ class ModelChoice(BaseModel):
 class TrainConfig(ModelChoice):
     """Everything that decides a training run, and where and how it runs."""
 
-    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(_DATA, decides=False, metavar="NAME|PATH")] = (
-        Field(
-            PluginRef(type="binarized-mnist"),
-            description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
-        )
+    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(_DATA, decides=False, metavar="NAME|PATH")] = Field(
+        PluginRef(type="binarized-mnist"),
+        description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
     )
     subset: Annotated[int, option(_DATA)] = Field(
         0, ge=0, description="Train on the first so many rows only; 0 takes all. Validation stays whole."

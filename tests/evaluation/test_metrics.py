@@ -39,7 +39,12 @@ def test_a_metric_at_a_flip_probability_is_found_again_by_its_name():
 
 
 def test_metrics_are_sorted_as_the_table_has_them_and_rising_in_epsilon():
-    assert in_order(["stored_nll@0.1", "kl", "stored_nll@0.02", "elbo"]) == ["elbo", "kl", "stored_nll@0.02", "stored_nll@0.1"]
+    assert in_order(["stored_nll@0.1", "kl", "stored_nll@0.02", "elbo"]) == [
+        "elbo",
+        "kl",
+        "stored_nll@0.02",
+        "stored_nll@0.1",
+    ]
 
 
 def test_only_error_rates_are_rates_whose_ratio_means_something():

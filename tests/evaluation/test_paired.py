@@ -15,7 +15,9 @@ def test_seeds_are_paired_in_their_order():
     assert effect.differences == [1.0, 2.0, -1.0]
     assert effect.mean == pytest.approx(2 / 3)
     # Of the 8 sign patterns of (1, 2, −1), those with abs(sum) ≥ 2: ++−, −−+, ++ +, −−−, −++ has 0, … six in all by hand.
-    assert effect.p_value == pytest.approx(sum(abs(a + 2 * b - c) >= 2 for a in (1, -1) for b in (1, -1) for c in (1, -1)) / 8)
+    assert effect.p_value == pytest.approx(
+        sum(abs(a + 2 * b - c) >= 2 for a in (1, -1) for b in (1, -1) for c in (1, -1)) / 8
+    )
     assert effect.ratio is None
     assert effect.image_interval is None
 

@@ -74,7 +74,9 @@ def test_the_interval_over_seeds_is_that_of_scipys_paired_t_test():
     one, other = [3.1, 2.7, 4.4, 3.9, 2.2], [2.9, 2.8, 3.6, 3.3, 2.1]
     differences = [mine - theirs for mine, theirs in zip(one, other, strict=True)]
     theirs = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert student_interval(differences) == Interval(pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
+    assert student_interval(differences) == Interval(
+        pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9)
+    )
 
 
 def test_one_seed_has_no_interval():

@@ -251,7 +251,9 @@ def test_a_setting_that_diverges_is_never_chosen_and_where_all_do_it_says_so(
 def test_the_default_number_of_seeds_is_the_fewest_with_which_every_claim_can_be_significant(tmp_path: Path) -> None:
     plan, _ = plan_comparison(config_in(tmp_path, seeds=None))
     assert len(plan.seeds) == 8  # 2/2⁸ ≤ 0.05/6 < 2/2⁷
-    plan, _ = plan_comparison(config_in(tmp_path, seeds=None, noise_epsilon=[0.0], ecc="none", arm=["uncoded", "repetition:R=3"]))
+    plan, _ = plan_comparison(
+        config_in(tmp_path, seeds=None, noise_epsilon=[0.0], ecc="none", arm=["uncoded", "repetition:R=3"])
+    )
     assert len(plan.seeds) == 7  # two claims: 2/2⁷ ≤ 0.025 < 2/2⁶
 
 

@@ -90,7 +90,9 @@ def assess(
     metrics = {name: estimate(values) for name, values in by_image.items()}
     metrics["bits_per_dim"] = bits_per_dim(metrics["elbo"], model.features)
     metrics["calibration_error"] = Estimate(diagram.expected_calibration_error)
-    metrics |= _latent_use(model, x) | _channel(model, epsilons, len(x), seed) | _samples(model, len(x), training, judge, seed)
+    metrics |= (
+        _latent_use(model, x) | _channel(model, epsilons, len(x), seed) | _samples(model, len(x), training, judge, seed)
+    )
     return Assessment(metrics, by_image, diagram)
 
 

@@ -39,7 +39,8 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def labels(self, x: Tensor) -> Tensor:
         """Return the most probable label of each row, ``[..., D] -> [...]``."""
-        return self(x.float()).argmax(-1)
+        logits: Tensor = self(x.float())
+        return logits.argmax(-1)
 
 
 def train_classifier(x: Tensor, labels: Tensor) -> Classifier:

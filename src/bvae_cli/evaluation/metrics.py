@@ -39,7 +39,9 @@ _ALL = (
     Metric("bit_balance", "bit balance", "", None, "mean |E σ(λ) − ½|: 0 is balanced"),
     Metric("bit_entropy", "bit entropy", "bits", None, "mean H₂(σ(λ)): 0 is certain"),
     Metric("inference_bit_error_rate", "inference BER", "share", "lower", "wrong bits when a model reads its own samples"),
-    Metric("inference_word_error_rate", "inference WER", "share", "lower", "words with any wrong bit, read from own samples"),
+    Metric(
+        "inference_word_error_rate", "inference WER", "share", "lower", "words with any wrong bit, read from own samples"
+    ),
     Metric("calibration_error", "calibration error", "", "lower", "ECE of the bits' confidence on own samples"),
     Metric("channel_bit_error_rate", "channel BER", "share", "lower", "wrong bits of the code alone after flips"),
     Metric("channel_word_error_rate", "channel WER", "share", "lower", "words of the code alone with any wrong bit"),
@@ -49,7 +51,9 @@ _ALL = (
     Metric("stored_accuracy", "stored accuracy", "share", "higher", "decoded images that a fixed classifier recognises"),
     Metric("sample_uniqueness", "sample uniqueness", "share", "higher", "share of distinct samples (MOSES)"),
     Metric("sample_novelty", "sample novelty", "share", None, "distinct samples that are not training rows (MOSES)"),
-    Metric("sample_frechet_distance", "sample Fréchet distance", "", "lower", "samples to test images, classifier's features"),
+    Metric(
+        "sample_frechet_distance", "sample Fréchet distance", "", "lower", "samples to test images, classifier's features"
+    ),
     Metric("epochs", "epochs", "", None, "trained until early stopping or the last"),
     Metric("seconds", "training time", "s", None, "wall clock on this machine, beside whatever else it did"),
     Metric("images_per_second", "training speed", "images/s", None, "median over the epochs"),

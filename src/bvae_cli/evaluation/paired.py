@@ -62,7 +62,9 @@ def over_images(arm: Sequence[Any], reference: Sequence[Any], samples: int) -> I
 
     The values of an image are first averaged over the seeds, so that the images alone are resampled.
     """
-    means = [numpy.mean([numpy.asarray(values, dtype=numpy.float64) for values in arms], axis=0) for arms in (arm, reference)]
+    means = [
+        numpy.mean([numpy.asarray(values, dtype=numpy.float64) for values in arms], axis=0) for arms in (arm, reference)
+    ]
     return bootstrap_interval(means[0] - means[1], samples)
 
 

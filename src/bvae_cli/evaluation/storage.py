@@ -19,7 +19,8 @@ _ROWS = 2000
 class StoredValues:
     """Row by row, ``[rows]``: −log p(x given the read word) in nats, PSNR in dB, share of wrong information bits.
 
-    ``decoded`` holds the probabilities that the decoder gives, ``[rows, D]``; ``recognised`` is 1 where the classifier sees the right label in the decoded image; None without labels.
+    ``decoded`` holds the probabilities that the decoder gives, ``[rows, D]``; ``recognised`` is 1 where
+    the classifier sees the right label in the decoded image, and None without labels.
     """
 
     negative_log_likelihood: Tensor

@@ -64,7 +64,12 @@ def seed_drawings(comparison: Comparison) -> list[Drawing]:
             values = [scale * value for value in _values(arm, name)]
             offsets = numpy.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0.0]
             axis.plot(
-                values, index + numpy.asarray(offsets), MARKERS[index % 8], color=arm_colour(index), alpha=0.75, markersize=4.5
+                values,
+                index + numpy.asarray(offsets),
+                MARKERS[index % 8],
+                color=arm_colour(index),
+                alpha=0.75,
+                markersize=4.5,
             )
             mean, low, high = _interval([value / scale for value in values])
             axis.plot([scale * low, scale * high], [index, index], color=INK, linewidth=1.4)
@@ -96,9 +101,9 @@ def curve_drawings(comparison: Comparison) -> list[Drawing]:
         figure = new_figure()
         axis = figure.subplots()
         for run in arm.runs:
-            epochs = range(1, len(run.curve.validation) + 1)
-            axis.plot(epochs, run.curve.validation, color=arm_colour(index), linewidth=1.0, alpha=0.8)
-            axis.plot(epochs, run.curve.training, color=INK, linewidth=0.6, alpha=0.35)
+            numbers = range(1, len(run.curve.validation) + 1)
+            axis.plot(numbers, run.curve.validation, color=arm_colour(index), linewidth=1.0, alpha=0.8)
+            axis.plot(numbers, run.curve.training, color=INK, linewidth=0.6, alpha=0.35)
             if run.best_epoch:
                 best = run.curve.validation[run.best_epoch - 1]
                 axis.plot([run.best_epoch], [best], "o", color=arm_colour(index), markersize=3.5)
@@ -110,11 +115,10 @@ def curve_drawings(comparison: Comparison) -> list[Drawing]:
         axis.set_ylabel("loss (nats per image)")
         axis.set_title(_short(arm.name))
         style(axis)
-        best_losses = [run.validation_loss for run in arm.runs]
+        best_losses, epochs = [run.validation_loss for run in arm.runs], [run.epochs for run in arm.runs]
         alternative = (
-            f"Learning curves of {arm.name}, {len(arm.runs)} seeds: the validation loss ends between {min(best_losses):.2f} and "
-            f"{max(best_losses):.2f} nats after {min(run.epochs for run in arm.runs)} to {max(run.epochs for run in arm.runs)} "
-            "epochs."
+            f"Learning curves of {arm.name}, {len(arm.runs)} seeds: the best validation losses are {min(best_losses):.2f} to "
+            f"{max(best_losses):.2f} nats, after {min(epochs)} to {max(epochs)} epochs."
         )
         caption = f"{arm.name}: validation loss in colour, training loss thin, the best epoch marked."
         drawings.append(Drawing(f"curves_{index}", caption, as_svg(figure, f"curves_{index}", alternative)))
@@ -193,7 +197,9 @@ def reliability_drawings(comparison: Comparison) -> list[Drawing]:
         axis.set_title(_short(arm.name))
         style(axis)
         error = arm_cell(arm, "calibration_error")
-        alternative = f"Reliability diagram of {arm.name}: expected calibration error {error}; on the diagonal it would be 0."
+        alternative = (
+            f"Reliability diagram of {arm.name}: expected calibration error {error}; on the diagonal it would be 0."
+        )
         caption = f"{arm.name}: expected calibration error {error}. On the dashed line confidence is deserved."
         drawings.append(Drawing(f"reliability_{index}", caption, as_svg(figure, f"reliability_{index}", alternative)))
     return drawings
@@ -211,7 +217,9 @@ def tuning_drawings(comparison: Comparison) -> list[Drawing]:
     figure = new_figure()
     axis = figure.subplots()
     for index, (arm, tried) in enumerate(zip(comparison.arms, values, strict=True)):
-        pairs = [(value, tuned.mean_loss) for value, tuned in zip(tried, arm.tuning, strict=True) if tuned.mean_loss is not None]
+        pairs = [
+            (value, tuned.mean_loss) for value, tuned in zip(tried, arm.tuning, strict=True) if tuned.mean_loss is not None
+        ]
         axis.plot(
             *zip(*sorted(pairs), strict=True),
             color=arm_colour(index),
@@ -227,7 +235,9 @@ def tuning_drawings(comparison: Comparison) -> list[Drawing]:
     _finish(axis)
     chosen = "; ".join(f"{arm.name}: {arm.chosen[name]}" for arm in comparison.arms)
     caption = f"Validation loss of every tuned value of {name}, over {len(comparison.protocol.tuning_seeds)} tuning seeds."
-    return [Drawing("tuning", caption, as_svg(figure, "tuning", f"Tuning of {name} on the validation split. Chosen: {chosen}."))]
+    return [
+        Drawing("tuning", caption, as_svg(figure, "tuning", f"Tuning of {name} on the validation split. Chosen: {chosen}."))
+    ]
 
 
 def _is_model_error(effect: Effect) -> bool:
@@ -287,7 +297,11 @@ def _gain_of(effect: Effect) -> tuple[float, float, float]:
 def _ratio_of(effect: Effect) -> tuple[float, float, float]:
     ratio = effect.paired.ratio
     assert ratio is not None  # chosen by the caller
-    return (ratio.mean, ratio.mean, ratio.mean) if ratio.interval is None else (ratio.mean, ratio.interval.low, ratio.interval.high)
+    return (
+        (ratio.mean, ratio.mean, ratio.mean)
+        if ratio.interval is None
+        else (ratio.mean, ratio.interval.low, ratio.interval.high)
+    )
 
 
 def _draw_closed_form(axis: Any, arm: ArmRecord, base: str, epsilons: Sequence[float], index: int) -> None:
@@ -330,7 +344,11 @@ def _finish(axis: Any, below: bool = False) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if not labels:
         return
-    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)} if not below else {"loc": "lower left", "bbox_to_anchor": (-0.3, 1.0)}
+    place = (
+        {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
+        if not below
+        else {"loc": "lower left", "bbox_to_anchor": (-0.3, 1.0)}
+    )
     axis.legend(handles, labels, frameon=False, fontsize=8.5, labelcolor=INK, borderaxespad=0.2, **place)
 
 
@@ -371,4 +389,3 @@ def _short(name: str) -> str:
 
 def _file(name: str) -> str:
     return name.replace("@", "_at_")
-

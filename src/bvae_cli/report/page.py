@@ -85,7 +85,12 @@ def _sheets(folder: ComparisonFolder, comparison: Comparison) -> list[Sheet]:
         ]
         for name, words in what:
             sheets.append(
-                Sheet(f"{name}_{index}", image_grid(kept[name], shape), f"{arm.name}: {words}.", f"Pictures of {arm.name}, {words}.")
+                Sheet(
+                    f"{name}_{index}",
+                    image_grid(kept[name], shape),
+                    f"{arm.name}: {words}.",
+                    f"Pictures of {arm.name}, {words}.",
+                )
             )
     return sheets
 
@@ -110,7 +115,9 @@ def _page(comparison: Comparison, drawings: dict[str, list[Drawing]], sheets: li
         how=_how(comparison),
         configuration=_configuration(comparison),
         shared=TextTable(
-            "Options that all arms share", ["option", "value"], [[name, _plain(value)] for name, value in protocol.settings.items()]
+            "Options that all arms share",
+            ["option", "value"],
+            [[name, _plain(value)] for name, value in protocol.settings.items()],
         ),
         sheets=sheets,
         **drawings,
@@ -122,22 +129,22 @@ def _effects_explained(comparison: Comparison) -> str:
     claims = sum(effect.claim for effect in comparison.effects)
     if len(protocol.seeds) == 1:
         return (
-            "There is one model of each arm, so that nothing can be said of training; the intervals are over images and hold for "
-            "these two models."
+            "There is one model of each arm, so that nothing can be said of training; the intervals are over images and "
+            "hold for these very models."
         )
     return (
         f"Claims about training take the seed as their unit: Student's t interval of the paired differences of "
-        f"{len(protocol.seeds)} seeds, the exact sign-flip permutation test, and Holm's correction over the {claims} claims at "
-        f"{protocol.alpha:g}. The interval over images (bootstrap, {protocol.bootstrap_samples:,} resamples) takes the image as its "
-        "unit: it is about these very models, and says nothing of another training."
+        f"{len(protocol.seeds)} seeds, the exact sign-flip permutation test, and Holm's correction over the {claims} claims "
+        f"at {protocol.alpha:g}. The interval over images (bootstrap, {protocol.bootstrap_samples:,} resamples) takes the "
+        "image as its unit: it is about these very models, and says nothing of another training."
     )
 
 
 def _how(comparison: Comparison) -> list[str]:
     data, protocol = comparison.data, comparison.protocol
     lines = [
-        f"Data: {data.source}, {data.training_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test "
-        f"rows of {data.features} values; likelihood {data.likelihood}.",
+        f"Data: {data.source}, {data.training_rows:,} training, {data.validation_rows:,} validation and "
+        f"{data.test_rows:,} test rows of {data.features} values; likelihood {data.likelihood}.",
         "The training split trained, the validation split chose (best epoch, early stopping"
         + (f", {', '.join(protocol.tuned)}" if protocol.tuned else "")
         + f"), and the test split, {protocol.evaluation_rows:,} rows of it, gave every number above.",
@@ -148,14 +155,16 @@ def _how(comparison: Comparison) -> list[str]:
     ]
     if data.classifier_accuracy is not None:
         lines.append(
-            f"The fixed classifier was trained on real images only; it recognises {100 * data.classifier_accuracy:.2f} % of the real "
-            "test rows."
+            "The fixed classifier was trained on real images only; it recognises "
+            f"{100 * data.classifier_accuracy:.2f} % of the real test rows."
         )
     return lines + [f"{arm.name}: {arm.note}" for arm in comparison.arms if arm.note]
 
 
 def _configuration(comparison: Comparison) -> TextTable:
-    names = sorted({name for arm in comparison.arms for name in arm.settings} - set(comparison.protocol.settings) - {"seed", "ecc"})
+    names = sorted(
+        {name for arm in comparison.arms for name in arm.settings} - set(comparison.protocol.settings) - {"seed", "ecc"}
+    )
     rows: list[list[str]] = [
         ["code", *(_code(arm.settings["ecc"]) for arm in comparison.arms)],
         ["code bits N", *(str(arm.latent) for arm in comparison.arms)],
@@ -174,10 +183,14 @@ def _tuning_table(comparison: Comparison) -> TextTable:
     rows = []
     for arm in comparison.arms:
         for tuned in arm.tuning:
-            losses = ", ".join("diverged" if run.validation_loss is None else f"{run.validation_loss:.2f}" for run in tuned.runs)
+            losses = ", ".join(
+                "diverged" if run.validation_loss is None else f"{run.validation_loss:.2f}" for run in tuned.runs
+            )
             mean = "diverged" if tuned.mean_loss is None else f"{tuned.mean_loss:.2f}"
             epochs = ", ".join(str(run.epochs) for run in tuned.runs)
-            rows.append([arm.name, _setting(tuned.setting), losses, mean, epochs, "chosen" if tuned.setting == arm.chosen else ""])
+            rows.append(
+                [arm.name, _setting(tuned.setting), losses, mean, epochs, "chosen" if tuned.setting == arm.chosen else ""]
+            )
     columns = ["arm", "setting", "validation loss by seed (nats)", "mean", "epochs", ""]
     return TextTable("Everything that was tried", columns, rows)
 

@@ -32,9 +32,7 @@ def arm_table(comparison: Comparison, everything: bool = False) -> TextTable:
         wanted = [*_SHORT, *claimed, *_SHORT_TAIL]
         names = [name for name in wanted if name in names]
     samples = comparison.protocol.iwae_samples
-    rows = [
-        [_with_unit(title_of(name, samples), name), *(arm_cell(arm, name) for arm in comparison.arms)] for name in names
-    ]
+    rows = [[_with_unit(title_of(name, samples), name), *(arm_cell(arm, name) for arm in comparison.arms)] for name in names]
     seeds = len(comparison.protocol.seeds)
     what = f"mean over {seeds} seeds ± half of the 95 % interval" if seeds > 1 else "one model of each arm"
     title = f"{what}; {comparison.protocol.evaluation_rows:,} test rows of {comparison.data.label}"

@@ -13,7 +13,6 @@ import torch
 from bvae_cli import __version__, devices
 from bvae_cli.arms import TUNING_SEED_OFFSET, Arm, CompareConfig, arms_of, tuned_settings
 from bvae_cli.comparisons import (
-    FORMAT,
     ArmRecord,
     Comparison,
     ComparisonFolder,
@@ -166,7 +165,12 @@ class _Work:
     """One comparison on its way."""
 
     def __init__(
-        self, config: CompareConfig, plan: ComparisonPlan, splits: Splits, folder: ComparisonFolder, observer: CompareObserver
+        self,
+        config: CompareConfig,
+        plan: ComparisonPlan,
+        splits: Splits,
+        folder: ComparisonFolder,
+        observer: CompareObserver,
     ) -> None:
         self.config, self.plan, self.splits, self.folder, self.observer = config, plan, splits, folder, observer
         self.trained = 0
@@ -201,7 +205,7 @@ class _Work:
     def interrupted(self) -> tuple[str, str]:
         """Say what is kept."""
         return (
-            f"Interrupted with {self.trained} of {self.plan.runs} runs finished; they are kept, and so is the one under way.",
+            f"Interrupted with {self.trained} of {self.plan.runs} runs finished; they are kept, as is the one under way.",
             "The same command goes on from there.",
         )
 
@@ -224,7 +228,9 @@ class _Work:
         arm = self.plan.arms[index]
         config = arm.with_settings(self.plan.settings[number], seed)
         plan = prepare(config, self.splits).plan
-        start = self._start(arm, seed, ", ".join(f"{key}={value}" for key, value in self.plan.settings[number].items()), plan)
+        start = self._start(
+            arm, seed, ", ".join(f"{key}={value}" for key, value in self.plan.settings[number].items()), plan
+        )
         known = self.folder.tuning(index, number, seed, plan.digest)
         if known is None:
             try:

@@ -47,7 +47,8 @@ def finished_arms(config: CompareConfig) -> list[FinishedArm]:
             _require_one_arm(path, facts, *models[0])
     if saved[1][0][1]["code"]["type"] == UNCODED:
         raise UsageError(
-            f"{saved[1][0][0]} was made without a code.", "Name a model with a code behind --ecc-weights, or compare with --arm."
+            f"{saved[1][0][0]} was made without a code.",
+            "Name a model with a code behind --ecc-weights, or compare with --arm.",
         )
     data = first[1]["data"]
     reference = PluginRef(type=data["type"], options=data["options"])

@@ -57,15 +57,15 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
         )
     if not protocol.tuned and not protocol.finished_models:
         said.append(
-            "Nothing was tuned: the arms share one learning rate. That shows what each arm does at this rate, not what it can "
-            "do; a repetition code acts as a larger step of its first and last layers, so part of a difference may be that. "
+            "Nothing was tuned: the arms share one learning rate. That shows what each arm does at this rate, not what it "
+            "can do; a repetition code acts as a larger step of its first and last layers, so part of a difference may be that. "
             "--tune lr=… gives each arm its own."
         )
     unfinished = [arm.name for arm in arms if any(run.stopped.startswith("all ") for run in arm.runs)]
     if unfinished:
         said.append(
-            f"Not every run stopped early ({'; '.join(unfinished)}): at the last epoch the arms may stand at different points "
-            "of their curves."
+            f"Not every run stopped early ({'; '.join(unfinished)}): at the last epoch the arms may stand at different "
+            "points of their curves."
         )
     versions = {run.versions.get("torch", "unknown") for arm in arms for run in arm.runs}
     if len(versions) > 1:
@@ -73,7 +73,8 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
     edges = [arm.name for arm in arms if _at_an_edge(arm)]
     if edges:
         said.append(
-            f"The chosen setting lies at the edge of what was tried ({'; '.join(edges)}): a wider --tune might find a better one."
+            f"The chosen setting lies at the edge of what was tried ({'; '.join(edges)}): a wider --tune might find a better "
+            "one."
         )
     return said
 
@@ -145,7 +146,9 @@ def _size(effect: Effect) -> str:
     """Say how large a difference is, with its interval over seeds, or over images where there is one seed."""
     paired_ = effect.paired
     if paired_.ratio is not None and paired_.ratio.interval is not None:
-        return f"{_change(paired_.ratio.mean)} [{_change(paired_.ratio.interval.low)}, {_change(paired_.ratio.interval.high)}]"
+        return (
+            f"{_change(paired_.ratio.mean)} [{_change(paired_.ratio.interval.low)}, {_change(paired_.ratio.interval.high)}]"
+        )
     return f"{paired_.mean:+.3g}{_unit(effect)}{_bounds(paired_)}"
 
 
