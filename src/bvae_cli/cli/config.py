@@ -63,4 +63,6 @@ def _show(
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
     return value.label() if isinstance(value, PluginRef) else "–" if value is None else str(value)

@@ -117,8 +117,8 @@ def curve_drawings(comparison: Comparison) -> list[Drawing]:
         style(axis)
         best_losses, epochs = [run.validation_loss for run in arm.runs], [run.epochs for run in arm.runs]
         alternative = (
-            f"Learning curves of {arm.name}, {len(arm.runs)} seeds: the best validation losses are {min(best_losses):.2f} to "
-            f"{max(best_losses):.2f} nats, after {min(epochs)} to {max(epochs)} epochs."
+            f"Learning curves of {arm.name}, {len(arm.runs)} seeds: the best validation losses are "
+            f"{min(best_losses):.2f} to {max(best_losses):.2f} nats, after {min(epochs)} to {max(epochs)} epochs."
         )
         caption = f"{arm.name}: validation loss in colour, training loss thin, the best epoch marked."
         drawings.append(Drawing(f"curves_{index}", caption, as_svg(figure, f"curves_{index}", alternative)))

@@ -117,7 +117,7 @@ def _page(comparison: Comparison, drawings: dict[str, list[Drawing]], sheets: li
         shared=TextTable(
             "Options that all arms share",
             ["option", "value"],
-            [[name, _plain(value)] for name, value in protocol.settings.items()],
+            [[name, _plain(value)] for name, value in sorted(protocol.settings.items())],
         ),
         sheets=sheets,
         **drawings,

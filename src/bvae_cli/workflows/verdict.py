@@ -49,7 +49,7 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
             "One model of each arm was given: what follows holds for these models on images like these, not for the way in "
             "which they were trained."
         )
-    elif smallest_p_value(seeds) > protocol.alpha / max(1, claims):
+    elif claims and smallest_p_value(seeds) > protocol.alpha / claims:
         said.append(
             f"With {_count(seeds, 'seed')} no claim can be significant: the least p of the sign-flip test is "
             f"{smallest_p_value(seeds):.3g}, and {_count(claims, 'claim')} ask for {protocol.alpha / claims:.3g}; "
@@ -58,8 +58,8 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
     if not protocol.tuned and not protocol.finished_models:
         said.append(
             "Nothing was tuned: the arms share one learning rate. That shows what each arm does at this rate, not what it "
-            "can do; a repetition code acts as a larger step of its first and last layers, so part of a difference may be that. "
-            "--tune lr=… gives each arm its own."
+            "can do; a repetition code acts as a larger step of its first and last layers, so part of a difference may be "
+            "that. --tune lr=… gives each arm its own."
         )
     unfinished = [arm.name for arm in arms if any(run.stopped.startswith("all ") for run in arm.runs)]
     if unfinished:
@@ -73,8 +73,8 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
     edges = [arm.name for arm in arms if _at_an_edge(arm)]
     if edges:
         said.append(
-            f"The chosen setting lies at the edge of what was tried ({'; '.join(edges)}): a wider --tune might find a better "
-            "one."
+            f"The chosen setting lies at the edge of what was tried ({'; '.join(edges)}): a wider --tune might "
+            "find a better one."
         )
     return said
 
