@@ -16,10 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bvae_cli.errors import BvaeError
-    from bvae_cli.workflows.api import Observer, TrainedModel, TrainResult, evaluate, load, sample, train
+    from bvae_cli.workflows.api import (
+        CompareObserver,
+        Comparison,
+        Observer,
+        TrainedModel,
+        TrainResult,
+        compare,
+        evaluate,
+        load,
+        sample,
+        train,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["BvaeError", "Observer", "TrainResult", "TrainedModel", "__version__", "evaluate", "load", "sample", "train"]
+__all__ = [
+    "BvaeError",
+    "CompareObserver",
+    "Comparison",
+    "Observer",
+    "TrainResult",
+    "TrainedModel",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "sample",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

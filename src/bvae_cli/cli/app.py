@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bvae_cli import __version__, registry
-from bvae_cli.errors import BvaeError, ExitCode, TerminatedError, nearest
+from bvae_cli.errors import BvaeError, ExitCode, InterruptedRunError, TerminatedError, nearest
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
 _BUILDERS: dict[str, tuple[str, str]] = {
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _tell("Terminated." if terminated else "Interrupted.", None)
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
     except BvaeError as error:
-        if _verbose(given):
+        if _verbose(given) and not isinstance(error, InterruptedRunError):  # that one was asked for
             traceback.print_exc()
         _tell(error.message, error.hint or _see(given))
         code = error.exit_code

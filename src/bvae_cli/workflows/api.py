@@ -1,4 +1,4 @@
-"""The Python API: ``train``, ``sample``, ``evaluate`` and ``load``, with the options of the command line as arguments."""
+"""The Python API: ``train``, ``compare``, ``sample``, ``evaluate``, ``load``, with the command line's options."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ import torch
 from torch import Generator, Tensor
 
 from bvae_cli import devices
+from bvae_cli.arms import CompareConfig
+from bvae_cli.comparisons import Comparison
 from bvae_cli.config import SampleConfig, TrainConfig
 from bvae_cli.errors import UsageError
 from bvae_cli.fields import validated
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
 from bvae_cli.workflows.building import load_model
+from bvae_cli.workflows.compare import CompareObserver
+from bvae_cli.workflows.compare import compare as _compare
 from bvae_cli.workflows.measuring import Quality, measure
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
 from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train import train as _train
 
-__all__ = ["Observer", "TrainResult", "TrainedModel", "evaluate", "load", "sample", "train"]
+__all__ = [
+    "CompareObserver",
+    "Comparison",
+    "Observer",
+    "TrainResult",
+    "TrainedModel",
+    "compare",
+    "evaluate",
+    "load",
+    "sample",
+    "train",
+]
 
 
 def train(*, observer: Observer | None = None, overwrite: bool = False, **options: Any) -> TrainResult:
@@ -31,6 +46,16 @@ def train(*, observer: Observer | None = None, overwrite: bool = False, **option
     option, InputOutputError, DivergedError (best weights kept).
     """
     return _train(validated(TrainConfig, options, "train"), observer, overwrite)
+
+
+def compare(*, observer: CompareObserver | None = None, **options: Any) -> Comparison:
+    """Compare arms over seeds; ``options`` are the fields of ``CompareConfig``, as ``ecc="repetition:R=3", seeds=8``.
+
+    Writes what the command line does but the report, which ``bvae report`` draws of the folder. Raises UsageError,
+    InterruptedRunError (everything finished is kept), DivergedError, InputOutputError.
+    """
+    spoken = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return _compare(validated(CompareConfig, options, "compare"), f"bvae_cli.compare({spoken})", observer)
 
 
 def sample(weights: Path | str, **options: Any) -> SampleResult:
