@@ -98,8 +98,12 @@ def test_a_size_that_does_not_fit_names_the_nearest_that_do() -> None:
         below, above = latent // 7 * 7, latent // 7 * 7 + 7
         with pytest.raises(UsageError) as caught:
             train(latent=latent, ecc="repetition:R=7")
-        assert f"{above} ({above // 7} information bits)" in caught.value.message
-        assert (f"{below} ({below // 7} information bits)" in caught.value.message) == (below > 0)
+        assert f"{above} ({_bits(above // 7)})" in caught.value.message
+        assert (f"{below} ({_bits(below // 7)})" in caught.value.message) == (below > 0)
+
+
+def _bits(count: int) -> str:
+    return "1 information bit" if count == 1 else f"{count} information bits"
 
 
 def test_a_code_is_kept_with_all_of_its_options() -> None:

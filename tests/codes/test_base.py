@@ -92,7 +92,7 @@ def test_a_size_below_one_block_is_answered_with_one_block(n):
     with pytest.raises(UsageError) as refused:
         Repetition(R=3).information_bits(n)
     assert refused.value.message == (
-        f"Latent size {n} is not a multiple of the block length 3 of repetition(R=3); nearest valid: 3 (1 information bits)."
+        f"Latent size {n} is not a multiple of the block length 3 of repetition(R=3); nearest valid: 3 (1 information bit)."
     )
 
 
