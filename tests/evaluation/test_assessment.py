@@ -27,7 +27,7 @@ def test_everything_is_measured_under_names_of_the_table_of_metrics():
     labels = x[:, 0].long()
     judge = new_judge(x, labels, x, labels)
     measured = assess(
-        small_model(Repetition(R=3).build(12)).float(),
+        small_model(Repetition(R=3).build(12), gain=2.0).float(),
         x,
         training=x,
         labels=labels,

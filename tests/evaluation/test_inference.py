@@ -9,12 +9,15 @@ from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.evaluation import inference
 from bvae_cli.evaluation.inference import (
+    InferenceErrors,
+    active_bits,
     expected_calibration_error,
     measure_inference,
     measure_latent_use,
     measure_reconstruction,
     peak_signal_to_noise_ratio,
 )
+from bvae_cli.model.bvae import BinaryVAE
 from tests.helpers import (
     ExtendedHamming,
     Hamming,
@@ -35,12 +38,16 @@ def logit_of(error: float) -> float:
     return math.log((1 - error) / error)
 
 
+def inference_of(model: BinaryVAE, words: int, generator: torch.Generator) -> InferenceErrors:
+    return measure_inference(model, words, torch.ones(model.code.k, dtype=torch.bool), generator)
+
+
 # Errors of the model
 
 
 @every_small_code
 def test_a_decoder_so_sharp_that_pixels_are_code_bits_is_read_without_errors(spec, n):
-    measured = measure_inference(constructed_model(spec.build(n), 40.0, 200.0), 500, generator())
+    measured = inference_of(constructed_model(spec.build(n), 40.0, 200.0), 500, generator())
     assert measured.bit_error_rate.mean == measured.word_error_rate.mean == 0.0
     assert measured.calibration_error == pytest.approx(0, abs=1e-6)
     assert measured.words == 500
@@ -50,7 +57,7 @@ def test_a_decoder_so_sharp_that_pixels_are_code_bits_is_read_without_errors(spe
 def test_a_decoder_that_carries_nothing_is_read_wrongly_half_of_the_time(spec, n):
     # Seven codes, two rates each: jointly at 1 %.
     words, code = 20_000, spec.build(n)
-    measured = measure_inference(constructed_model(code, 40.0, 0.0), words, generator(4))
+    measured = inference_of(constructed_model(code, 40.0, 0.0), words, generator(4))
     # A tie of two copies reads as 0 and is wrong for half of the words too.
     word_rate = 1 - 0.5**code.k
     assert abs(measured.bit_error_rate.mean - 0.5) < joint_threshold(14) * measured.bit_error_rate.standard_error
@@ -78,7 +85,7 @@ def test_errors_of_a_noisy_decoder_are_those_of_a_sum_over_all_images(spec, n):
         wrong = [0.5 if abs(logit) < 1e-9 else float(logit > 0) for logit in logits]
         bit_rate += probability * math.fsum(wrong) / code.k
         word_rate += probability * (1 - math.prod(1 - share for share in wrong))
-    measured = measure_inference(constructed_model(code, logit_of(delta), logit_of(delta)), words, generator(2))
+    measured = inference_of(constructed_model(code, logit_of(delta), logit_of(delta)), words, generator(2))
     assert abs(measured.bit_error_rate.mean - bit_rate) < joint_threshold(8) * measured.bit_error_rate.standard_error
     if spec != ExtendedHamming():  # where ties of a block's bits are not independent
         assert abs(measured.word_error_rate.mean - word_rate) < joint_threshold(8) * math.sqrt(
@@ -90,7 +97,7 @@ def test_errors_of_a_noisy_decoder_are_those_of_a_sum_over_all_images(spec, n):
 
 def test_the_noisy_repetition_has_the_error_rate_of_a_majority():
     delta, words = 0.2, 30_000
-    measured = measure_inference(constructed_model(Repetition(R=3).build(6), 1.0, logit_of(delta)), words, generator(5))
+    measured = inference_of(constructed_model(Repetition(R=3).build(6), 1.0, logit_of(delta)), words, generator(5))
     expected = 3 * delta**2 - 2 * delta**3
     assert abs(measured.bit_error_rate.mean - expected) < joint_threshold(1) * math.sqrt(
         expected * (1 - expected) / (2 * words)
@@ -98,19 +105,19 @@ def test_the_noisy_repetition_has_the_error_rate_of_a_majority():
 
 
 def test_the_calibration_error_of_a_model_that_is_always_sure_is_its_error_rate():
-    measured = measure_inference(constructed_model(Uncoded().build(4), 40.0, logit_of(0.2)), 5000, generator())
+    measured = inference_of(constructed_model(Uncoded().build(4), 40.0, logit_of(0.2)), 5000, generator())
     assert measured.calibration_error == pytest.approx(measured.bit_error_rate.mean, abs=1e-6)
     assert measured.bit_error_rate.mean == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_doubtful_model_that_is_always_right_has_the_calibration_error_of_its_doubt():
-    measured = measure_inference(constructed_model(Uncoded().build(4), logit_of(0.3), 200.0), 1000, generator())
+    measured = inference_of(constructed_model(Uncoded().build(4), logit_of(0.3), 200.0), 1000, generator())
     assert measured.calibration_error == pytest.approx(0.3, abs=1e-6)
 
 
 def test_inference_in_several_pieces_counts_every_word_once(monkeypatch):
     monkeypatch.setattr(inference, "_ROWS", 300)
-    measured = measure_inference(constructed_model(Uncoded().build(3), 40.0, logit_of(0.25)), 1000, generator())
+    measured = inference_of(constructed_model(Uncoded().build(3), 40.0, logit_of(0.25)), 1000, generator())
     # Rates of 1000 words and of no other number, with the standard error of as many.
     assert (measured.word_error_rate.mean * 1000) % 1 == pytest.approx(0, abs=1e-9)
     p = measured.word_error_rate.mean
@@ -118,9 +125,24 @@ def test_inference_in_several_pieces_counts_every_word_once(monkeypatch):
     assert measured.bit_error_rate.mean == pytest.approx(0.25, abs=0.05)
 
 
+def test_the_errors_of_active_bits_leave_out_the_bits_that_carry_nothing():
+    # Pixel k shows bit k, wrong with probability 0.2, for two bits; the decoder gives the third no pixel to stand on.
+    model = constructed_model(Uncoded().build(3), 40.0, logit_of(0.2))
+    with torch.no_grad():
+        model.decoder.layers[-1].weight[2].zero_()
+        model.decoder.layers[-1].bias[2].zero_()
+    active = torch.tensor([True, True, False])
+    measured = measure_inference(model, 20_000, active, generator(1))
+    assert measured.active_bit_error_rate is not None
+    errors = [measured.bit_error_rate, measured.active_bit_error_rate]
+    for rate, expected, bits in zip(errors, ((0.2 + 0.2 + 0.5) / 3, 0.2), (3, 2), strict=True):
+        assert abs(rate.mean - expected) < joint_threshold(2) * 0.5 / math.sqrt(bits * 20_000)
+    assert measure_inference(model, 100, ~active & active, generator(1)).active_bit_error_rate is None
+
+
 def test_inference_is_decided_by_its_generator():
     model, state = constructed_model(Hamming().build(7), 1.0, 1.0), torch.get_rng_state()
-    first, again, other = (measure_inference(model, 200, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (inference_of(model, 200, generator(seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
     assert torch.equal(torch.get_rng_state(), state)
@@ -175,6 +197,7 @@ def test_active_bits_balance_and_entropy_of_constructed_logits_by_hand():
     x = torch.tensor([[0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1]], dtype=torch.uint8)
     use = measure_latent_use(model, x)
     assert (use.active_bits, use.information_bits) == (1, 3)
+    assert active_bits(model, x).tolist() == [True, False, False]
     assert use.bit_balance == pytest.approx(0.5 / 3, abs=1e-9)
     assert use.bit_entropy == pytest.approx(1 / 3, abs=1e-9)
 

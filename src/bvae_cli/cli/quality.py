@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bvae_cli.cli.render import percent
 
 if TYPE_CHECKING:
+    from bvae_cli.evaluation.inference import InferenceErrors
     from bvae_cli.evaluation.statistics import Estimate
     from bvae_cli.workflows.measuring import Quality
 
@@ -31,10 +32,16 @@ def quality_rows(quality: Quality) -> list[Row]:
         ("bit balance", f"{latent.bit_balance:.3f}", "", "mean |E σ(λ) − ½|: 0 is balanced"),
         ("bit entropy (bits)", f"{latent.bit_entropy:.3f}", "", "mean H₂(σ(λ)): 0 is certain"),
         _rate("inference BER", inference.bit_error_rate, "wrong bits when the model reads its own samples"),
+        *_active(inference),
         _rate("inference WER", inference.word_error_rate, "words with any wrong bit"),
         ("calibration error", f"{inference.calibration_error:.4f}", "", "ECE of the bits' confidence, 10 bins"),
     ]
     return rows
+
+
+def _active(inference: InferenceErrors) -> list[Row]:
+    rate = inference.active_bit_error_rate
+    return [] if rate is None else [_rate("inference BER, active bits", rate, "the same over the active bits alone")]
 
 
 def _row(name: str, estimate: Estimate, digits: int, meaning: str) -> Row:

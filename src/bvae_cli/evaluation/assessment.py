@@ -12,7 +12,7 @@ from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.closed_forms import any_of
 from bvae_cli.evaluation.channel import measure_channel
 from bvae_cli.evaluation.classifier import Classifier, accuracy, train_classifier
-from bvae_cli.evaluation.inference import Reliability, draw_inference, measure_latent_use, reliability
+from bvae_cli.evaluation.inference import Reliability, active_bits, draw_inference, measure_latent_use, reliability
 from bvae_cli.evaluation.likelihood import bits_per_dim, bound_values
 from bvae_cli.evaluation.metrics import at
 from bvae_cli.evaluation.samples import frechet_distance, novelty, uniqueness
@@ -77,6 +77,8 @@ def assess(
         "inference_bit_error_rate": draws.wrong_bits.float().mean(-1),
         "inference_word_error_rate": draws.wrong_bits.any(-1).float(),
     }
+    if (of_active := draws.of_active(active_bits(model, x))) is not None:
+        by_image["inference_active_bit_error_rate"] = of_active
     if bounds.log_likelihood is not None:
         by_image["log_likelihood"] = bounds.log_likelihood
     if sampling == "bitwise":

@@ -20,9 +20,13 @@ _ROWS = 2000
 
 @dataclass(frozen=True)
 class InferenceErrors:
-    """Bit and word error rates of the model on its own samples, and the expected calibration error of its bits."""
+    """Bit and word error rates of the model on its own samples, and the expected calibration error of its bits.
+
+    ``active_bit_error_rate`` counts active bits only; it is None where the model has none.
+    """
 
     bit_error_rate: Estimate
+    active_bit_error_rate: Estimate | None
     word_error_rate: Estimate
     calibration_error: float
     words: int
@@ -52,6 +56,10 @@ class InferenceDraws(NamedTuple):
     wrong_bits: Tensor
     confidence: Tensor
 
+    def of_active(self, active: Tensor) -> Tensor | None:
+        """Return each word's share of wrong bits among the active, ``[words]``; None where no bit is ``active [K]``."""
+        return self.wrong_bits[:, active.cpu()].double().mean(-1) if active.any() else None
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -72,11 +80,17 @@ class Reliability:
         return round(math.fsum(gaps), 12)
 
 
-def measure_inference(model: BinaryVAE, words: int, generator: Generator) -> InferenceErrors:
-    """m ~ prior, x ~ p(x given C(m)), m̂ = 1[λ > 0]: share of wrong bits and of words with any wrong bit."""
+def measure_inference(model: BinaryVAE, words: int, active: Tensor, generator: Generator) -> InferenceErrors:
+    """m ~ prior, x ~ p(x given C(m)), m̂ = 1[λ > 0]: share of wrong bits and of words with any wrong bit.
+
+    ``active [K]`` says which bits are active, as ``active_bits`` does. The others tell nothing of an image and are a coin
+    each, so that a model with many of them has a high error rate however well it reads the rest.
+    """
     draws = draw_inference(model, words, generator)
+    of_active = draws.of_active(active)
     return InferenceErrors(
         bit_error_rate=estimate(draws.wrong_bits.double().mean(-1)),
+        active_bit_error_rate=None if of_active is None else estimate(of_active),
         word_error_rate=estimate(draws.wrong_bits.any(-1)),
         calibration_error=expected_calibration_error(draws.confidence, ~draws.wrong_bits),
         words=words,
@@ -122,19 +136,32 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BIN
     )
 
 
-@torch.no_grad()
 def measure_latent_use(model: BinaryVAE, x: Tensor) -> LatentUse:
     """Measure, on ``x [rows, D]``, how much each information bit varies and how sure the encoder is of it."""
-    logits = torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).cpu().double()
+    logits = _posterior_logits(model, x)
     probabilities = logits.sigmoid()
     size = logits.abs()
     entropy = (functional.softplus(-size) + size * torch.sigmoid(-size)) / math.log(2)
     return LatentUse(
-        active_bits=int((probabilities.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+        active_bits=int(_active(probabilities).sum()),
         information_bits=model.code.k,
         bit_balance=float((probabilities.mean(0) - 0.5).abs().mean()),
         bit_entropy=float(entropy.mean()),
     )
+
+
+def active_bits(model: BinaryVAE, x: Tensor) -> Tensor:
+    """Return which information bits are active on ``x [rows, D]``, ``[K]``: Var_x[σ(λ_k)] > 0.01 (Burda et al. 2016)."""
+    return _active(_posterior_logits(model, x).sigmoid())
+
+
+@torch.no_grad()
+def _posterior_logits(model: BinaryVAE, x: Tensor) -> Tensor:
+    return torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).cpu().double()
+
+
+def _active(probabilities: Tensor) -> Tensor:
+    return probabilities.var(0, correction=0) > ACTIVE_VARIANCE
 
 
 @torch.no_grad()

@@ -40,6 +40,9 @@ _ALL = (
     Metric("bit_entropy", "bit entropy", "bits", None, "mean H₂(σ(λ)): 0 is certain"),
     Metric("inference_bit_error_rate", "inference BER", "share", "lower", "wrong bits when a model reads its own samples"),
     Metric(
+        "inference_active_bit_error_rate", "inference BER, active bits", "share", "lower", "the same over active bits alone"
+    ),
+    Metric(
         "inference_word_error_rate", "inference WER", "share", "lower", "words with any wrong bit, read from own samples"
     ),
     Metric("calibration_error", "calibration error", "", "lower", "ECE of the bits' confidence on own samples"),

@@ -11,7 +11,10 @@ from bvae_cli.evaluation.statistics import Interval, student_interval
 
 _SIGNIFICANT_DIGITS = 3
 # At flip probabilities the terminal shows the claimed one and none; the report shows all.
-_SHORT = ("elbo", "iwae", "log_likelihood", "bits_per_dim", "kl", "active_bits", "inference_bit_error_rate")
+_SHORT = (
+    *("elbo", "iwae", "log_likelihood", "bits_per_dim", "kl", "active_bits"),
+    *("inference_bit_error_rate", "inference_active_bit_error_rate"),
+)
 _SHORT_TAIL = ("inference_word_error_rate", "calibration_error", "sample_frechet_distance", "seconds", "parameters")
 
 

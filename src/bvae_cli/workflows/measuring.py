@@ -16,6 +16,7 @@ from bvae_cli.evaluation.inference import (
     InferenceErrors,
     LatentUse,
     Reconstruction,
+    active_bits,
     measure_inference,
     measure_latent_use,
     measure_reconstruction,
@@ -85,7 +86,7 @@ def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
         split=config.split,
         rows=len(x),
         bounds=measure_bounds(rebuilt.model, x, config.iwae_samples, generator),
-        inference=measure_inference(rebuilt.model, len(x), generator),
+        inference=measure_inference(rebuilt.model, len(x), active_bits(rebuilt.model, x), generator),
         reconstruction=measure_reconstruction(rebuilt.model, x),
         latent=measure_latent_use(rebuilt.model, x),
     )
