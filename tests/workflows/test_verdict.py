@@ -48,13 +48,13 @@ def test_a_clear_gain_is_called_better_and_a_clear_loss_worse() -> None:
     arms = [arm_record("uncoded", "none", iwae=UNCODED), arm_record("coded", "repetition", iwae=BETTER)]
     effects, sentences, cautions = judged(arms, claims=["iwae"])
     assert [effect.verdict for effect in effects if effect.claim] == ["better"]
-    assert "IWAE-64 better (+2.17 nats" in sentences[0]
+    assert "coded against uncoded: better in IWAE-64 (+2.17 nats [" in sentences[0]
     assert not cautions
     effects, sentences, _ = judged(
         [arms[0].model_copy(update={"code": "x"}), arms[1].model_copy(update={"code": "none"})], claims=["iwae"]
     )
     assert [effect.verdict for effect in effects if effect.claim] == ["worse"]
-    assert "IWAE-64 worse (-2.17 nats" in sentences[0]
+    assert "worse in IWAE-64 (-2.17 nats" in sentences[0]
 
 
 def test_where_less_is_better_the_direction_turns() -> None:
@@ -65,7 +65,7 @@ def test_where_less_is_better_the_direction_turns() -> None:
     ]
     effects, sentences, _ = judged(arms, claims=["inference_bit_error_rate"])
     assert effects[0].verdict == "better"
-    assert "inference BER better (-80.0 % [-80.0 %, -80.0 %]" in sentences[0]
+    assert "better in inference BER (-80.0 % [-80.0 %, -80.0 %])" in sentences[0]
 
 
 def test_a_difference_that_the_family_does_not_bear_is_not_claimed() -> None:
@@ -80,8 +80,27 @@ def test_a_difference_that_the_family_does_not_bear_is_not_claimed() -> None:
     assert claimed.paired.p_value == pytest.approx(1 / 128)
     assert claimed.adjusted_p_value == pytest.approx(7 / 128)
     assert claimed.verdict == "not shown"
-    assert "no difference shown" in sentences[0]
+    assert "8 seeds decide nothing; measured were IWAE-64 (+2.17 nats" in sentences[0]
     assert any("With 8 seeds no claim can be significant" in text and "9 seeds could" in text for text in cautions)
+
+
+def test_gains_losses_and_what_is_not_shown_stand_in_one_sentence() -> None:
+    noise = [0.3, -0.2, 0.1, -0.4, 0.2, -0.1, 0.4, -0.3]
+    arms = [
+        arm_record("uncoded", "none", iwae=UNCODED, elbo=UNCODED, **{"stored_nll@0.1": UNCODED}),
+        arm_record(
+            "coded",
+            "x",
+            iwae=BETTER,
+            elbo=[u + d for u, d in zip(UNCODED, noise, strict=True)],
+            **{"stored_nll@0.1": BETTER},
+        ),
+    ]
+    _, sentences, _ = judged(arms, claims=["iwae", "elbo", "stored_nll@0.1"])
+    better, worse, equal = sentences[0].split(": ", 1)[1].split("; ")
+    assert better.startswith("better in IWAE-64 (+2.17 nats [")
+    assert worse.startswith("worse in stored NLL, ε = 0.1 (+2.17 nats [")
+    assert equal.startswith("no difference shown in ELBO (")
 
 
 def test_arms_that_come_out_equal_are_no_difference() -> None:

@@ -14,7 +14,7 @@ from bvae_cli.comparisons import ArmRecord, Comparison, Effect
 from bvae_cli.evaluation.metrics import METRICS, at, metric_of, title_of
 from bvae_cli.evaluation.statistics import student_interval
 from bvae_cli.report.tables import arm_cell, effect_cells
-from bvae_cli.report.vector import INK, LINES, MARKERS, arm_colour, as_svg, new_figure, style
+from bvae_cli.report.vector import INK, LINES, MARKERS, arm_colour, as_svg, new_figure, plain_log_ticks, style
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def stored_drawings(comparison: Comparison) -> list[Drawing]:
         alternative = (
             f"{METRICS[base].title} against the flip probability. At ε = {epsilons[-1]:g}: {_spoken(comparison, name)}"
         )
-        caption = f"{METRICS[base].title}: {METRICS[base].meaning}; 95 % intervals over {_unit_of(comparison)}."
+        intervals = "; 95 % intervals over seeds" if len(comparison.protocol.seeds) > 1 else ""
+        caption = f"{METRICS[base].title}: {METRICS[base].meaning}{intervals}."
         drawings.append(Drawing(base, caption, as_svg(figure, base, alternative)))
     return drawings
 
@@ -340,6 +341,9 @@ def _draw_points(
 
 
 def _finish(axis: Any, below: bool = False) -> None:
+    for line in (axis.xaxis, axis.yaxis):
+        if line.get_scale() == "log":
+            plain_log_ticks(line)
     style(axis)
     handles, labels = axis.get_legend_handles_labels()
     if not labels:

@@ -8,7 +8,9 @@ import re
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 # Placeholders that matplotlib draws with, the page's variable that takes their place, and the colour outside a page.
 INK, FAINT = "#010203", "#010204"
@@ -45,6 +47,18 @@ def style(axis: object) -> None:
     for label in (axis.xaxis.label, axis.yaxis.label, axis.title):  # type: ignore[attr-defined]
         label.set_color(INK)
         label.set_fontsize(9.5)
+
+
+def plain_log_ticks(line: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, after everything is drawn: powers of ten, or, within one, a few values."""
+    low, high = sorted(line.get_view_interval())
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    line.set_minor_formatter(NullFormatter())
+    if high > 10 * low:
+        line.set_major_locator(LogLocator(numticks=8))
+    else:
+        line.set_major_locator(MaxNLocator(5))
+        line.set_minor_locator(NullLocator())
 
 
 def as_svg(figure: Figure, name: str, alternative: str) -> str:

@@ -81,16 +81,32 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
 
 def verdict_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: Protocol) -> list[str]:
     """Say in a sentence for each pair of arms what its claims come to, losses as plainly as gains."""
+    claims = [effect for effect in effects if effect.claim]
+    undecidable = bool(claims) and smallest_p_value(len(protocol.seeds)) > protocol.alpha / len(claims)
     sentences = []
     for arm, reference in dict.fromkeys((effect.arm, effect.reference) for effect in effects):
-        claims = [effect for effect in effects if effect.claim and (effect.arm, effect.reference) == (arm, reference)]
-        identical = all(not any(effect.paired.differences) for effect in claims)
-        if identical:
-            sentences.append(f"{arm} against {reference}: no difference; every claim came out equal, seed by seed.")
-            continue
-        parts = [_clause(effect, protocol) for effect in claims]
-        sentences.append(f"{arm} against {reference}: {'; '.join(parts)}.")
+        of_pair = [effect for effect in claims if (effect.arm, effect.reference) == (arm, reference)]
+        if not any(any(effect.paired.differences) for effect in of_pair):
+            said = "no difference; every claim came out equal, seed by seed"
+        elif protocol.finished_models and len(protocol.seeds) == 1:
+            said = f"one model each: {_listed(of_pair, protocol)}"
+        elif undecidable:
+            said = f"{_count(len(protocol.seeds), 'seed')} decide nothing; measured were {_listed(of_pair, protocol)}"
+        else:
+            said = _decisions(of_pair, protocol)
+        sentences.append(f"{arm} against {reference}: {said}.")
     return sentences
+
+
+def _decisions(effects: Sequence[Effect], protocol: Protocol) -> str:
+    """Gather what is better, what is worse, and where no difference is shown."""
+    words = {"better": "better in ", "worse": "worse in ", "not shown": "no difference shown in "}
+    parts = {it: [effect for effect in effects if effect.verdict == it] for it in words}
+    return "; ".join(words[it] + _listed(found, protocol) for it, found in parts.items() if found)
+
+
+def _listed(effects: Sequence[Effect], protocol: Protocol) -> str:
+    return ", ".join(f"{title_of(effect.metric, protocol.iwae_samples)} ({_size(effect)})" for effect in effects)
 
 
 def _of_pair(arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Protocol, arrays: Arrays) -> list[Effect]:
@@ -129,17 +145,6 @@ def _decided(effect: Effect, adjusted: float) -> Effect:
     assert better is not None  # claims are made of what has a direction
     decided = verdict(effect.paired.mean, adjusted, better)
     return effect.model_copy(update={"adjusted_p_value": adjusted, "verdict": decided})
-
-
-def _clause(effect: Effect, protocol: Protocol) -> str:
-    title = title_of(effect.metric, protocol.iwae_samples)
-    size = _size(effect)
-    if effect.verdict is None:
-        return f"{title} {size}, one model each"
-    p_value = f"p = {effect.adjusted_p_value:.2g} after Holm"
-    if effect.verdict == "not shown":
-        return f"{title}: no difference shown ({size}, {p_value})"
-    return f"{title} {effect.verdict} ({size}, {p_value})"
 
 
 def _size(effect: Effect) -> str:
