@@ -195,6 +195,11 @@ def small_model(code: Code, features: int = 5, *, gain: float = 1.0, seed: int =
     return model
 
 
+def logit_of(error: float) -> float:
+    """Return the logit of a bit that is right but for a share of errors."""
+    return math.log((1 - error) / error)
+
+
 def constructed_model(code: Code, encoder_gain: float, decoder_logit: float) -> BinaryVAE:
     """Return a model without hidden layers whose pixels are its code bits: D = N.
 

@@ -76,10 +76,10 @@ def test_a_size_that_does_not_fit_is_a_mistake_of_use() -> None:
 
 
 def test_a_code_that_is_gone_says_what_to_install(trained: TrainResult, tmp_path: Path) -> None:
-    weights = changed(trained, tmp_path, code={"type": "golay", "distribution": "bvae-golay", "version": "2.1"})
-    with pytest.raises(PluginError, match="'golay', which is not installed") as caught:
+    weights = changed(trained, tmp_path, code={"type": "turbo", "distribution": "bvae-turbo", "version": "2.1"})
+    with pytest.raises(PluginError, match="'turbo', which is not installed") as caught:
         building.load_model(weights)
-    assert caught.value.hint == "Install bvae-golay 2.1: pip install 'bvae-golay'."
+    assert caught.value.hint == "Install bvae-turbo 2.1: pip install 'bvae-turbo'."
 
 
 @pytest.mark.parametrize("options", [{"R": 5}, {"R": 0}, {"Q": 1}])

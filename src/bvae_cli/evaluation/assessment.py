@@ -12,7 +12,8 @@ from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.closed_forms import any_of
 from bvae_cli.evaluation.channel import measure_channel
 from bvae_cli.evaluation.classifier import Classifier, accuracy, train_classifier
-from bvae_cli.evaluation.inference import Reliability, active_bits, draw_inference, measure_latent_use, reliability
+from bvae_cli.evaluation.inference import Reliability, draw_inference, reliability
+from bvae_cli.evaluation.latent import active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import bits_per_dim, bound_values
 from bvae_cli.evaluation.metrics import at
 from bvae_cli.evaluation.samples import frechet_distance, novelty, uniqueness
@@ -77,7 +78,8 @@ def assess(
         "inference_bit_error_rate": draws.wrong_bits.float().mean(-1),
         "inference_word_error_rate": draws.wrong_bits.any(-1).float(),
     }
-    if (of_active := draws.of_active(active_bits(model, x))) is not None:
+    logits = posterior_logits(model, x)
+    if (of_active := draws.of_active(active(logits))) is not None:
         by_image["inference_active_bit_error_rate"] = of_active
     if bounds.log_likelihood is not None:
         by_image["log_likelihood"] = bounds.log_likelihood
@@ -92,9 +94,7 @@ def assess(
     metrics = {name: estimate(values) for name, values in by_image.items()}
     metrics["bits_per_dim"] = bits_per_dim(metrics["elbo"], model.features)
     metrics["calibration_error"] = Estimate(diagram.expected_calibration_error)
-    metrics |= (
-        _latent_use(model, x) | _channel(model, epsilons, len(x), seed) | _samples(model, len(x), training, judge, seed)
-    )
+    metrics |= _latent_use(logits) | _channel(model, epsilons, len(x), seed) | _samples(model, len(x), training, judge, seed)
     return Assessment(metrics, by_image, diagram)
 
 
@@ -133,8 +133,8 @@ def _stored(
     return values
 
 
-def _latent_use(model: BinaryVAE, x: Tensor) -> dict[str, Estimate]:
-    use = measure_latent_use(model, x)
+def _latent_use(logits: Tensor) -> dict[str, Estimate]:
+    use = latent_use(logits)
     return {
         "active_bits": Estimate(float(use.active_bits)),
         "bit_balance": Estimate(use.bit_balance),

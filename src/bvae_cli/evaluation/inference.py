@@ -1,4 +1,4 @@
-"""The errors of the model: what its encoder makes of its own images, and how it uses its bits."""
+"""The errors of the model: what its encoder makes of its own images, and what is left of an image that it encodes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.model.bvae import BinaryVAE
 
-ACTIVE_VARIANCE = 0.01
 CALIBRATION_BINS = 10
 _ROWS = 2000
 
@@ -30,16 +28,6 @@ class InferenceErrors:
     word_error_rate: Estimate
     calibration_error: float
     words: int
-
-
-@dataclass(frozen=True)
-class LatentUse:
-    """How the information bits are used on data: active bits, mean abs(E σ(λ) − ½), mean entropy in bits."""
-
-    active_bits: int
-    information_bits: int
-    bit_balance: float
-    bit_entropy: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ class Reliability:
 def measure_inference(model: BinaryVAE, words: int, active: Tensor, generator: Generator) -> InferenceErrors:
     """m ~ prior, x ~ p(x given C(m)), m̂ = 1[λ > 0]: share of wrong bits and of words with any wrong bit.
 
-    ``active [K]`` says which bits are active, as ``active_bits`` does. The others tell nothing of an image and are a coin
+    ``active [K]`` says which bits are active, as ``latent.active`` does. The others tell nothing of an image and are a coin
     each, so that a model with many of them has a high error rate however well it reads the rest.
     """
     draws = draw_inference(model, words, generator)
@@ -114,8 +102,8 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 
 
     Naeini et al. 2015. A confidence on an edge belongs to the upper bin.
 
-    >>> expected_calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([True, False]))
-    0.4
+    >>> expected_calibration_error(torch.tensor([0.75, 0.75]), torch.tensor([True, False]))
+    0.25
     """
     return reliability(confidence, correct, bins).expected_calibration_error
 
@@ -134,34 +122,6 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BIN
         confidence=[total / number if number else None for total, number in zip(sure, count, strict=True)],
         accuracy=[total / number if number else None for total, number in zip(right, count, strict=True)],
     )
-
-
-def measure_latent_use(model: BinaryVAE, x: Tensor) -> LatentUse:
-    """Measure, on ``x [rows, D]``, how much each information bit varies and how sure the encoder is of it."""
-    logits = _posterior_logits(model, x)
-    probabilities = logits.sigmoid()
-    size = logits.abs()
-    entropy = (functional.softplus(-size) + size * torch.sigmoid(-size)) / math.log(2)
-    return LatentUse(
-        active_bits=int(_active(probabilities).sum()),
-        information_bits=model.code.k,
-        bit_balance=float((probabilities.mean(0) - 0.5).abs().mean()),
-        bit_entropy=float(entropy.mean()),
-    )
-
-
-def active_bits(model: BinaryVAE, x: Tensor) -> Tensor:
-    """Return which information bits are active on ``x [rows, D]``, ``[K]``: Var_x[σ(λ_k)] > 0.01 (Burda et al. 2016)."""
-    return _active(_posterior_logits(model, x).sigmoid())
-
-
-@torch.no_grad()
-def _posterior_logits(model: BinaryVAE, x: Tensor) -> Tensor:
-    return torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).cpu().double()
-
-
-def _active(probabilities: Tensor) -> Tensor:
-    return probabilities.var(0, correction=0) > ACTIVE_VARIANCE
 
 
 @torch.no_grad()

@@ -36,10 +36,14 @@ def arm_table(comparison: Comparison, everything: bool = False) -> TextTable:
         names = [name for name in wanted if name in names]
     samples = comparison.protocol.iwae_samples
     rows = [[_with_unit(title_of(name, samples), name), *(arm_cell(arm, name) for arm in comparison.arms)] for name in names]
+    columns = ["quantity", *(arm.name for arm in comparison.arms)]
+    if everything:
+        rows = [[*row, metric_of(name)[0].meaning] for row, name in zip(rows, names, strict=True)]
+        columns.append("meaning")
     seeds = len(comparison.protocol.seeds)
     what = f"mean over {seeds} seeds ± half of the 95 % interval" if seeds > 1 else "one model of each arm"
     title = f"{what}; {comparison.protocol.evaluation_rows:,} test rows of {comparison.data.label}"
-    return TextTable(title[0].upper() + title[1:], ["quantity", *(arm.name for arm in comparison.arms)], rows)
+    return TextTable(title[0].upper() + title[1:], columns, rows)
 
 
 def effect_table(comparison: Comparison, claims_only: bool = False) -> TextTable:
@@ -74,7 +78,10 @@ def effect_cells(effect: Effect) -> list[str]:
 
 
 def arm_cell(arm: ArmRecord, name: str) -> str:
-    """Return the mean over seeds of a metric of an arm, half of its interval, and the closed form beside it."""
+    """Return the mean over seeds of a metric of an arm, half of its interval, and the closed form beside it.
+
+    A seed may lack a metric, as the errors of active bits where no bit is active; it is said how many have it.
+    """
     values = [run.metrics[name].mean for run in arm.runs if name in run.metrics]
     if not values:
         return "–"
@@ -82,6 +89,8 @@ def arm_cell(arm: ArmRecord, name: str) -> str:
     text = number(mean, name)
     if interval is not None and interval.high > interval.low:
         text += f" ± {number((interval.high - interval.low) / 2, name)}"
+    if len(values) < len(arm.runs):
+        text += f" ({len(values)} of {len(arm.runs)} seeds have it)"
     closed = arm.closed_forms.get(name)
     return text if closed is None else f"{text} (closed form {number(closed, name)})"
 

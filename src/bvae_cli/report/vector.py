@@ -7,8 +7,8 @@ import io
 import re
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -50,7 +50,7 @@ def style(axis: object) -> None:
 
 
 def plain_log_ticks(line: Axis) -> None:
-    """Label a logarithmic axis with plain numbers, after everything is drawn: powers of ten, or, within one, a few values."""
+    """Label a logarithmic axis with plain numbers, once all is drawn: powers of ten, or a few values within one."""
     low, high = sorted(line.get_view_interval())
     line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     line.set_minor_formatter(NullFormatter())

@@ -14,13 +14,11 @@ from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
 from bvae_cli.evaluation.inference import (
     InferenceErrors,
-    LatentUse,
     Reconstruction,
-    active_bits,
     measure_inference,
-    measure_latent_use,
     measure_reconstruction,
 )
+from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
 from bvae_cli.workflows.building import Rebuilt, load_model, load_splits
 
@@ -80,15 +78,16 @@ def prepare(config: SampleConfig, named: frozenset[str]) -> tuple[Rebuilt, Tenso
 def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
     """Measure a model on rows ``[rows, D]``; every draw is decided by ``config.seed``."""
     generator = torch.Generator(x.device).manual_seed(config.seed)
+    logits = posterior_logits(rebuilt.model, x)
     return Quality(
         weights=rebuilt.weights,
         code=rebuilt.label,
         split=config.split,
         rows=len(x),
         bounds=measure_bounds(rebuilt.model, x, config.iwae_samples, generator),
-        inference=measure_inference(rebuilt.model, len(x), active_bits(rebuilt.model, x), generator),
+        inference=measure_inference(rebuilt.model, len(x), active(logits), generator),
         reconstruction=measure_reconstruction(rebuilt.model, x),
-        latent=measure_latent_use(rebuilt.model, x),
+        latent=latent_use(logits),
     )
 
 
