@@ -254,6 +254,8 @@ class TrainConfig(ModelChoice):
             )
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise UsageError("TensorBoard is not installed.", "pip install 'bvae-cli[tensorboard]', or leave it out.")
+        if (reason := self.ecc.spec("code").no_soft_decoder()) is not None:
+            raise UsageError(reason, "Take a code with a soft decoder: `bvae codes show NAME` says which have one.")
         spec = self.dataset.spec("data set")
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
         return self

@@ -58,7 +58,7 @@ def folder_name(sizes: Sizes, beta_max: float, lr: float, ecc: PluginRef) -> str
     """
     name = f"hidden_size_{sizes.hidden}_latent_size_{sizes.latent}_depth_{sizes.depth}_beta_{beta_max}_lr_{lr}"
     if ecc.type != "none":
-        options = "".join(f"_{key}_{value}" for key, value in ecc.options.items())
+        options = "".join(f"_{key}_{value}" for key, value in ecc.options.items() if value)  # what is off is not said
         name += f"_ecc_{ecc.type}{options}"
     return "".join(character if character.isalnum() or character in "._-+" else "-" for character in name)
 

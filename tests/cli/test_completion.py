@@ -37,10 +37,10 @@ def offered(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> Offered:
     [
         ("bvae tr", ["train"]),
         ("bvae c", ["compare", "check-ecc", "codes", "config"]),
-        ("bvae train --ecc ", ["none", "repetition"]),
-        ("bvae train --ecc re", ["repetition"]),
-        ("bvae train --ecc-type re", ["repetition"]),
-        ("bvae check-ecc --ecc re", ["repetition"]),
+        ("bvae train --ecc ", registry.names("code")),
+        ("bvae train --ecc rep", ["repetition"]),
+        ("bvae train --ecc-type ree", ["reed-muller"]),
+        ("bvae check-ecc --ecc re", ["reed-muller", "repetition"]),
         ("bvae train -n ", list("01234567")),
         ("bvae train --dataset b", ["binarized-mnist"]),
         ("bvae train --estimator g", ["gumbel", "gumbel-st"]),
@@ -79,8 +79,9 @@ def test_a_mistake_in_the_file_or_a_variable_does_not_spoil_it(offered: Offered,
 def test_packages_from_elsewhere_are_offered_and_not_imported(
     offered: Offered, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ours = registry.names("code")
     monkeypatch.syspath_prepend(install_into(tmp_path_factory.mktemp("s") / "site", "broken"))
-    assert offered("bvae train --ecc ") == ["none", "repetition", "shattered"]
+    assert offered("bvae train --ecc ") == [*ours, "shattered"]
     assert offered("bvae train --dataset s") == ["shards"]
     assert offered("bvae train --ecc shattered --ep") == ["--epochs"]
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bvae_cli.codes.base import Block
+from bvae_cli.codes.blocks import MAX_ENUMERATED_BITS
 from bvae_cli.codes.closed_forms import any_of, nearest_codeword_block_error_rate
-from bvae_cli.codes.linear import MAX_ENUMERATED_BITS, LinearCode
+from bvae_cli.codes.linear import LinearCode
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.errors import UsageError
 from bvae_cli.evaluation.channel import measure_channel
@@ -87,10 +88,15 @@ def test_a_matrix_of_another_shape_than_the_block_is_refused():
         Misstated().build(7)
 
 
-def test_more_information_bits_than_can_be_enumerated_are_refused_and_the_limit_is_not():
-    rows = [tuple(int(row == column) for column in range(13)) for row in range(13)]
-    with pytest.raises(UsageError, match=f"13 information bits in a block.*at most {MAX_ENUMERATED_BITS}"):
-        from_rows(*rows).build(13)
+def test_a_block_that_is_too_large_for_a_decoder_is_refused_when_it_is_decoded_and_says_what_it_takes():
+    rows = [tuple(int(row == column % 13) for column in range(26)) for row in range(13)]
+    code = from_rows(*rows).build(26)
+    with pytest.raises(UsageError, match="k ≤ 12 or n − k ≤ 12, and a block has k = 13, n − k = 13"):
+        code.soft_decode(torch.zeros(26))
+    assert code.decode(torch.zeros(26)).shape == (13,)
+    wide = [tuple(int(row == column % 22) for column in range(44)) for row in range(22)]
+    with pytest.raises(UsageError, match="k ≤ 16 or n − k ≤ 20, and a block has k = 22, n − k = 22"):
+        from_rows(*wide).build(44).decode(torch.zeros(44))
     assert Golay().build(24).k == MAX_ENUMERATED_BITS
 
 

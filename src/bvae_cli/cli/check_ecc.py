@@ -145,6 +145,8 @@ def _verdict(spec: CodeSpec, latent: int, epsilons: list[float], words: int) -> 
         "min_distance": block.min_distance,
         "correctable": block.correctable,
         "rates": [_rates(spec, latent, epsilon, words) for epsilon in epsilons],
+        "no_hard_decoder": spec.no_hard_decoder(),
+        "no_soft_decoder": spec.no_soft_decoder(),
         "remark": spec.remark(),
     }
 
@@ -169,8 +171,10 @@ def _measured(spec: CodeSpec, latent: int, epsilon: float, words: int) -> dict[s
     from bvae_cli.evaluation.channel import measure_channel
 
     code = spec.build(latent)
-    measured = {"hard": plain(measure_channel(code, epsilon, words, "hard"))}
-    if 0 < epsilon < 0.5:
+    measured = {}
+    if spec.no_hard_decoder() is None:
+        measured["hard"] = plain(measure_channel(code, epsilon, words, "hard"))
+    if 0 < epsilon < 0.5 and spec.no_soft_decoder() is None:
         measured["soft"] = plain(measure_channel(code, epsilon, words, "soft"))
     return measured
 
@@ -201,7 +205,7 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
         ]
         measured = rates.get("measured")
         if measured:
-            row += [_estimate(measured["hard"]), _estimate(measured.get("soft"))]
+            row += [_estimate(measured.get("hard")), _estimate(measured.get("soft"))]
         rows.append(row)
     columns = ["ε", "BER, hard", "WER, hard", "BER, soft", "N bits carry at most"]
     closed = verdict["rates"][0]["hard_bit_error_rate"] is not None
@@ -215,8 +219,9 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
     )
     if not (closed or measured):
         print("No closed form is known for this code; --measure 100000 measures its rates.")
-    if verdict["remark"]:
-        print(verdict["remark"])
+    for sentence in (verdict["no_hard_decoder"], verdict["no_soft_decoder"], verdict["remark"]):
+        if sentence:
+            print(sentence)
 
 
 def _estimate(errors: dict[str, Any] | None) -> str:

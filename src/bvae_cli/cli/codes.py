@@ -1,19 +1,159 @@
-"""``bvae codes``."""
+"""``bvae codes``, ``bvae codes show NAME`` and ``bvae codes check NAME``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
-from bvae_cli.cli.options import Json, single_command
+from bvae_cli.cli.options import Given, Json, command_for, complete_codes
+from bvae_cli.config import ModelChoice
+from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
+from bvae_cli.fields import validated
+
+if TYPE_CHECKING:
+    from bvae_cli.codes.base import CodeSpec
+    from bvae_cli.conformance.checks import Outcome
+
+_ACTIONS = ("list", "show", "check")
+_EPSILONS = (0.01, 0.02, 0.05, 0.1)
+_LARGEST_MATRIX = 32
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
-    """Build the command."""
-    return single_command(_codes, "codes")
+    """Build the command with the options of the code that ``arguments`` name."""
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    named = ["--ecc", words[1]] if len(words) > 1 and words[0] in _ACTIONS else []
+    return command_for(ModelChoice, _codes, "codes", named, lenient, leave_out=ModelChoice.model_fields)
 
 
-def _codes(json: Json = False) -> None:
-    """List the installed codes with their origin, version and options; a broken one says what is wrong with it."""
-    show_plugins("code", json)
+def _actions(incomplete: str) -> list[str]:
+    return [name for name in _ACTIONS if name.startswith(incomplete)]
+
+
+def _codes(
+    given: Given,
+    action: Annotated[str, typer.Argument(metavar="list|show|check", help="What to do.", autocompletion=_actions)] = "list",
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The code to show or to check.", autocompletion=complete_codes)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the installed codes, show one of them, or check that one does what a code must do.
+
+    `list` shows every code with its origin, version and options; a broken one says what is wrong with it. `show` tells
+    length, rate, distance, generator matrix, error rates and how it is decoded. `check` runs the checks that plugin authors
+    have (bvae_cli.testing) and fails where one of them does.
+    """
+    if action not in _ACTIONS:
+        raise unknown_name("action", action, _ACTIONS)
+    if action == "list":
+        if name is not None:
+            raise UsageError("`bvae codes list` takes no name.", f"`bvae codes show {name}` shows one code.")
+        show_plugins("code", json)
+        return
+    if name is None:
+        raise UsageError(f"`bvae codes {action}` needs the name of a code.", "`bvae codes` lists them.")
+    spec: CodeSpec = validated(registry.load("code", name), given.layer.code_options, f"the code '{name}'")
+    if action == "check":
+        _check(spec, json)
+        return
+    with registry.blaming("code", name):
+        facts = _facts(spec)
+    _show(facts, json)
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    from bvae_cli.cli.render import percent, show_facts, show_json, show_table
+
+    if as_json:
+        show_json(facts)
+        return
+    show_facts(
+        [
+            ("code", facts["code"]),
+            ("block", f"n = {facts['n']} code bits, k = {facts['k']} information bits, rate {facts['rate']:.4g}"),
+            ("distance", _distance(facts["min_distance"], facts["correctable"])),
+            ("soft", facts["soft_decoding"]),
+            ("hard", facts["hard_decoding"]),
+        ]
+    )
+    rows = [
+        [percent(rates["epsilon"]), *(percent(rates[name]) for name in ("hard_bit", "hard_block", "soft_bit"))]
+        for rates in facts["error_rates"]
+    ]
+    show_table(["ε", "BER, hard", "block errors, hard", "BER, soft"], rows, "Error rates in closed form")
+    if facts["generator_matrix"] is not None and facts["n"] <= _LARGEST_MATRIX:
+        print("generator matrix")
+        for row in facts["generator_matrix"]:
+            print("  " + " ".join(map(str, row)))
+    if facts["remark"]:
+        print(facts["remark"])
+
+
+def _distance(distance: int | None, correctable: int | None) -> str:
+    if distance is None:
+        return "not known"
+    return f"d = {distance}: up to {correctable} wrong bit{'' if correctable == 1 else 's'} always corrected"
+
+
+def _facts(spec: CodeSpec) -> dict[str, Any]:
+    block = spec.block()
+    matrix = getattr(spec, "generator_matrix", lambda: None)()
+    return {
+        "code": spec.label(),
+        "n": block.n,
+        "k": block.k,
+        "rate": block.k / block.n,
+        "min_distance": block.min_distance,
+        "correctable": block.correctable,
+        "soft_decoding": spec.no_soft_decoder() or spec.soft_decoding(),
+        "hard_decoding": spec.no_hard_decoder() or spec.hard_decoding(),
+        "generator_matrix": matrix,
+        "error_rates": [
+            {
+                "epsilon": epsilon,
+                "hard_bit": spec.hard_bit_error_rate(epsilon),
+                "hard_block": spec.hard_block_error_rate(epsilon),
+                "soft_bit": spec.soft_bit_error_rate(epsilon),
+            }
+            for epsilon in _EPSILONS
+        ],
+        "remark": spec.remark(),
+    }
+
+
+def _check(spec: CodeSpec, as_json: bool) -> None:
+    from bvae_cli.cli.render import say, show_json, show_table
+
+    say("bvae codes check: loading torch …")
+    from bvae_cli.conformance import conformance_of
+
+    outcomes = list(conformance_of(spec).outcomes())
+    if as_json:
+        show_json([_outcome(outcome) for outcome in outcomes])
+    else:
+        rows = [[o.check.name, o.state, o.check.meaning.rstrip(".")] for o in outcomes]
+        show_table(["check", "state", "what must hold"], rows, f"{spec.label()}, {len(outcomes)} checks")
+        for outcome in outcomes:
+            if outcome.message:
+                print(f"{outcome.check.name}: {outcome.message}")
+    failed = [outcome.check.name for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        raise BvaeError(
+            f"{spec.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
+            "Each says above what was seen and what is likely wrong.",
+            ExitCode.PLUGIN,
+        )
+
+
+def _outcome(outcome: Outcome) -> dict[str, str]:
+    return {
+        "check": outcome.check.name,
+        "state": outcome.state,
+        "must": outcome.check.meaning,
+        "message": outcome.message,
+    }

@@ -190,7 +190,8 @@ def _code_parameters(code: str, fields: Mapping[str, FieldInfo], host_flags: set
     parameters = []
     for field, info in fields.items():
         flag = field.replace("_", "-")
-        flags = [f"--ecc-{flag}"] if f"--{flag}" in host_flags else [f"--{flag}", f"--ecc-{flag}"]
+        taken = {f"--{flag}", f"-{flag}"} & host_flags
+        flags = [f"--ecc-{flag}"] if taken else [f"--{flag}", f"--ecc-{flag}"]
         panel = f"Options of {code}"
         parameters.append(_parameter(_CODE_DESTINATION + field, info, tuple(flags), panel, None, _choices_completion(info)))
     return parameters

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,6 +50,8 @@ class CodeSpec(BaseModel):
     api_version: ClassVar[int] = 1
     family: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    # Checks of `bvae codes check` that do not hold of this family, each with the reason.
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def block(self) -> Block:
@@ -60,8 +63,18 @@ class CodeSpec(BaseModel):
 
     def label(self) -> str:
         """Return the family and its options, as ``repetition(R=3)``."""
-        options = ", ".join(f"{key}={value}" for key, value in self.model_dump().items())
+        options = ", ".join(f"{key}={value}" for key, value in self.told_options().items())
         return f"{self.family}({options})" if options else self.family
+
+    def told_options(self) -> dict[str, object]:
+        """Return the options that tell this code from others of its family.
+
+        What is switched off (false, none or 0), and is so by default, is not told; options of the base class come last.
+        """
+        fields, values = type(self).model_fields, self.model_dump(mode="json")
+        inherited = {name for base in type(self).__mro__[1:] for name in getattr(base, "__annotations__", {})}
+        ordered = sorted(fields, key=lambda name: name in inherited)
+        return {name: values[name] for name in ordered if values[name] or values[name] != fields[name].default}
 
     def information_bits(self, n: int) -> int:
         """Return K for a latent of ``n`` code bits. Raises UsageError, with the nearest sizes, where ``n`` does not fit."""
@@ -104,6 +117,22 @@ class CodeSpec(BaseModel):
         """
         return None
 
+    def no_soft_decoder(self) -> str | None:
+        """Say in a sentence why ``soft_decode`` cannot be had, so that no model can be trained; None where it can."""
+        return None
+
+    def no_hard_decoder(self) -> str | None:
+        """Say in a sentence why ``decode`` cannot be had; None where it can."""
+        return None
+
+    def soft_decoding(self) -> str:
+        """Say how logits are decoded, and whether the result is the exact posterior."""
+        return "by a decoder of its own"
+
+    def hard_decoding(self) -> str:
+        """Say how bits are decoded."""
+        return "by a decoder of its own"
+
     def remark(self) -> str | None:
         """Return what a person should know of this code before using it, in one or two sentences."""
         return None
@@ -116,7 +145,7 @@ class Code(ABC):
     whether ``soft_decode`` gives the true marginal posteriors.
     """
 
-    exact: ClassVar[bool] = True
+    exact: bool = True
 
     def __init__(self, spec: CodeSpec, n: int) -> None:
         self.spec = spec

@@ -1,115 +1,170 @@
-"""Any binary linear block code from its generator matrix, repeated over the latent."""
+"""Codes that are a row of equal blocks over the latent, from a generator matrix or from a way to encode a block."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
 
-from bvae_cli.codes.base import LARGEST_LOGIT, Code, CodeSpec
+from bvae_cli.codes import gf2
+from bvae_cli.codes.base import Code, CodeSpec
+from bvae_cli.codes.blocks import (
+    MAX_ENUMERATED_BITS,
+    hard_decoder_of,
+    no_hard_decoder,
+    no_soft_decoder,
+    soft_decoder_of,
+)
+from bvae_cli.codes.decoding import LeaderTable, SyndromeTrellis, Tables, WordTable, clamped, gf2_words
 from bvae_cli.errors import UsageError
 
-# All 2^k words of a block are enumerated for exact soft decoding and for hard decoding.
-MAX_ENUMERATED_BITS = 12
-# Scores of a chunk are kept to about 1 MB: two to three times faster than one large product.
-_CHUNK_BYTES = 1 << 20
+
+class BlockCode(Code):
+    """N / n blocks side by side: information bits k by k, code bits n by n.
+
+    A block decoder maps rows of blocks, ``[rows, n] -> [rows, k]``.
+
+    Raises UsageError where N is not a whole number of blocks.
+    """
+
+    def __init__(self, spec: CodeSpec, n: int) -> None:
+        super().__init__(spec, n)
+        block = spec.block()
+        self.block_n, self.block_k = block.n, block.k
+
+    @abstractmethod
+    def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
+        """Decode hard bits, ``[rows, n] -> [rows, k]``."""
+
+    @abstractmethod
+    def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
+        """Posterior logits from clamped logits of at least single precision, ``[rows, n] -> [rows, k]``."""
+
+    def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
+        """Decode block by block, ties by a fair coin, ``[..., N] -> [..., K]``."""
+        if generator is None:
+            generator = torch.Generator(bits.device).manual_seed(0)
+        rows = bits.reshape(-1, self.block_n)
+        return self._decode_blocks(rows, generator).reshape(*bits.shape[:-1], self.k).to(bits.dtype)
+
+    def soft_decode(self, logits: Tensor) -> Tensor:
+        """Decode block by block, ``[..., N] -> [..., K]``; inputs are clamped to ±1e4.
+
+        Half precision is summed in float32: rounded scores of whole words would turn the signs of single bits.
+        """
+        rows = clamped(logits).reshape(-1, self.block_n)
+        return self._soft_decode_blocks(rows).reshape(*logits.shape[:-1], self.k).to(logits.dtype)
 
 
-class LinearCode(Code):
-    """Blocks of a binary linear code with generator ``G [k, n]``, codeword c = m G mod 2, repeated n_total / n times.
+class LinearCode(BlockCode):
+    """Blocks of a binary linear code with generator ``G [k, n]``, codeword c = m G mod 2.
 
-    Soft decoding enumerates the 2^k words of a block, exact for k ≤ 12:
-    λ_i = logsumexp_{m: m_i = 1} Σ_j c_j l_j − logsumexp_{m: m_i = 0} Σ_j c_j l_j. Hard decoding takes the nearest codeword,
-    ties broken by a fair coin. MacWilliams and Sloane 1977, ch. 1.
+    Soft decoding is exact, by all 2^k words for k ≤ 12, else, for n − k ≤ 12 and a G of which every information bit shows
+    in the codeword, by the trellis of 2^{n−k} syndromes. Hard decoding takes a nearest codeword, by coset leaders for
+    n − k ≤ 20 or by correlation for k ≤ 16. MacWilliams and Sloane 1977, ch. 1.
 
-    Raises UsageError where ``n`` is not a whole number of blocks, the shape of G is not that of the spec's block, its rows
-    are dependent, or k > 12.
+    Raises UsageError where ``n`` is not a whole number of blocks, the shape of G is not that of the spec's block, or its
+    rows are dependent; ``decode`` and ``soft_decode`` raise it where the block is too large for them.
     """
 
     def __init__(self, spec: CodeSpec, n: int, generator_matrix: Sequence[Sequence[int]]) -> None:
         super().__init__(spec, n)
-        generator = torch.tensor(generator_matrix, dtype=torch.float64)
-        self.block_k, self.block_n = int(generator.shape[0]), int(generator.shape[1])
-        block = spec.block()
-        if (self.block_n, self.block_k) != (block.n, block.k):
+        matrix = tuple(tuple(int(entry) for entry in row) for row in generator_matrix)
+        if (len(matrix[0]), len(matrix)) != (self.block_n, self.block_k):
             raise UsageError(
-                f"The generator matrix of {spec.label()} is {self.block_k} × {self.block_n}; its block says "
-                f"{block.k} × {block.n}."
+                f"The generator matrix of {spec.label()} is {len(matrix)} × {len(matrix[0])}; its block says "
+                f"{self.block_k} × {self.block_n}."
             )
-        if self.block_k > MAX_ENUMERATED_BITS:
-            raise UsageError(
-                f"{spec.label()} has {self.block_k} information bits in a block; exact decoding here enumerates at most "
-                f"{MAX_ENUMERATED_BITS}."
-            )
-        counts = torch.arange(2**self.block_k)
-        words = ((counts[:, None] >> torch.arange(self.block_k)) & 1).to(torch.float64)
-        codewords = (words @ generator) % 2
-        if len(torch.unique(codewords, dim=0)) < len(codewords):
+        if gf2.rank(matrix) < self.block_k:
             raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
-        self._generator, self._words, self._codewords = generator, words, codewords
-        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
+        self._generator = Tables(torch.tensor(matrix, dtype=torch.float32))
+        self._hard, self._soft = _decoders(matrix)
 
     def encode(self, bits: Tensor) -> Tensor:
         """Encode block by block, c = m G mod 2, ``[..., K] -> [..., N]``."""
         # float32 sums of at most k bits are exact; integer matrix products are not on every device.
-        generator, _, _ = self._on(bits.device, torch.float32)
-        return ((self._blocks(bits, self.block_k).float() @ generator) % 2).flatten(-2).to(bits.dtype)
+        (generator,) = self._generator.on(bits.device)
+        codewords: Tensor = bits.unflatten(-1, (-1, self.block_k)).float() @ generator % 2
+        return codewords.flatten(-2).to(bits.dtype)
 
     def encode_probs(self, probabilities: Tensor) -> Tensor:
         """Probabilities of the code bits of independent bits: ĉ_j = ½ (1 − ∏_{i in supp G_j} (1 − 2 p_i))."""
-        generator, _, _ = self._on(probabilities.device, probabilities.dtype)
-        signs = (1 - 2 * self._blocks(probabilities, self.block_k)).unsqueeze(-1)
-        return (0.5 * (1 - torch.where(generator > 0, signs, 1.0).prod(-2))).flatten(-2)
+        (generator,) = self._generator.on(probabilities.device, probabilities.dtype)
+        signs = (1 - 2 * probabilities.unflatten(-1, (-1, self.block_k))).unsqueeze(-1)
+        # Row by row: the gradient of a product along a dimension looks at its zeros, and waits for the device.
+        product = torch.ones((), dtype=probabilities.dtype, device=probabilities.device)
+        for sign, row in zip(signs.unbind(-2), generator.unbind(0), strict=True):
+            product = product * torch.where(row > 0, sign, 1.0)
+        probabilities_of_code: Tensor = 0.5 * (1 - product)
+        return probabilities_of_code.flatten(-2)
 
-    def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
-        """Decode to a nearest codeword, ``[..., N] -> [..., K]``; equally near ones are drawn at random."""
-        _, words, codewords = self._on(bits.device, torch.float32)
-        blocks = self._blocks(bits, self.block_n)
-        if generator is None:
-            generator = torch.Generator(bits.device).manual_seed(0)
-        signs = 2 * codewords.T - 1
-        nearest = []
-        for chunk in blocks.flatten(0, -2).split(self._rows_at_once(torch.float32)):
-            agreement = (2 * chunk.float() - 1) @ signs
-            # Agreements are whole numbers of one parity, so a draw in [0, 1) decides among equals and nothing else.
-            draw = torch.rand(agreement.shape, device=bits.device, generator=generator)
-            nearest.append((agreement + draw).argmax(-1))
-        decoded = words[torch.cat(nearest)].reshape(*blocks.shape[:-1], self.block_k)
-        return decoded.flatten(-2).to(bits.dtype)
+    def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
+        if self._hard is None:
+            raise UsageError(no_hard_decoder(self.spec))
+        return self._hard.decode(blocks, generator)
 
-    def soft_decode(self, logits: Tensor) -> Tensor:
-        """Exact posterior logits of the information bits, ``[..., N] -> [..., K]``; inputs are clamped to ±1e4.
+    def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
+        if self._soft is None:
+            raise UsageError(no_soft_decoder(self.spec))
+        return self._soft.soft_decode(blocks)
 
-        Half precision is summed in float32: rounded scores of whole words would turn the signs of single bits.
-        """
-        working = torch.promote_types(logits.dtype, torch.float32)
-        _, words, codewords = self._on(logits.device, working)
-        blocks = self._blocks(logits.to(working).clamp(-LARGEST_LOGIT, LARGEST_LOGIT), self.block_n)
-        chunks = blocks.flatten(0, -2).split(self._rows_at_once(working))
-        decoded = torch.cat([self._posterior(chunk @ codewords.T, words) for chunk in chunks])
-        return decoded.reshape(*blocks.shape[:-1], self.block_k).flatten(-2).to(logits.dtype)
 
-    def _rows_at_once(self, dtype: torch.dtype) -> int:
-        bytes_of_row: int = 2**self.block_k * dtype.itemsize
-        return max(1, _CHUNK_BYTES // bytes_of_row)
+class CodebookCode(BlockCode):
+    """Blocks of any code of at most 2^12 words, which need not be linear.
 
-    @staticmethod
-    def _posterior(scores: Tensor, words: Tensor) -> Tensor:
-        """Marginal logits from the scores of all words, ``[B, 2^k] -> [B, k]``."""
-        ones = [scores[:, words[:, bit] > 0].logsumexp(-1) for bit in range(words.shape[1])]
-        zeros = [scores[:, words[:, bit] == 0].logsumexp(-1) for bit in range(words.shape[1])]
-        return torch.stack(ones, -1) - torch.stack(zeros, -1)
+    Soft and hard decoding are those of all words. The probability of a code bit under independent information bits is its
+    mean over all words, ĉ_j = Σ_m ∏_i p_i^{m_i} (1 − p_i)^{1 − m_i} c_j(m).
+    """
 
-    def _blocks(self, values: Tensor, size: int) -> Tensor:
-        blocks: Tensor = values.unflatten(-1, (-1, size))
-        return blocks
+    def __init__(self, spec: CodeSpec, n: int, codewords: Sequence[Sequence[int]]) -> None:
+        super().__init__(spec, n)
+        if self.block_k > MAX_ENUMERATED_BITS or len(codewords) != 2**self.block_k:
+            raise UsageError(
+                f"{spec.label()} has {len(codewords)} words; it needs {2**self.block_k}, and can have at most "
+                f"{2**MAX_ENUMERATED_BITS}."
+            )
+        table = torch.tensor(codewords, dtype=torch.uint8)
+        if len(torch.unique(table, dim=0)) < len(table):
+            raise UsageError(f"Two words of {spec.label()} have one codeword.")
+        self._words, self._codewords = WordTable(table), Tables(table)
+        self._powers = Tables(2 ** torch.arange(self.block_k))
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        key = (device, dtype)
-        if key not in self._placed:
-            tables = (self._generator, self._words, self._codewords)
-            # Tables made under inference_mode could not be saved for a later backward pass.
-            with torch.inference_mode(False):
-                self._placed[key] = tuple(table.to(device, dtype) for table in tables)  # type: ignore[assignment]
-        return self._placed[key]
+    def encode(self, bits: Tensor) -> Tensor:
+        """Look up the codeword of each block, ``[..., K] -> [..., N]``."""
+        (table,), (powers,) = self._codewords.on(bits.device), self._powers.on(bits.device)
+        index = (bits.unflatten(-1, (-1, self.block_k)).long() * powers).sum(-1)
+        return table[index].flatten(-2).to(bits.dtype)
+
+    def encode_probs(self, probabilities: Tensor) -> Tensor:
+        """Return the mean of each code bit under independent information bits."""
+        (table,) = self._codewords.on(probabilities.device, probabilities.dtype)
+        blocks = probabilities.unflatten(-1, (-1, self.block_k))
+        weights = torch.ones_like(blocks[..., :1])
+        for p in blocks.unbind(-1):
+            weights = torch.cat([weights * (1 - p).unsqueeze(-1), weights * p.unsqueeze(-1)], -1)
+        return (weights @ table).flatten(-2)
+
+    def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
+        return self._words.decode(blocks, generator)
+
+    def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
+        return self._words.soft_decode(blocks)
+
+
+def _decoders(matrix: gf2.Matrix) -> tuple[WordTable | LeaderTable | None, WordTable | SyndromeTrellis | None]:
+    """Return the hard and the soft decoder of a block, None where it is too large for any."""
+    n, k = len(matrix[0]), len(matrix)
+    hard, soft = hard_decoder_of(n, k), soft_decoder_of(n, k)
+    words = WordTable(_codewords(matrix)) if "words" in (hard, soft) else None
+    checks = gf2.dual(matrix)
+    leaders = LeaderTable(checks, gf2.unencoder(matrix)) if hard == "leaders" else None
+    places = gf2.unit_columns(matrix)
+    trellis = SyndromeTrellis(checks, places) if soft == "trellis" and places is not None else None
+    return leaders or (words if hard else None), trellis or (words if soft == "words" else None)
+
+
+def _codewords(matrix: gf2.Matrix) -> Tensor:
+    generator = torch.tensor(matrix, dtype=torch.float32)
+    return (gf2_words(len(matrix)).float() @ generator % 2).to(torch.uint8)

@@ -34,6 +34,14 @@ class Repetition(CodeSpec):
         """Return the code of ``n`` code bits, n / R information bits."""
         return RepetitionCode(self, n, self.R)
 
+    def soft_decoding(self) -> str:
+        """Return how the logits of the copies are put together."""
+        return "the logits of the copies are added, exact"
+
+    def hard_decoding(self) -> str:
+        """Return how the copies are put together."""
+        return "the majority of the copies, a fair coin where they tie"
+
     def hard_bit_error_rate(self, epsilon: float) -> float:
         """Return the closed form of majority decoding with a fair coin on ties."""
         return majority_bit_error_rate(self.R, epsilon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from bvae_cli.codes.base import Block, Code, CodeSpec
@@ -19,6 +20,7 @@ class Uncoded(CodeSpec):
 
     family: ClassVar[str] = "none"
     summary: ClassVar[str] = "no code: every latent bit is an information bit"
+    exempt: ClassVar[Mapping[str, str]] = {"soft_extremes": "the identity hands an infinity on as it is"}
 
     def block(self) -> Block:
         """Return the block (1, 1, 1)."""
@@ -27,6 +29,14 @@ class Uncoded(CodeSpec):
     def build(self, n: int) -> UncodedCode:
         """Return the identity on ``n`` bits."""
         return UncodedCode(self, n)
+
+    def soft_decoding(self) -> str:
+        """Return what the identity does."""
+        return "the logits themselves, exact"
+
+    def hard_decoding(self) -> str:
+        """Return what the identity does."""
+        return "the bits themselves"
 
     def hard_bit_error_rate(self, epsilon: float) -> float:
         """Return ε: nothing is corrected."""

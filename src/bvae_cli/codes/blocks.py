@@ -1,0 +1,231 @@
+"""Codes that are one block, repeated over the latent: a family writes one matrix, or how a block is encoded.
+
+From that come the parameters of the block, its error rates in closed form where they can be counted, and the code itself
+with its decoders. Nothing here imports torch or numpy.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from bvae_cli.codes import gf2
+from bvae_cli.codes.base import Block, Code, CodeSpec
+from bvae_cli.codes.closed_forms import nearest_codeword_block_error_rate
+from bvae_cli.errors import UsageError
+
+# All 2^k words of a block are enumerated for exact soft decoding; 2^(n−k) syndromes are the states of a trellis.
+MAX_ENUMERATED_BITS = 12
+MAX_TRELLIS_CHECKS = 12
+# Hard decoding looks up the leaders of 2^(n−k) cosets, or correlates with all 2^k codewords.
+MAX_LEADER_CHECKS = 20
+MAX_CORRELATED_BITS = 16
+# Pairs of a coset leader and a codeword that are visited for the error rate of single bits.
+_MOST_VISITED = 1 << 20
+
+
+class BlockSpec(CodeSpec):
+    """A code of one block. A family overrides one of
+
+    * ``generator_matrix()``: rows of G ``[k, n]``, codeword c = m G mod 2 (MacWilliams and Sloane 1977, ch. 1 §2);
+    * ``parity_check_matrix()``: rows of H, the codewords are all c with H c = 0;
+    * ``encode_block(bits)`` together with ``block()``: k bits to n bits, for a code that need not be linear.
+
+    >>> class Parity(BlockSpec):
+    ...     family = "one-check"
+    ...     def generator_matrix(self):
+    ...         return ((1, 0, 1), (0, 1, 1))
+    >>> Parity().block()
+    Block(n=3, k=2, min_distance=2)
+    """
+
+    pad: bool = Field(False, description="Leave the bits behind the last whole block uncoded.")
+
+    def generator_matrix(self) -> gf2.Matrix | None:
+        """Return the rows of G, None for a code that is not linear."""
+        checks = self.parity_check_matrix() if _says(self, "parity_check_matrix") else None
+        return None if checks is None else gf2.dual(checks)
+
+    def parity_check_matrix(self) -> gf2.Matrix | None:
+        """Return the rows of H, None for a code that is not linear."""
+        generator = self.generator_matrix() if _says(self, "generator_matrix") else None
+        return None if generator is None else gf2.dual(generator)
+
+    def encode_block(self, bits: tuple[int, ...]) -> tuple[int, ...]:
+        """Encode the bits of one block, ``[k] -> [n]``; a family that has a matrix need not say this."""
+        rows = [gf2.as_word(row) for row in _matrix_of(self)]
+        word = functools.reduce(int.__xor__, (row for row, bit in zip(rows, bits, strict=True) if bit), 0)
+        return gf2.as_bits(word, self.block().n)
+
+    def block(self) -> Block:
+        """Return n, k and, where it can be counted, the minimum distance."""
+        facts = _facts(self)
+        return Block(n=facts.n, k=facts.k, min_distance=facts.min_distance)
+
+    def build(self, n: int) -> Code:
+        """Return the code of ``n`` code bits. Raises UsageError where ``n`` does not fit."""
+        from bvae_cli.codes.padded import PaddedCode
+
+        self.check_size(n)
+        whole = n - n % self.block().n
+        return self._blocks(n) if whole == n else PaddedCode(self, n, self._blocks(whole))
+
+    def _blocks(self, n: int) -> Code:
+        """Return the code of a whole number of blocks."""
+        from bvae_cli.codes.linear import CodebookCode, LinearCode
+
+        matrix = self.generator_matrix()
+        if matrix is not None:
+            return LinearCode(self, n, matrix)
+        k = self.block().k
+        return CodebookCode(self, n, [self.encode_block(gf2.as_bits(word, k)) for word in range(2**k)])
+
+    def fits(self, n: int) -> bool:
+        """Say whether a latent of ``n`` code bits is a whole number of blocks, or more than one block where it is padded."""
+        return super().fits(n) or (self.pad and n > self.block().n)
+
+    def information_bits(self, n: int) -> int:
+        """Return K for a latent of ``n`` code bits. Raises UsageError, with the nearest sizes, where ``n`` does not fit."""
+        self.check_size(n)
+        block = self.block()
+        return n // block.n * block.k + (n % block.n if self.pad else 0)
+
+    def no_soft_decoder(self) -> str | None:
+        """Say why no exact soft decoder can be afforded, None where one can."""
+        block = self.block()
+        return None if soft_decoder_of(block.n, block.k) else no_soft_decoder(self)
+
+    def no_hard_decoder(self) -> str | None:
+        """Say why no hard decoder can be afforded, None where one can."""
+        block = self.block()
+        return None if hard_decoder_of(block.n, block.k) else no_hard_decoder(self)
+
+    def soft_decoding(self) -> str:
+        """Say which sums give the exact posterior."""
+        block = self.block()
+        if soft_decoder_of(block.n, block.k) == "words":
+            return f"sums over all {2**block.k:,} words of a block, exact"
+        return f"forward and backward over the trellis of {2 ** (block.n - block.k):,} syndromes, exact"
+
+    def hard_decoding(self) -> str:
+        """Say how a nearest codeword is found."""
+        block = self.block()
+        if self.generator_matrix() is not None and hard_decoder_of(block.n, block.k) == "leaders":
+            return f"the leaders of {2 ** (block.n - block.k):,} cosets, a fair coin where several are as light"
+        return f"the nearest of {2**block.k:,} codewords, a fair coin where several are as near"
+
+    def hard_block_error_rate(self, epsilon: float) -> float | None:
+        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
+        leaders = _leaders(self)
+        return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
+
+    def hard_bit_error_rate(self, epsilon: float) -> float | None:
+        """Return the share of wrong information bits of nearest-codeword decoding with fair ties, for n ≤ 16."""
+        shares = _wrong_shares(self)
+        n = self.block().n
+        return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
+
+
+def soft_decoder_of(n: int, k: int) -> Literal["words", "trellis"] | None:
+    """Choose the exact soft decoder of a linear block: all words, the trellis of syndromes, or none that can be afforded.
+
+    >>> soft_decoder_of(24, 12), soft_decoder_of(31, 26), soft_decoder_of(31, 16)
+    ('words', 'trellis', None)
+    """
+    if k <= MAX_ENUMERATED_BITS:
+        return "words"
+    return "trellis" if n - k <= MAX_TRELLIS_CHECKS else None
+
+
+def hard_decoder_of(n: int, k: int) -> Literal["leaders", "words"] | None:
+    """Choose the hard decoder of a linear block. A look-up of leaders costs the same whatever k, correlation grows with 2^k.
+
+    >>> hard_decoder_of(7, 4), hard_decoder_of(32, 6), hard_decoder_of(31, 16), hard_decoder_of(64, 32)
+    ('leaders', 'words', 'leaders', None)
+    """
+    if n - k <= MAX_ENUMERATED_BITS or (n - k <= MAX_LEADER_CHECKS and k > MAX_ENUMERATED_BITS):
+        return "leaders"
+    return "words" if k <= MAX_CORRELATED_BITS else None
+
+
+def no_soft_decoder(spec: CodeSpec) -> str:
+    """Say why a linear code has no soft decoder."""
+    block = spec.block()
+    return (
+        f"{spec.label()} has no exact soft decoder that can be afforded, so no model can be trained with it: that takes "
+        f"k ≤ {MAX_ENUMERATED_BITS} or n − k ≤ {MAX_TRELLIS_CHECKS}, and a block has k = {block.k}, "
+        f"n − k = {block.n - block.k}."
+    )
+
+
+def no_hard_decoder(spec: CodeSpec) -> str:
+    """Say why a linear code has no hard decoder."""
+    block = spec.block()
+    return (
+        f"{spec.label()} is too large to be decoded from bits: that takes k ≤ {MAX_CORRELATED_BITS} or n − k ≤ "
+        f"{MAX_LEADER_CHECKS}, and a block has k = {block.k}, n − k = {block.n - block.k}."
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    n: int
+    k: int
+    min_distance: int | None
+
+
+def _says(spec: BlockSpec, method: str) -> bool:
+    return getattr(type(spec), method) is not getattr(BlockSpec, method)
+
+
+def _matrix_of(spec: BlockSpec) -> gf2.Matrix:
+    matrix = spec.generator_matrix()
+    assert matrix is not None, f"{spec.family} overrides none of generator_matrix, parity_check_matrix and encode_block"
+    return matrix
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(spec: BlockSpec) -> _Facts:
+    matrix = _matrix_of(spec)
+    if not matrix or not matrix[0] or len({len(row) for row in matrix}) > 1:
+        raise UsageError(f"The generator matrix of {spec.label()} is empty or ragged.")
+    if gf2.rank(matrix) < len(matrix):
+        raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
+    return _Facts(len(matrix[0]), len(matrix), gf2.min_distance(matrix))
+
+
+@functools.lru_cache(maxsize=64)
+def _leaders(spec: BlockSpec) -> tuple[int, ...] | None:
+    checks = spec.parity_check_matrix()
+    return None if checks is None else gf2.coset_leaders(checks, spec.block().n)
+
+
+@functools.lru_cache(maxsize=64)
+def _wrong_shares(spec: BlockSpec) -> tuple[float, ...] | None:
+    """Return, for each weight of an error pattern, the expected share of wrong information bits summed over the patterns.
+
+    An error e = ℓ + c of a coset with leaders L is taken for ℓ with probability 1/|L|; what is left is the codeword c, and
+    its information bits are wrong.
+    """
+    counted = _leaders(spec)
+    block = spec.block()
+    if counted is None or block.k > MAX_ENUMERATED_BITS:
+        return None
+    checks = spec.parity_check_matrix()
+    by_coset = gf2.leaders_of_cosets(checks or (), block.n, _MOST_VISITED >> block.k)
+    if by_coset is None:
+        return None
+    rows = [gf2.as_word(row) for row in _matrix_of(spec)]
+    codewords = [
+        (functools.reduce(int.__xor__, (row for place, row in enumerate(rows) if word >> place & 1), 0), word.bit_count())
+        for word in range(1, 2**block.k)
+    ]
+    shares = [0.0] * (block.n + 1)
+    for leaders in by_coset:
+        for leader in leaders:
+            for codeword, wrong in codewords:
+                shares[(leader ^ codeword).bit_count()] += wrong / (block.k * len(leaders))
+    return tuple(shares)

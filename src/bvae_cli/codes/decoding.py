@@ -1,0 +1,187 @@
+"""Decoders of one block: by all codewords, by coset leaders, and by the trellis of syndromes.
+
+Each works on rows of blocks, ``[rows, n] -> [rows, k]``, keeps its tables once for each device, and never waits for the
+device. A logit is log p(1)/p(0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from bvae_cli.codes import gf2
+from bvae_cli.codes.base import LARGEST_LOGIT
+
+# Scores of a chunk of rows are kept to about 1 MB: two to three times faster than one large product.
+_CHUNK_BYTES = 1 << 20
+# What stands for log 0: below every sum of clamped logits, and finite, so that its gradient is 0 and not NaN.
+_NEVER = -1e9
+
+
+class Tables:
+    """Constant tensors, copied once to each device and dtype in which they are needed."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._tensors = tensors
+        self._placed: dict[tuple[torch.device, torch.dtype | None], tuple[Tensor, ...]] = {}
+
+    def on(self, device: torch.device, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
+        """Return the tensors on a device, in ``dtype`` where one is named."""
+        key = (device, dtype)
+        if key not in self._placed:
+            # Tables made under inference_mode could not be saved for a later backward pass.
+            with torch.inference_mode(False):
+                self._placed[key] = tuple(tensor.to(device, dtype or tensor.dtype) for tensor in self._tensors)
+        return self._placed[key]
+
+
+class WordTable:
+    """All 2^k codewords of a block, of any code, linear or not.
+
+    Soft decoding is exact: λ_i = logsumexp_{m: m_i = 1} Σ_j c_j l_j − logsumexp_{m: m_i = 0} Σ_j c_j l_j. The scores of the
+    words are summed over one half of the bits and over the other, and so on within each half: two exponentials a word in
+    all, where summing bit by bit takes k, and no probability is too small to be seen.
+    """
+
+    def __init__(self, codewords: Tensor) -> None:
+        self.k = int(math.log2(len(codewords)))
+        self.words = gf2_words(self.k)
+        self._tables = Tables(self.words, codewords)
+
+    def decode(self, bits: Tensor, generator: Generator) -> Tensor:
+        """Decode to a nearest codeword; among equally near ones each is drawn with the same probability."""
+        words, codewords = self._tables.on(bits.device, torch.float32)
+        signs = 2 * codewords.T - 1
+        nearest = []
+        for chunk in bits.split(self._rows_at_once(torch.float32)):
+            agreement = (2 * chunk.float() - 1) @ signs
+            # Agreements are whole numbers of one parity, so a draw in [0, 1) decides among equals and nothing else.
+            draw = torch.rand(agreement.shape, device=bits.device, generator=generator)
+            nearest.append((agreement + draw).argmax(-1))
+        return words[torch.cat(nearest)]
+
+    def soft_decode(self, logits: Tensor) -> Tensor:
+        """Return the exact posterior logits of the information bits."""
+        _, codewords = self._tables.on(logits.device, logits.dtype)
+        chunks = logits.split(self._rows_at_once(logits.dtype))
+        # The words lie along the first dimension: sums over them run along contiguous rows.
+        return torch.cat([torch.cat(_marginals(codewords @ chunk.T, self.k)) for chunk in chunks], 1).T
+
+    def _rows_at_once(self, dtype: torch.dtype) -> int:
+        bytes_of_row: int = 2**self.k * dtype.itemsize
+        return max(1, _CHUNK_BYTES // bytes_of_row)
+
+
+class LeaderTable:
+    """For each syndrome the lightest errors that have it: the nearest codeword is what is left without one of them.
+
+    MacWilliams and Sloane 1977, ch. 1 §5. ``checks`` are the rows of H ``[n − k, n]``, ``unencoder`` is T ``[n, k]`` with
+    m = c T for every codeword c = m G.
+    """
+
+    def __init__(self, checks: gf2.Matrix, unencoder: gf2.Matrix) -> None:
+        length = len(unencoder)
+        patterns, first, count = _leaders(checks, length)
+        powers = torch.tensor([1 << row for row in range(len(checks))], dtype=torch.float64)
+        columns = torch.tensor(checks, dtype=torch.float64).reshape(len(checks), length).T
+        self._checks = Tables(columns.float())
+        self._unencoder = Tables(torch.tensor(unencoder, dtype=torch.float32))
+        self._leaders = Tables(powers.long(), patterns, first, count)
+
+    def decode(self, bits: Tensor, generator: Generator) -> Tensor:
+        """Decode to a nearest codeword; among equally near ones each is drawn with the same probability."""
+        powers, patterns, first, count = self._leaders.on(bits.device)
+        (columns,) = self._checks.on(bits.device)
+        (unencoder,) = self._unencoder.on(bits.device)
+        received = bits.float()
+        syndrome = ((received @ columns) % 2).long() @ powers if len(powers) else torch.zeros_like(received[:, 0]).long()
+        draw = torch.rand(syndrome.shape, device=bits.device, generator=generator)
+        several = count[syndrome]
+        chosen = first[syndrome] + (draw * several).long().minimum(several - 1)
+        corrected = received + patterns[chosen].float()
+        return (corrected % 2) @ unencoder % 2
+
+
+class SyndromeTrellis:
+    """Exact soft decoding over the 2^{n−k} partial syndromes, forward and backward (Wolf 1978; Bahl et al. 1974).
+
+    α_{j+1}(s) = log[e^{α_j(s)} + e^{α_j(s ⊕ h_j) + l_j}] with h_j the j-th column of H, and β the same from the end. The
+    posterior of code bit j is λ_j = logsumexp_s [α_j(s) + l_j + β_{j+1}(s ⊕ h_j)] − logsumexp_s [α_j(s) + β_{j+1}(s)]. An
+    information bit is read where the codeword shows it, ``places[i]``.
+    """
+
+    def __init__(self, checks: gf2.Matrix, places: Sequence[int]) -> None:
+        self._places = list(places)
+        columns = [gf2.as_word(column) for column in gf2.transposed(checks)]
+        states = torch.arange(2 ** len(checks))
+        self._steps = Tables(*(states ^ column for column in columns))
+
+    def soft_decode(self, logits: Tensor) -> Tensor:
+        """Return the exact posterior logits of the information bits."""
+        steps = self._steps.on(logits.device)
+        chunk_rows = max(1, _CHUNK_BYTES // (len(steps[0]) * logits.dtype.itemsize))
+        return torch.cat([self._decoded(chunk.T, steps) for chunk in logits.split(chunk_rows)], 1).T
+
+    def _decoded(self, logits: Tensor, steps: tuple[Tensor, ...]) -> Tensor:
+        start = logits.new_full((len(steps[0]), logits.shape[1]), _NEVER)
+        start[0] = 0.0
+        forward = [start]
+        for step, logit in zip(steps[:-1], logits[:-1], strict=True):
+            forward.append(torch.logaddexp(forward[-1], forward[-1][step] + logit))
+        backward, decoded = start, {}
+        for place in range(len(steps) - 1, -1, -1):
+            one = backward[steps[place]] + logits[place]
+            if place in self._places:
+                decoded[place] = (forward[place] + one).logsumexp(0) - (forward[place] + backward).logsumexp(0)
+            backward = torch.logaddexp(backward, one)
+        return torch.stack([decoded[place] for place in self._places])
+
+
+def clamped(logits: Tensor) -> Tensor:
+    """Return logits in at least single precision and within ±1e4, where an infinity is as good as certainty."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def gf2_words(k: int) -> Tensor:
+    """Return all words of k bits, ``[2^k, k]`` uint8, in counting order, the first bit the lowest."""
+    return ((torch.arange(2**k)[:, None] >> torch.arange(k)) & 1).to(torch.uint8)
+
+
+def _marginals(table: Tensor, bits: int) -> list[Tensor]:
+    """Return the logits of the bits from log weights of all words, ``[2^bits, rows] -> bits × [1, rows]``."""
+    if bits == 1:
+        return [table[1:] - table[:1]]
+    low = bits // 2
+    halves = table.unflatten(0, (2 ** (bits - low), 2**low))
+    return _marginals(halves.logsumexp(0), low) + _marginals(halves.logsumexp(1), bits - low)
+
+
+def _leaders(checks: gf2.Matrix, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the coset leaders sorted by syndrome ``[all, n]`` uint8, and for each syndrome where they begin and how many.
+
+    A leader without its last one is a leader of another coset, so that all are found weight by weight.
+    """
+    columns = torch.tensor([gf2.as_word(column) for column in gf2.transposed(checks)] if checks else [0] * length)
+    lightest = torch.full((2 ** len(checks),), -1)
+    lightest[0] = 0
+    words, syndromes = torch.zeros(1, length, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
+    last = torch.full((1,), -1)
+    found = [(words, syndromes)]
+    for weight in range(1, length + 1):
+        place = torch.arange(length)
+        parent, added = ((place > last[:, None]) & (columns != 0)).nonzero(as_tuple=True)
+        reached = syndromes[parent] ^ columns[added]
+        lightest[reached[lightest[reached] < 0]] = weight
+        kept = (lightest[reached] == weight).nonzero()[:, 0]
+        if not len(kept):
+            break
+        words = words[parent[kept]].scatter(1, added[kept, None], 1)
+        syndromes, last = reached[kept], added[kept]
+        found.append((words, syndromes))
+    patterns, of = torch.cat([words for words, _ in found]), torch.cat([syndromes for _, syndromes in found])
+    order = of.argsort(stable=True)
+    count = torch.bincount(of, minlength=len(lightest))
+    return patterns[order], count.cumsum(0) - count, count

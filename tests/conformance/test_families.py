@@ -1,0 +1,81 @@
+"""Our own codes under the kit that plugin authors have."""
+
+from __future__ import annotations
+
+from bvae_cli import registry
+from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.golay import Golay
+from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.reed_muller import ReedMuller
+from bvae_cli.codes.repetition import Repetition
+from bvae_cli.codes.uncoded import Uncoded
+from bvae_cli.testing import CodeConformance
+
+
+class TestNone(CodeConformance):
+    spec = Uncoded()
+
+
+class TestRepetition(CodeConformance):
+    spec = Repetition(R=3)
+
+
+class TestEvenRepetition(CodeConformance):
+    spec = Repetition(R=2)
+
+
+class TestParity(CodeConformance):
+    spec = Parity(k=4)
+
+
+class TestLongParity(CodeConformance):
+    spec = Parity(k=20)
+
+
+class TestHamming(CodeConformance):
+    spec = Hamming(r=3)
+
+
+class TestExtendedHamming(CodeConformance):
+    spec = Hamming(r=3, extended=True)
+
+
+class TestShortenedHamming(CodeConformance):
+    spec = Hamming(r=4, shorten=3)
+
+
+class TestLongHamming(CodeConformance):
+    spec = Hamming(r=5)
+
+
+class TestGolay(CodeConformance):
+    spec = Golay(n=24)
+
+
+class TestPerfectGolay(CodeConformance):
+    spec = Golay(n=23)
+
+
+class TestReedMuller(CodeConformance):
+    spec = ReedMuller(r=1, m=4)
+
+
+class TestDenseReedMuller(CodeConformance):
+    spec = ReedMuller(r=3, m=4)
+
+
+class TestBch(CodeConformance):
+    spec = Bch(n=15, t=2)
+
+
+class TestLargeBch(CodeConformance):
+    spec = Bch(n=31, t=3)
+
+
+def test_every_code_of_ours_is_under_the_kit() -> None:
+    tested = {test.spec.family for test in globals().values() if isinstance(test, type) and hasattr(test, "spec")}
+    ours = {
+        name for name in registry.names("code") if any(o.distribution == "bvae-cli" for o in registry.origins("code", name))
+    }
+    assert ours <= tested
