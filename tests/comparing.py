@@ -106,14 +106,17 @@ def comparison_of(arms: list[ArmRecord] | None = None, **changed: Any) -> Compar
         known = {"channel_bit_error_rate@0.1": 0.028}
         curve = {"epsilon": [0.01, 0.1, 0.5], "channel_bit_error_rate": [0.0003, 0.028, 0.5]}
         arms[1] = arms[1].model_copy(update={"closed_forms": known, "closed_form_curves": curve})
-    protocol = protocol_of(len(arms[0].runs), claims=["iwae", "inference_bit_error_rate", "stored_nll@0.1"])
+    told = {name: changed.pop(name) for name in ("noise_epsilon", "tuned", "claims") if name in changed}
+    claims = {"claims": ["iwae", "inference_bit_error_rate", "stored_nll@0.1"]}
+    protocol = protocol_of(len(arms[0].runs), **(claims | told))
     grid = [
         TunedSetting(
             setting={"lr": lr}, runs=[TuningRun(seed=1_000_000, digest="d", epochs=3, validation_loss=loss)], mean_loss=loss
         )
         for lr, loss in (("0.001", 101.0), ("0.003", 99.0), ("0.01", 105.0))
     ]
-    arms = [arm.model_copy(update={"tuning": grid, "chosen": {"lr": "0.003"}}) for arm in arms]
+    if protocol.tuned:
+        arms = [arm.model_copy(update={"tuning": grid, "chosen": {"lr": "0.003"}}) for arm in arms]
     effects = effects_of(arms, protocol, lambda arm, seed: {})
     values_ = {
         "digest": "d1ge57",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 
-from bvae_cli.arms import TUNING_SEED_OFFSET, CompareConfig, arms_of, tuned_settings
+from bvae_cli.arms import TUNING_SEED_OFFSET, CompareConfig, arms_of, command_of, tuned_settings
 from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.fields import validated
 
@@ -103,6 +104,17 @@ def test_arms_that_are_the_same_in_everything_are_one() -> None:
         ({"ecc": "repetition:R=3", "tune": ["learning=1"]}, "not an option of `train` that can be tuned"),
         ({"ecc": "repetition:R=3", "tune": ["lr=1", "lr=2"]}, "names lr twice"),
         ({"ecc": "repetition:R=3", "tune": ["seed=1,2"]}, "seed is not tuned"),
+        ({"ecc": "repetition:R=3", "tune": ["lr="]}, "names no values"),
+        ({"ecc": "repetition:R=3", "tune": ["latent=6,12"]}, "latent is not tuned: it makes another arm"),
+        ({"ecc": "repetition:R=3", "tune": ["subset=6,12"]}, "subset is not tuned: it is the data"),
+        ({"ecc": "repetition:R=3", "tune": ["epochs=6,12"]}, "epochs is not tuned: it is the budget"),
+        ({"arm": ["uncoded:subset=100", "repetition:R=3"]}, "all arms have the same data"),
+        ({"arm": ["uncoded:latent=4,latent=5", "repetition:R=3"]}, "names latent twice"),
+        ({"arm": ["uncoded", "repetition:R=3,R=2"]}, "names R twice"),
+        ({"ecc": "repetition:R=3", "noise_epsilon": [0.0123456, 0.01234561]}, "the same in six digits"),
+        ({"ecc": "repetition:R=3", "seed": 2**63 - 2}, "leaves no room for the seeds"),
+        ({"baseline_weights": ["a"], "ecc_weights": ["b"], "lr": 0.1}, "--lr cannot change them"),
+        ({"baseline_weights": ["a"], "ecc_weights": ["b"], "ecc": "repetition"}, "--ecc cannot change them"),
         ({"baseline_weights": ["a"]}, "--ecc-weights is missing"),
         ({"ecc_weights": ["a"]}, "--baseline-weights is missing"),
         ({"ecc_weights": ["a"], "baseline_weights": ["b"], "seeds": 2}, "leave nothing to train"),
@@ -126,6 +138,28 @@ def test_what_is_tuned_is_every_combination_and_equal_values_count_once() -> Non
         (0.003, 100),
         (0.003, 200),
     ]
+
+
+def test_arms_of_one_size_and_other_layers_have_names_of_their_own() -> None:
+    arms = arms_of(config(arm=["uncoded:params=0", "uncoded:params=1", "repetition:R=2,params=0"]))
+    assert [arm.name for arm in arms] == [
+        "uncoded N=100, params=0",
+        "uncoded N=100, params=1",
+        "repetition(R=2) N=100, params=0",
+    ]
+
+
+def test_the_command_of_a_comparison_asks_for_the_same_one_again() -> None:
+    made = config(
+        ecc="repetition:R=3", params=5, seeds=3, noise_epsilon="0.2,0.1", tune="lr=1e-3,3e-3", iwae_samples=7, out="a b"
+    )
+    assert "--out" not in command_of(made)
+    words = shlex.split(command_of(made, here=True))
+    assert words[:4] == ["bvae", "compare", "-n", "5"]
+    assert {"--ecc", "repetition:R=3", "--noise-epsilon", "0.2", "0.1", "--tune", "lr=1e-3,3e-3", "--out", "a b"} <= {*words}
+    assert "--lr" not in words
+    odd = shlex.split(command_of(config(ecc="repetition:R=3", hidden=7, latent=9, depth=1)))
+    assert {"--hidden", "7", "--latent", "9", "--depth", "1"} <= {*odd}
 
 
 def test_a_grid_too_large_is_refused() -> None:

@@ -92,8 +92,79 @@ def test_a_measured_run_counts_only_with_its_digest_and_its_arrays(folder: Compa
     assert folder.arrays(0, 0)["elbo"].tolist() == [1.0, 1.0, 1.0]
     (folder.folder / "evaluations" / "arm_0_seed_0.npz").unlink()
     assert folder.evaluation(0, 0, "x-0") is None
-    with pytest.raises(InputOutputError, match="cannot be read"):
+    with pytest.raises(InputOutputError, match="is missing or damaged"):
         folder.arrays(0, 0)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", "half", "turned"])
+def test_damaged_arrays_are_measured_again(folder: ComparisonFolder, damage: bytes | str) -> None:
+    folder.save_evaluation(0, arm_record("x", "none", elbo=[1.0]).runs[0], {"elbo": np.arange(3000.0)})
+    path = folder.folder / "evaluations" / "arm_0_seed_0.npz"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    turned = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 50]) + whole[middle + 50 :]
+    path.write_bytes({"half": whole[:middle], "turned": turned}[damage] if isinstance(damage, str) else damage)
+    assert folder.evaluation(0, 0, "x-0") is None
+    with pytest.raises(InputOutputError, match="is missing or damaged"):
+        folder.arrays(0, 0)
+
+
+def test_arrays_of_different_numbers_of_images_do_not_count(folder: ComparisonFolder) -> None:
+    folder.save_evaluation(0, arm_record("x", "none", elbo=[1.0]).runs[0], {"elbo": np.ones(3), "iwae": np.ones(2)})
+    assert folder.evaluation(0, 0, "x-0") is None
+
+
+def test_what_a_killed_write_left_behind_is_no_other_comparison(tmp_path: Path) -> None:
+    (tmp_path / ".plan.json.123.tmp").write_text("{")
+    ComparisonFolder(tmp_path).claim("one", {})
+    with pytest.raises(UsageError, match="another comparison"):
+        ComparisonFolder(tmp_path).claim("two", {})
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(InputOutputError, match=r"plan\.json is damaged"):
+        ComparisonFolder(tmp_path).claim("one", {})
+
+
+def broken_comparisons() -> dict[str, dict[str, Any]]:
+    def with_(path: str, value: Any) -> dict[str, Any]:
+        whole: dict[str, Any] = json.loads(comparison_of().model_dump_json())
+        *steps, last = path.split("/")
+        place: Any = whole
+        for step in steps:
+            place = place[int(step) if step.isdigit() else step]
+        if value is KeyError:
+            del place[last]
+        else:
+            place[last] = value
+        return whole
+
+    edits: dict[str, tuple[str, Any]] = {
+        "no arms": ("arms", []),
+        "no seeds": ("protocol/seeds", []),
+        "no flip probability": ("protocol/noise_epsilon", []),
+        "another shape": ("data/feature_shape", [5]),
+        "no machine": ("machine", {}),
+        "no runs": ("arms/0/runs", []),
+        "no code": ("arms/0/settings", {}),
+        "no tuning": ("arms/0/tuning", []),
+        "a curve without its ε": ("arms/1/closed_form_curves/epsilon", KeyError),
+        "no metrics": ("arms/0/runs/0/metrics", {}),
+        "an unknown metric": ("arms/0/runs/0/metrics/zzz", {"mean": 1.0}),
+        "a metric at no number": ("arms/0/runs/0/metrics/stored_nll@x", {"mean": 1.0}),
+        "no curve": ("arms/0/runs/0/curve", {"training": [], "validation": []}),
+        "an epoch that never was": ("arms/0/runs/0/best_epoch", 999),
+        "no versions": ("arms/0/runs/0/versions", {}),
+        "an unknown claim": ("protocol/claims", ["zzz"]),
+        "an unknown effect": ("effects/0/metric", "zzz"),
+        "an effect of nobody": ("effects/0/arm", "nobody"),
+    }
+    return {name: with_(*edit) for name, edit in edits.items()}
+
+
+@pytest.mark.parametrize("name", broken_comparisons())
+def test_a_comparison_whose_parts_do_not_fit_is_damaged(folder: ComparisonFolder, name: str) -> None:
+    folder.write("comparison.json", json.dumps(broken_comparisons()[name]).encode())
+    with pytest.raises(InputOutputError, match="is damaged"):
+        folder.load()
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"seed": 0}', b"\xff\xfe"])

@@ -6,8 +6,9 @@ An arm is one way of training, of which several seeds are trained. Nothing here 
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from bvae_cli import registry
 from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig
 from bvae_cli.errors import UsageError, nearest
-from bvae_cli.fields import option, option_of, validated
+from bvae_cli.fields import main_flag, option, option_of, validated
 
 UNCODED = "none"
 # The name under which users of this method know the code `none`.
@@ -24,6 +25,18 @@ _UNCODED_ALIASES = frozenset({"uncoded", "baseline"})
 # Seeds of the tuning stand this far above those of the verdict, so that no run serves both.
 TUNING_SEED_OFFSET = 1_000_000
 _MOST_TUNED_SETTINGS = 1000
+_LARGEST_SEED = 2**63 - 1
+# Options that decide no number by themselves, and without which a command asks for something else.
+_ALWAYS_TOLD = frozenset({"dataset", "baseline_weights", "ecc_weights", "init_from"})
+# What an arm may not have to itself: a comparison is of models on the same data.
+_SHARED = frozenset({"subset"})
+# What tuning leaves alone, and why.
+_UNTUNED = {
+    **dict.fromkeys(("params", "hidden", "latent", "depth"), "it makes another arm: name it with --arm"),
+    **dict.fromkeys(("epochs", "patience", "min_delta"), "it is the budget, which every arm has alike"),
+    "subset": "it is the data, which every arm has alike",
+    "seed": "it is what the verdict is averaged over; --tune-seeds sets how many",
+}
 
 _ARMS, _MEASURING, _OUTPUT = "Arms and seeds", "Measuring", "Output"
 
@@ -95,7 +108,12 @@ class CompareConfig(TrainConfig):
     def _enough_to_measure(self) -> Self:
         if self.eval_subset:
             self.require_rows(self.eval_subset)
+        named_alike = {f"{epsilon:g}": epsilon for epsilon in self.noise_epsilon}
+        if len(named_alike) < len(set(self.noise_epsilon)):
+            raise UsageError("Two --noise-epsilon are the same in six digits.", "Leave one of them out.")
         object.__setattr__(self, "noise_epsilon", sorted(set(self.noise_epsilon)))
+        if self.seed + TUNING_SEED_OFFSET + 2000 > _LARGEST_SEED:
+            raise UsageError(f"--seed {self.seed} leaves no room for the seeds after it.", "Take a smaller one.")
         if bool(self.baseline_weights) != bool(self.ecc_weights):
             missing = "--ecc-weights" if self.baseline_weights else "--baseline-weights"
             raise UsageError(
@@ -106,6 +124,13 @@ class CompareConfig(TrainConfig):
             raise UsageError(
                 "Finished models leave nothing to train: --arm, --tune and --seeds do not go with them.",
                 "Repeat --baseline-weights and --ecc-weights, one model for each seed.",
+            )
+        named = [name for name in [*_trainable(), "ecc", "dataset"] if name in self.model_fields_set]
+        if self.baseline_weights and named:
+            flags = ", ".join(main_flag(type(self), name) for name in named)
+            raise UsageError(
+                f"Finished models bring their own data, sizes and settings: {flags} cannot change them.",
+                f"Leave out {flags}.",
             )
         return self
 
@@ -146,6 +171,8 @@ def arms_of(config: CompareConfig) -> list[Arm]:
     arms = _three_arms(config) if config.ecc.type != UNCODED else []
     arms += [_named_arm(config, text) for text in config.arm]
     distinct = _without_twins(arms)
+    if len({arm.name for arm in distinct}) < len(distinct):
+        distinct = [replace(arm, name=_told_apart(index, distinct)) for index, arm in enumerate(distinct)]
     if len(distinct) < 2:
         raise UsageError(
             "A comparison needs two different arms." if config.arm else "A comparison needs a code.",
@@ -162,10 +189,13 @@ def tuned_settings(config: CompareConfig) -> list[dict[str, str]]:
         field = name.strip().replace("-", "_")
         if not equals:
             raise UsageError(f"--tune '{text}' names no values.", "Write it as lr=3e-4,1e-3,3e-3.")
-        if field not in _trainable():
-            raise _unknown_key(field, "an option of `train` that can be tuned", _trainable())
-        if field == "seed":
-            raise UsageError("A seed is not tuned: it is what the verdict is averaged over.", "--tune-seeds sets how many.")
+        tunable = [known for known in _trainable() if known not in _UNTUNED]
+        if field in _UNTUNED:
+            raise UsageError(f"{field} is not tuned: {_UNTUNED[field]}.", f"Can be tuned: {', '.join(sorted(tunable))}.")
+        if field not in tunable:
+            raise _unknown_key(field, "an option of `train` that can be tuned", tunable)
+        if not _values(values):
+            raise UsageError(f"--tune '{text}' names no values.", "Write it as lr=3e-4,1e-3,3e-3.")
         if field in grid:
             raise UsageError(f"--tune names {field} twice.", "Write all of its values behind one.")
         # 1e-3 and 0.001 are one value, and are to be trained once.
@@ -212,6 +242,12 @@ def _named_arm(config: CompareConfig, text: str) -> Arm:
         if not equals or not value:
             raise UsageError(f"'{item}' in the arm '{text}' is not an option.", "Write NAME:key=value,key=value.")
         field = key.replace("-", "_")
+        if key.removeprefix("ecc_") in code_options or field in overrides:
+            raise UsageError(f"The arm '{text}' names {key} twice.", "Leave one of them out.")
+        if field in _SHARED:
+            raise UsageError(
+                f"The arm '{text}' names {field}: all arms have the same data.", f"Set it for all with --{field}."
+            )
         if key.removeprefix("ecc_") in fields:
             code_options[key.removeprefix("ecc_")] = value
         elif field in _trainable():
@@ -223,7 +259,7 @@ def _named_arm(config: CompareConfig, text: str) -> Arm:
     what = f"the arm '{text}'"
     derived = _derived(_trained(config), {"ecc": PluginRef(type=code, options=code_options), **overrides}, what)
     label = "uncoded" if code == UNCODED else derived.ecc.spec("code").label()
-    extra = [f"{key}={value}" for key, value in overrides.items() if key not in ("latent", "params")]
+    extra = [f"{key}={value}" for key, value in overrides.items() if key != "latent"]
     return Arm(", ".join([f"{label} N={derived.sizes.latent}", *extra]), derived)
 
 
@@ -248,6 +284,36 @@ def _without_twins(arms: Sequence[Arm]) -> list[Arm]:
         if all(arm.config.deciding() != other.config.deciding() for other in distinct):
             distinct.append(arm)
     return distinct
+
+
+def _told_apart(index: int, arms: Sequence[Arm]) -> str:
+    """Return an arm's name, with its number behind it where another has the same."""
+    name = arms[index].name
+    return name if sum(arm.name == name for arm in arms) == 1 else f"{name} #{index + 1}"
+
+
+def command_of(config: CompareConfig, here: bool = False) -> str:
+    """Return the command line that asks for this comparison, whatever file, variables and flags it came from.
+
+    With ``here`` it also names the folders, the device and whatever else decides no number, so that it goes on in place.
+    """
+    words = ["bvae", "compare"]
+    sizes = next((number for number, sizes in PARAMETER_SETS.items() if sizes == config.sizes), None)
+    if not config.baseline_weights:
+        words += ["-n", str(sizes)] if sizes is not None else []
+    skipped = {"params", *(Sizes._fields if sizes is not None or config.baseline_weights else ())}
+    for name, info in CompareConfig.model_fields.items():
+        value = getattr(config, name)
+        told = here or name in _ALWAYS_TOLD or option_of(CompareConfig, name).decides
+        if name in skipped or not told or value == info.get_default(call_default_factory=True):
+            continue
+        flag = main_flag(CompareConfig, name)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool):
+                words.append(flag if item else f"--no-{flag.removeprefix('--')}")
+            else:
+                words += [flag, item.label() if isinstance(item, PluginRef) else str(item)]
+    return shlex.join(words)
 
 
 def _trainable() -> list[str]:

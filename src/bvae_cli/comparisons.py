@@ -10,17 +10,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bvae_cli import runs
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.inference import Reliability
-from bvae_cli.evaluation.metrics import in_order
+from bvae_cli.evaluation.metrics import METRICS, at, in_order
 from bvae_cli.evaluation.paired import Paired, Verdict
 from bvae_cli.evaluation.statistics import Estimate
 
@@ -34,6 +38,8 @@ _EVALUATIONS = "evaluations"
 _TUNING = "tuning"
 _CLASSIFIER = f"{_EVALUATIONS}/classifier.json"
 TIMES = frozenset({"seconds", "images_per_second"})
+# Arrays of an evaluation whose names begin so are pictures, the others values by image.
+PICTURE_PREFIX = "picture_"
 
 
 class _Record(BaseModel):
@@ -162,6 +168,54 @@ class Comparison(_Record):
     cautions: list[str] = Field(description="What it cannot show.")
     machine: dict[str, str]
 
+    @model_validator(mode="after")
+    def _parts_that_fit(self) -> Self:
+        """Refuse what no comparison writes: a report drawn of it would be wrong, or fail half way."""
+        _require(len(self.arms) > 1 and bool(self.protocol.seeds), "arms", "two arms and a seed")
+        _require(bool(self.protocol.noise_epsilon), "protocol.noise_epsilon", "a flip probability")
+        _require(math.prod(self.data.feature_shape) == self.data.features, "data.feature_shape", "the shape of a row")
+        _require(self.machine.keys() >= _MACHINE, "machine", "the versions that were used")
+        for arm in self.arms:
+            _require_arm(arm, self.protocol)
+        names = {arm.name for arm in self.arms}
+        for effect in self.effects:
+            _require(
+                {effect.arm, effect.reference} <= names and _is_metric(effect.metric), "effects", "known arms and metrics"
+            )
+        return self
+
+
+_MACHINE = {"bvae", "torch", "python", "system", "device"}
+
+
+def _require(holds: bool, where: str, what: str) -> None:
+    if not holds:
+        raise PydanticCustomError("inconsistent", "{where} must hold {what}", {"where": where, "what": what})
+
+
+def _require_arm(arm: ArmRecord, protocol: Protocol) -> None:
+    _require([run.seed for run in arm.runs] == protocol.seeds, "arms.runs", "a run for each seed")
+    _require("ecc" in arm.settings, "arms.settings", "the code")
+    tuned = not protocol.tuned or ({*protocol.tuned} == {*arm.chosen} and bool(arm.tuning))
+    _require(tuned and all({*protocol.tuned} == {*tried.setting} for tried in arm.tuning), "arms.tuning", "what was tuned")
+    lengths = {len(points) for points in arm.closed_form_curves.values()}
+    _require(not lengths or (len(lengths) == 1 and "epsilon" in arm.closed_form_curves), "arms.closed_form_curves", "points")
+    expected = {at("stored_nll", epsilon) for epsilon in protocol.noise_epsilon} | {*protocol.claims, "elbo"}
+    for run in arm.runs:
+        _require(all(map(_is_metric, run.metrics)) and expected <= run.metrics.keys(), "arms.runs.metrics", "known metrics")
+        curve = run.curve
+        _require(0 < len(curve.validation) == len(curve.training), "arms.runs.curve", "losses by epoch")
+        _require(0 <= run.best_epoch <= len(curve.validation), "arms.runs.best_epoch", "an epoch")
+        _require("torch" in run.versions, "arms.runs.versions", "the version of torch")
+
+
+def _is_metric(name: str) -> bool:
+    base, _, epsilon = name.partition("@")
+    try:
+        return base in METRICS and (not epsilon or 0 <= float(epsilon) <= 0.5)
+    except ValueError:
+        return False
+
 
 class ComparisonFolder:
     """The folder of one comparison."""
@@ -174,12 +228,23 @@ class ComparisonFolder:
         plan = _read(self.folder / _PLAN)
         if plan is not None and plan.get("digest") != digest:
             raise UsageError(f"{self.folder} holds another comparison.", "Name another folder with --out, or leave it out.")
-        if plan is None and self.folder.is_dir() and any(self.folder.iterdir()):
+        if plan is None and (self.folder / _PLAN).exists():
+            raise InputOutputError(
+                f"{self.folder / _PLAN} is damaged.",
+                f"Delete {self.folder}: what was measured is measured again, and no model is lost.",
+            )
+        # A name that begins with a dot is what a killed write left.
+        foreign = [path for path in self._listed() if not path.name.startswith(".")]
+        if plan is None and foreign:
             raise UsageError(
-                f"{self.folder} holds something else than a comparison.", "Name another folder with --out, or leave it out."
+                f"{self.folder} holds something else than a comparison: {foreign[0].name}.",
+                "Name another folder with --out, or leave it out.",
             )
         if plan is None:
             self._write(_PLAN, _json({"format": FORMAT, "digest": digest, "decides": deciding}))
+
+    def _listed(self) -> list[Path]:
+        return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
 
     def locked(self) -> Any:
         """Hold the folder against a second process on it."""
@@ -192,7 +257,7 @@ class ComparisonFolder:
             record = None if found is None else RunRecord.model_validate(found)
         except ValidationError:
             return None
-        if record is None or record.digest != digest or not self._arrays(arm, seed).is_file():
+        if record is None or record.digest != digest or self._read_arrays(arm, seed) is None:
             return None
         return record
 
@@ -205,14 +270,22 @@ class ComparisonFolder:
 
     def arrays(self, arm: int, seed: int) -> dict[str, Any]:
         """Return the arrays beside an evaluation: values by image, and pictures."""
-        path = self._arrays(arm, seed)
-        try:
-            with numpy.load(path, allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        found = self._read_arrays(arm, seed)
+        if found is None:
             raise InputOutputError(
-                f"{path} cannot be read ({type(error).__name__}).", "Delete it and run the comparison again."
-            ) from None
+                f"{self._arrays(arm, seed)} is missing or damaged.", "Run the comparison again: it is measured anew."
+            )
+        return found
+
+    def _read_arrays(self, arm: int, seed: int) -> dict[str, Any] | None:
+        """Return the arrays, or None where they are missing, damaged, or of different numbers of images."""
+        try:
+            with numpy.load(self._arrays(arm, seed), allow_pickle=False) as content:
+                found = {name: content[name] for name in content.files}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+        lengths = {values.shape for name, values in found.items() if not name.startswith(PICTURE_PREFIX)}
+        return found if len(lengths) <= 1 else None
 
     def tuning(self, arm: int, setting: int, seed: int, digest: str) -> TuningRun | None:
         """Return a run of the tuning, or None where it was not run."""
@@ -245,7 +318,8 @@ class ComparisonFolder:
         path = self.folder / COMPARISON
         found = _read(path)
         if found is None:
-            unfinished = " It is not finished: the command that began it goes on." if (self.folder / _PLAN).exists() else ""
+            begun = (self.folder / _PLAN).exists() and not path.exists()
+            unfinished = " It is not finished: the command that began it goes on." if begun else ""
             raise InputOutputError(
                 f"{self.folder} holds no {COMPARISON} that can be read.{unfinished}",
                 "Name a folder that `bvae compare` wrote to.",
@@ -257,10 +331,10 @@ class ComparisonFolder:
         try:
             return Comparison.model_validate(found)
         except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise InputOutputError(
-                f"{path} is damaged: {where or 'it'} is not what it should be.", "Run the comparison again."
-            ) from None
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            what = first["msg"] if first["type"] == "inconsistent" else f"{where or 'it'} is not what it should be"
+            raise InputOutputError(f"{path} is damaged: {what}.", "Run the comparison again.") from None
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a figure or a page into the folder; return where it is."""

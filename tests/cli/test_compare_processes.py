@@ -102,6 +102,6 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
     assert process.returncode == 130
     assert out == ""
     assert "Error: Interrupted with 4 of 12 runs finished; they are kept, as is the one under way." in rest
-    assert "Hint: The same command goes on from there." in rest
+    assert "Hint: To go on: bvae compare --hidden 8 " in rest
     assert "Traceback" not in rest
     assert not list(tmp_path.rglob(".lock"))

@@ -142,9 +142,10 @@ def test_without_flips_tuning_or_a_second_seed_the_page_says_so_and_draws_the_re
     values |= {
         f"{name}@0": [0.5] for name in ("stored_nll", "stored_psnr", "stored_bit_error_rate", "channel_bit_error_rate")
     }
-    comparison = comparison_of([arm_record("a", "none", **values), arm_record("b", "x", **values)])
-    protocol = comparison.protocol.model_copy(update={"noise_epsilon": [0.0], "tuned": [], "claims": ["iwae"]})
-    comparison = comparison.model_copy(update={"protocol": protocol})
+    comparison = comparison_of(
+        [arm_record("a", "none", **values), arm_record("b", "x", **values)], noise_epsilon=[0.0], tuned=[], claims=["iwae"]
+    )
+    assert comparison.protocol.noise_epsilon == [0.0]
     folder = ComparisonFolder(tmp_path)
     keep_pictures(folder, comparison)
     page = write_report(folder, comparison).read_text(encoding="utf-8")
@@ -156,4 +157,4 @@ def test_without_flips_tuning_or_a_second_seed_the_page_says_so_and_draws_the_re
 def test_missing_pictures_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputOutputError) as caught:
         write_report(ComparisonFolder(tmp_path), comparison_of())
-    assert caught.value.hint == "Delete it and run the comparison again."
+    assert caught.value.hint == "Run the comparison again: it is measured anew."

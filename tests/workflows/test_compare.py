@@ -85,7 +85,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, W
     """An uninterrupted, tuned comparison; tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("whole")
     watcher = Watcher()
-    comparison = compare(config_in(folder, tune=["lr=0.01,0.03"]), "bvae compare …", watcher)
+    comparison = compare(config_in(folder, tune=["lr=0.01,0.03"]), watcher)
     return folder, comparison, watcher
 
 
@@ -176,7 +176,7 @@ def test_the_same_command_again_trains_nothing_and_leaves_the_same_bytes(whole: 
     files = {path: path.read_bytes() for path in (folder / "results").rglob("comparison.*")}
     stamps = {path: path.stat().st_mtime_ns for path in (folder / "weights").rglob("*.pt")}
     watcher = Watcher()
-    again = compare(config_in(folder, tune=["lr=0.01,0.03"]), "bvae compare …", watcher)
+    again = compare(config_in(folder, tune=["lr=0.01,0.03"]), watcher)
     assert not any(watcher.trained)
     assert again == comparison
     assert {path: path.read_bytes() for path in files} == files
@@ -188,7 +188,7 @@ def test_without_the_weights_what_was_measured_is_enough(whole: tuple[Path, Comp
     shutil.copytree(folder / "results", tmp_path / "results")
     watcher = Watcher()
     options = {"dataset": folder / "bits.npy", "tune": ["lr=0.01,0.03"]}
-    again = compare(config_in(tmp_path, **options), "bvae compare …", watcher)
+    again = compare(config_in(tmp_path, **options), watcher)
     assert not any(watcher.trained)
     assert again == comparison
     assert not (tmp_path / "weights").exists()
@@ -201,10 +201,10 @@ def test_a_comparison_that_was_interrupted_goes_on_and_ends_as_one_never_interru
     folder, _, _ = whole
     options = {"dataset": folder / "bits.npy", "tune": ["lr=0.01,0.03"]}
     with pytest.raises(InterruptedRunError) as caught:
-        compare(config_in(tmp_path, **options), "bvae compare …", Watcher(run + (epoch is not None), epoch))
+        compare(config_in(tmp_path, **options), Watcher(run + (epoch is not None), epoch))
     assert f"{run - 1} of 12 runs finished" in caught.value.message
     assert caught.value.exit_code == 130
-    compare(config_in(tmp_path, **options), "bvae compare …")
+    compare(config_in(tmp_path, **options))
     assert read(tmp_path) == read(folder)
 
 
@@ -212,7 +212,7 @@ def test_runs_that_train_left_in_the_folder_of_runs_are_taken_and_not_trained_ag
     config = config_in(tmp_path)
     done = train(config_for(tmp_path, ecc="repetition:R=3", seed=1))
     watcher = Watcher()
-    comparison = compare(config, "", watcher)
+    comparison = compare(config, watcher)
     assert watcher.trained == [True] * 5 + [False]
     assert comparison.arms[2].runs[1].folder == str(done.folder)
 

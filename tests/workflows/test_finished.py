@@ -85,6 +85,23 @@ def test_models_of_one_arm_that_differ_in_more_than_their_seed_are_refused(place
     assert "in more than its seed: lr" in refused(place, baseline, coded)
 
 
+def test_a_model_that_is_named_twice_is_refused(place: Path) -> None:
+    baseline, coded = trained(place), trained(place, ecc="repetition:R=3")
+    assert "are the same model" in refused(place, [baseline] * 8, [coded] * 8)
+    assert "are the same model" in refused(place, [coded], [coded])
+
+
+def test_models_of_different_seeds_are_not_paired(place: Path) -> None:
+    baseline = [trained(place, seed=seed) for seed in (0, 1)]
+    coded = [trained(place, seed=seed, ecc="repetition:R=3") for seed in (0, 5)]
+    assert "The seeds are 0, 1 in one arm and 0, 5 in the other" in refused(place, baseline, coded)
+
+
+def test_models_of_another_part_of_the_data_are_refused(place: Path) -> None:
+    message = refused(place, [trained(place, subset=50)], [trained(place, ecc="repetition:R=3")])
+    assert "was trained with --subset" in message
+
+
 def test_a_model_without_a_code_behind_ecc_weights_is_refused(place: Path) -> None:
     assert "was made without a code" in refused(place, [trained(place)], [trained(place, seed=1)])
 

@@ -9,7 +9,7 @@ import pytest
 
 from bvae_cli.comparisons import ArmRecord, Effect, Protocol, TunedSetting, TuningRun
 from bvae_cli.evaluation.statistics import Estimate
-from bvae_cli.workflows.verdict import cautions_of, effects_of, pairs_of, verdict_of
+from bvae_cli.workflows.verdict import cautions_of, claimed_pairs, effects_of, verdict_of
 
 from ..comparing import arm_record, protocol_of
 
@@ -41,7 +41,7 @@ BETTER = [value + 2 + 0.05 * index for index, value in enumerate(UNCODED)]
 def test_each_arm_with_a_code_is_held_against_each_without_else_all_against_the_first(
     coded: list[bool], pairs: list[tuple[int, int]]
 ) -> None:
-    assert pairs_of(coded) == pairs
+    assert claimed_pairs(coded) == pairs
 
 
 def test_a_clear_gain_is_called_better_and_a_clear_loss_worse() -> None:
@@ -65,7 +65,58 @@ def test_where_less_is_better_the_direction_turns() -> None:
     ]
     effects, sentences, _ = judged(arms, claims=["inference_bit_error_rate"])
     assert effects[0].verdict == "better"
-    assert "better in inference BER (-80.0 % [-80.0 %, -80.0 %])" in sentences[0]
+    assert "better in inference BER (-8.28 pp [-8.44, -8.12], -80.0 % [-80.0 %, -80.0 %])" in sentences[0]
+
+
+def test_a_ratio_that_points_the_other_way_is_not_told_beside_the_difference() -> None:
+    # Eight seeds a little worse and two a thousand times better: the mean is worse, the geometric mean better.
+    rates = [0.1] * 8 + [0.001] * 2
+    coded = [0.13 + 0.001 * index for index in range(8)] + [0.00001] * 2
+    arms = [
+        arm_record("uncoded", "none", inference_bit_error_rate=rates),
+        arm_record("coded", "x", inference_bit_error_rate=coded),
+    ]
+    effects, sentences, _ = judged(arms, claims=["inference_bit_error_rate"])
+    ratio = effects[0].paired.ratio
+    assert ratio is not None
+    assert effects[0].paired.mean > 0
+    assert ratio.mean < 1
+    assert "%" not in sentences[0]
+    assert " pp [" in sentences[0]
+
+
+def test_uncoded_arms_are_held_against_each_other_without_a_claim() -> None:
+    arms = [arm_record(name, code, iwae=UNCODED) for name, code in (("N", "none"), ("K", "none"), ("coded", "x"))]
+    effects, sentences, _ = judged(arms, claims=["iwae"])
+    assert [(effect.arm, effect.reference, effect.claim) for effect in effects] == [
+        ("coded", "N", True),
+        ("coded", "K", True),
+        ("K", "N", False),
+    ]
+    assert len(sentences) == 2
+
+
+def test_an_arm_without_one_of_the_same_information_beside_it_is_pointed_out() -> None:
+    arms = [arm_record("uncoded", "none", iwae=UNCODED), arm_record("coded", "x", iwae=BETTER)]
+    assert not any("information bits" in text for text in judged(arms, claims=["iwae"])[2])
+    wider = arms[0].model_copy(update={"information_bits": 12})
+    assert any("No uncoded arm has the 4 information bits of coded" in text for text in judged([wider, arms[1]])[2])
+
+
+def test_arms_with_learning_rates_of_their_own_do_not_share_one() -> None:
+    arms = [arm_record("uncoded", "none", iwae=UNCODED), arm_record("coded", "x", iwae=BETTER)]
+    faster = arms[1].model_copy(update={"settings": arms[1].settings | {"lr": 0.01}})
+    cautions = judged([arms[0], faster], claims=["iwae"], tuned=[])[2]
+    assert any("were named and not tuned (0.003, 0.01)" in text for text in cautions)
+    assert not any("share one" in text for text in cautions)
+    assert any("share one" in text for text in judged(arms, claims=["iwae"], tuned=["batch_size"])[2])
+
+
+def test_given_models_that_differ_in_more_than_their_code_are_pointed_out() -> None:
+    arms = [arm_record("uncoded", "none", iwae=UNCODED), arm_record("coded", "x", iwae=BETTER)]
+    longer = arms[1].model_copy(update={"settings": arms[1].settings | {"epochs": 9, "lr": 0.01}})
+    cautions = judged([arms[0], longer], claims=["iwae"], tuned=[], finished_models=True)[2]
+    assert any("They differ in more than their code: epochs, lr." in text for text in cautions)
 
 
 def test_a_difference_that_the_family_does_not_bear_is_not_claimed() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -58,7 +56,7 @@ def _compare(
         show_plan(plan, json)
         return
     with compare_observer(quiet, verbose) as observer:
-        comparison = compare(config, _command(), observer)
+        comparison = compare(config, observer)
     folder = ComparisonFolder(observer.folder)
     report = write_report(folder, comparison)
     if json:
@@ -66,8 +64,3 @@ def _compare(
     else:
         show_comparison(comparison)
         print(f"folder  {folder.folder}\nreport  {report}")
-
-
-def _command() -> str:
-    """Return the line that was typed, to stand in the report."""
-    return shlex.join(["bvae", *sys.argv[1:]])

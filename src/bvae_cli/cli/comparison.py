@@ -83,7 +83,7 @@ class _Teller(CompareObserver):
         self._status, self._quiet, self._verbose = status, quiet, verbose
         self._run: RunStart | None = None
         self._began = self._phase = time.monotonic()
-        self._costs: list[tuple[float, float]] = []
+        self._costs: list[float] = []
         self.folder = Path()
 
     def on_plan(self, plan: ComparisonPlan) -> None:
@@ -113,7 +113,7 @@ class _Teller(CompareObserver):
         """Say that a run is there."""
         seconds = time.monotonic() - self._began
         if trained:
-            self._costs.append((seconds, float(start.plan.flop_per_image)))
+            self._costs.append(seconds)
         loss = "diverged" if validation_loss is None else f"val_loss {validation_loss:.2f}"
         how = f"trained in {_duration(seconds)}" if trained else "there already"
         self._say(f"{_where(start)}: {how}, {loss}; {self._left(start)}")
@@ -130,7 +130,7 @@ class _Teller(CompareObserver):
         left = f"{remaining} run{'' if remaining == 1 else 's'} left"
         if not self._costs:
             return left
-        mean = sum(seconds for seconds, _ in self._costs) / len(self._costs)
+        mean = sum(self._costs) / len(self._costs)
         return f"{left}, about {_duration(mean * remaining)}"
 
     def _say(self, line: str) -> None:

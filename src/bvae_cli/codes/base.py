@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Beyond this a logit is certainty in every dtype; it keeps infinities out of the sums of soft decoding.
 LARGEST_LOGIT = 1e4
+# Code bits that are held at once for a code's digest.
+_DIGESTED_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -189,13 +191,24 @@ class Code(ABC):
     def digest(self) -> str:
         """Return a sha256 that changes when the map from information bits to code bits changes.
 
-        It is taken over the size and the encoding of every single bit, of every neighbouring pair and of all ones.
+        It is taken over the size and the encoding of every single bit, of every neighbouring pair and of all ones, a slice
+        at a time: whole, they would take K · N bytes.
         """
         import torch
 
-        single = torch.eye(self.k, dtype=torch.uint8)
-        words = torch.cat([single, single | single.roll(1, 0), torch.ones(1, self.k, dtype=torch.uint8)])
-        encoded = self.encode(words).to(torch.uint8).contiguous()
         sha = hashlib.sha256(json.dumps([self.n, self.k]).encode())
-        sha.update(encoded.numpy().tobytes())
+        rows = max(1, _DIGESTED_AT_ONCE // self.n)
+        for beside in (False, True):
+            for start in range(0, self.k, rows):
+                place = torch.arange(start, min(start + rows, self.k))
+                words = torch.zeros(len(place), self.k, dtype=torch.uint8).scatter_(1, place[:, None], 1)
+                if beside:
+                    words.scatter_(1, (place[:, None] - 1) % self.k, 1)
+                sha.update(self._encoded_bytes(words))
+        sha.update(self._encoded_bytes(torch.ones(1, self.k, dtype=torch.uint8)))
         return sha.hexdigest()
+
+    def _encoded_bytes(self, words: Tensor) -> bytes:
+        import torch
+
+        return self.encode(words).to(torch.uint8).contiguous().numpy().tobytes()

@@ -45,6 +45,9 @@ def measure_channel(code: Code, epsilon: float, words: int, channel: Channel, se
         sums += torch.stack([share.sum(), share.square().sum(), wrong.amax(-1).sum()])
         done += count
     bit, square, word = (sums / words).tolist()
+    if not word and epsilon > 0:
+        # No error in so many words does not say that there are none: one more word could have had one.
+        return ChannelErrors(Estimate(0.0, 1 / (words * code.k)), Estimate(0.0, 1 / words), words)
     return ChannelErrors(
         Estimate(bit, math.sqrt(max(0.0, square - bit * bit) / words)),
         Estimate(word, math.sqrt(max(0.0, word * (1 - word)) / words)),

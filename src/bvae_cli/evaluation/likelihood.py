@@ -10,16 +10,20 @@ from torch import Generator, Tensor
 
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import LN2, elbo, iwae, kl_to_uniform, log_likelihood
+from bvae_cli.model.objective import LN2, MAX_ENUMERATED_BITS, elbo, iwae, kl_to_uniform, log_likelihood
 
-# Enumeration is quick until here, and is then reported without being asked for.
+# Enumeration is quick until here; up to the model's own limit it is done where the arithmetic can be afforded.
 ENUMERATED_BITS = 12
+_AFFORDED_FLOP = 2e12
 _ROWS = 2000
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """ELBO, IWAE-S and (for K ≤ 12) log p(x), with standard errors over images; bits/dim is −ELBO / (D ln 2)."""
+    """ELBO, IWAE-S and, where all words can be summed over, log p(x), with standard errors over images.
+
+    bits/dim is −ELBO / (D ln 2).
+    """
 
     elbo: Estimate
     iwae: Estimate
@@ -30,7 +34,7 @@ class Bounds:
 
 
 class BoundValues(NamedTuple):
-    """The same quantities image by image, ``[rows]`` in nats each; ``log_likelihood`` is None above 12 bits."""
+    """The same quantities image by image, ``[rows]`` in nats each; ``log_likelihood`` is None where it is not summed."""
 
     elbo: Tensor
     iwae: Tensor
@@ -59,10 +63,21 @@ def bound_values(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Gene
     elbos = torch.cat([elbo(model, chunk, generator) for chunk in chunks])
     iwaes = torch.cat([iwae(model, chunk, iwae_samples, generator) for chunk in chunks])
     exact = None
-    if model.code.k <= ENUMERATED_BITS:
+    if enumerable(model.code.k, len(x), model.features):
         exact = torch.cat([log_likelihood(model, chunk) for chunk in chunks])
     kl = torch.cat([kl_to_uniform(model.encode(chunk).logits) for chunk in chunks])
     return BoundValues(elbos, iwaes, exact, kl)
+
+
+def enumerable(bits: int, rows: int, features: int) -> bool:
+    """Say whether log p(x) is summed over all words: up to 12 bits always, up to 16 within 2·10¹² operations.
+
+    >>> enumerable(12, 10**9, 784), enumerable(16, 10_000, 784), enumerable(16, 50_000, 784), enumerable(17, 1, 1)
+    (True, True, False, False)
+    """
+    if bits <= ENUMERATED_BITS:
+        return True
+    return bits <= MAX_ENUMERATED_BITS and 2.0 * rows * features * 2**bits <= _AFFORDED_FLOP
 
 
 def bits_per_dim(bound: Estimate, features: int) -> Estimate:

@@ -87,14 +87,9 @@ def seed_drawings(comparison: Comparison) -> list[Drawing]:
 
 def curve_drawings(comparison: Comparison) -> list[Drawing]:
     """Draw the learning curves of every seed: validation loss against the epoch, an arm a picture, on one scale."""
-    last = [min(run.curve.validation) for arm in comparison.arms for run in arm.runs if run.curve.validation]
-    early = [
-        run.curve.validation[max(0, len(run.curve.validation) // 10)]
-        for arm in comparison.arms
-        for run in arm.runs
-        if run.curve.validation
-    ]
-    low, high = min(last), max(early)
+    every = [run.curve for arm in comparison.arms for run in arm.runs]
+    low = min(min(curve.validation[-1:] + curve.training[-1:] + [min(curve.validation)]) for curve in every)
+    high = max(losses[len(losses) // 10] for curve in every for losses in (curve.validation, curve.training))
     longest = max(run.epochs for arm in comparison.arms for run in arm.runs)
     drawings = []
     for index, arm in enumerate(comparison.arms):

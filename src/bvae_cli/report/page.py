@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from bvae_cli.comparisons import FIGURES, REPORT, Comparison, ComparisonFolder
+from bvae_cli.comparisons import FIGURES, PICTURE_PREFIX, REPORT, Comparison, ComparisonFolder
 from bvae_cli.errors import InputOutputError
 from bvae_cli.report import comparison_figures
 from bvae_cli.report.comparison_figures import Drawing
@@ -69,7 +69,7 @@ def _sheets(folder: ComparisonFolder, comparison: Comparison) -> list[Sheet]:
     for index, arm in enumerate(comparison.arms):
         arrays = folder.arrays(index, comparison.protocol.seeds[0])
         try:
-            kept = {name: arrays[f"picture_{name}"] for name in ("original", "stored", "stored_noisy", "samples")}
+            kept = {name: arrays[PICTURE_PREFIX + name] for name in ("original", "stored", "stored_noisy", "samples")}
         except KeyError:
             raise InputOutputError(
                 f"The pictures of {arm.name} are missing in {folder.folder}.", "Run the comparison again."
@@ -135,8 +135,9 @@ def _effects_explained(comparison: Comparison) -> str:
     return (
         f"Claims about training take the seed as their unit: Student's t interval of the paired differences of "
         f"{len(protocol.seeds)} seeds, the exact sign-flip permutation test, and Holm's correction over the {claims} claims "
-        f"at {protocol.alpha:g}. The interval over images (bootstrap, {protocol.bootstrap_samples:,} resamples) takes the "
-        "image as its unit: it is about these very models, and says nothing of another training."
+        f"at {protocol.alpha:g}. The interval over images (bootstrap, {protocol.bootstrap_samples:,} resamples), where a "
+        "quantity is one of images, takes the image as its unit: it is about these very models, and says nothing of another "
+        "training."
     )
 
 
@@ -147,8 +148,9 @@ def _how(comparison: Comparison) -> list[str]:
         f"{data.test_rows:,} test rows of {data.features} values; likelihood {data.likelihood}.",
         "The training split trained, the validation split chose (best epoch, early stopping"
         + (f", {', '.join(protocol.tuned)}" if protocol.tuned else "")
-        + f"), and the test split, {protocol.evaluation_rows:,} rows of it, gave every number above.",
-        "All bounds use hard bits and true codewords, whatever the arm was trained with.",
+        + f"), and the test split, {protocol.evaluation_rows:,} rows of it, gave the bounds, the use of the bits and "
+        "everything about stored images. Learning curves and tuning are of the validation split; inference errors, "
+        "calibration, the channel and the samples are of as many draws from the model or the code itself.",
         f"Seeds {', '.join(map(str, protocol.seeds))}; versions: bvae {comparison.machine['bvae']}, torch "
         f"{comparison.machine['torch']}, Python {comparison.machine['python']}, {comparison.machine['system']}, measured on "
         f"{comparison.machine['device']}.",

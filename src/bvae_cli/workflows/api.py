@@ -54,8 +54,7 @@ def compare(*, observer: CompareObserver | None = None, **options: Any) -> Compa
     Writes what the command line does but the report, which ``bvae report`` draws of the folder. Raises UsageError,
     InterruptedRunError (everything finished is kept), DivergedError, InputOutputError.
     """
-    spoken = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return _compare(validated(CompareConfig, options, "compare"), f"bvae_cli.compare({spoken})", observer)
+    return _compare(validated(CompareConfig, options, "compare"), observer)
 
 
 def sample(weights: Path | str, **options: Any) -> SampleResult:

@@ -10,7 +10,7 @@ import torch
 
 from bvae_cli import runs
 from bvae_cli.arms import CompareConfig
-from bvae_cli.comparisons import Curve, RunRecord
+from bvae_cli.comparisons import PICTURE_PREFIX, Curve, RunRecord
 from bvae_cli.datasets.base import Splits
 from bvae_cli.evaluation.assessment import Judge, assess, new_judge
 from bvae_cli.evaluation.statistics import Estimate
@@ -21,8 +21,6 @@ from bvae_cli.workflows.building import load_model
 # Seeds of the measurements stand apart from those of the training.
 _EVALUATION_SEED = 20_230_419
 PICTURES = 16
-# Arrays of an evaluation whose names begin so are pictures, the others values by image.
-PICTURE_PREFIX = "picture_"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bvae_cli import __version__, devices
-from bvae_cli.arms import TUNING_SEED_OFFSET, Arm, CompareConfig, arms_of, tuned_settings
+from bvae_cli.arms import TUNING_SEED_OFFSET, Arm, CompareConfig, arms_of, command_of, tuned_settings
 from bvae_cli.comparisons import (
     ArmRecord,
     Comparison,
@@ -35,7 +35,7 @@ from bvae_cli.workflows.finished import FinishedArm, finished_arms
 from bvae_cli.workflows.fit import EpochStats, validation_loss
 from bvae_cli.workflows.planning import Plan, prepare
 from bvae_cli.workflows.train import Observer, train
-from bvae_cli.workflows.verdict import cautions_of, effects_of, pairs_of, verdict_of
+from bvae_cli.workflows.verdict import cautions_of, claimed_pairs, effects_of, verdict_of
 
 # Raised where a metric that was there before is measured otherwise. New metrics count by themselves.
 _METHOD = 1
@@ -112,10 +112,10 @@ def plan_comparison(config: CompareConfig) -> tuple[ComparisonPlan, Splits]:
     arms = [item.arm for item in finished] or arms_of(config)
     splits = load_splits(arms[0].config.dataset)
     config.require_rows(min(config.eval_subset or len(splits.test), len(splits.test)))
-    pairs = pairs_of([arm.coded for arm in arms])
+    pairs = claimed_pairs([arm.coded for arm in arms])
     claims = claimed_metrics(config.noise_epsilon)
     count = len(finished[0].weights) if finished else config.seeds or seeds_needed(len(pairs) * len(claims))
-    seeds = list(range(config.seed, config.seed + count))
+    seeds = finished[0].seeds if finished else list(range(config.seed, config.seed + count))
     settings = tuned_settings(config)
     tuning_seeds = [TUNING_SEED_OFFSET + config.seed + index for index in range(config.tune_seeds)] if settings[0] else []
     deciding = {
@@ -127,9 +127,10 @@ def plan_comparison(config: CompareConfig) -> tuple[ComparisonPlan, Splits]:
         "settings": settings,
         "weights": [item.digests for item in finished],
         "torch": torch.__version__.partition("+")[0],
-        "evaluation": {
+        "evaluation": {"rows": min(config.eval_subset or len(splits.test), len(splits.test))}
+        | {
             name: getattr(config, name)
-            for name in ("eval_subset", "iwae_samples", "noise_epsilon", "calibration_bins", "bootstrap_samples")
+            for name in ("iwae_samples", "noise_epsilon", "calibration_bins", "bootstrap_samples")
         },
     }
     digest = digest_of(deciding)
@@ -138,7 +139,7 @@ def plan_comparison(config: CompareConfig) -> tuple[ComparisonPlan, Splits]:
     return plan, splits
 
 
-def compare(config: CompareConfig, command: str = "", observer: CompareObserver | None = None) -> Comparison:
+def compare(config: CompareConfig, observer: CompareObserver | None = None) -> Comparison:
     """Train or reuse every run, measure it, and write ``comparison.json`` and ``comparison.csv``.
 
     What is finished is never done again; a comparison that was killed goes on and ends as if it had not been. Raises
@@ -152,7 +153,7 @@ def compare(config: CompareConfig, command: str = "", observer: CompareObserver 
         observer.on_plan(plan)
         work = _Work(config, plan, splits, folder, observer)
         try:
-            comparison = work.done(command)
+            comparison = work.done()
         except KeyboardInterrupt:
             raise InterruptedRunError(*work.interrupted(), ExitCode.INTERRUPTED) from None
         except InterruptedRunError as stop:
@@ -178,7 +179,7 @@ class _Work:
         devices.set_threads(config.threads)
         self.bench = Bench(splits, config, choice.device)
 
-    def done(self, command: str) -> Comparison:
+    def done(self) -> Comparison:
         """Do everything that is not done yet; return the whole."""
         tuned = [self._tune(index) for index in range(len(self.plan.arms))]
         arms = [self._arm(index, *tuned[index]) for index in range(len(self.plan.arms))]
@@ -186,7 +187,7 @@ class _Work:
         effects = effects_of(arms, protocol, self.folder.arrays)
         return Comparison(
             digest=self.plan.digest,
-            command=command,
+            command=command_of(self.config),
             data=self._data(),
             protocol=protocol,
             arms=arms,
@@ -206,7 +207,7 @@ class _Work:
         """Say what is kept."""
         return (
             f"Interrupted with {self.trained} of {self.plan.runs} runs finished; they are kept, as is the one under way.",
-            "The same command goes on from there.",
+            f"To go on: {command_of(self.config, here=True)}",
         )
 
     def _tune(self, index: int) -> tuple[list[TunedSetting], dict[str, str]]:
@@ -235,12 +236,12 @@ class _Work:
         if known is None:
             try:
                 result = self._train(config)
-                loss, epochs = self._validation_loss(result.folder), result.epochs
+                loss, epochs, trained = self._validation_loss(result.folder), result.epochs, result.state == "finished"
             except DivergedError:
-                loss, epochs = None, 0
+                loss, epochs, trained = None, 0, True
             known = TuningRun(seed=seed, digest=plan.digest, epochs=epochs, validation_loss=loss)
             self.folder.save_tuning(index, number, known)
-            self.observer.on_run_done(start, known.validation_loss, trained=True)
+            self.observer.on_run_done(start, known.validation_loss, trained=trained)
         else:
             self.observer.on_run_done(start, known.validation_loss, trained=False)
         self.trained += 1
@@ -313,6 +314,7 @@ class _Work:
 
     def _data(self) -> Data:
         splits, accuracy = self.splits, self.folder.classifier_accuracy()
+        rows = {arm.training_rows for arm in self.plan.finished} or {len(splits.limited(self.config.subset).train)}
         if accuracy is None and self.bench.judge is not None:
             accuracy = self.bench.judge.accuracy
             self.folder.save_classifier_accuracy(accuracy)
@@ -323,7 +325,7 @@ class _Work:
             likelihood=splits.likelihood,
             features=splits.features,
             feature_shape=list(splits.feature_shape),
-            training_rows=len(splits.limited(self.config.subset).train),
+            training_rows=min(rows),
             validation_rows=len(splits.validation),
             test_rows=len(splits.test),
             classifier_accuracy=accuracy,

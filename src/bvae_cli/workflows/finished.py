@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from bvae_cli.workflows.building import load_model, load_splits
 
 @dataclass(frozen=True)
 class FinishedArm:
-    """An arm whose models are there: its weights and their digests, one for each seed."""
+    """An arm whose models are there: its weights, their digests, and the seeds that they were trained with."""
 
     arm: Arm
     weights: list[Path]
     digests: list[str]
+    seeds: list[int]
+    training_rows: int
 
     def model(self, index: int) -> tuple[Path, str]:
         """Return the weights of a seed, counted from 0, and their digest."""
@@ -57,7 +59,30 @@ def finished_arms(config: CompareConfig) -> list[FinishedArm]:
             f"The data that {first[0]} was trained on have changed since: {reference.label()} holds other values.",
             "Restore them: a comparison needs the data of the training.",
         )
-    return [_arm(models, reference) for models in saved]
+    arms = [_arm(models, reference) for models in saved]
+    _require_distinct(arms)
+    if arms[0].arm.name == arms[1].arm.name:
+        arms[1] = replace(arms[1], arm=replace(arms[1].arm, name=f"{arms[1].arm.name} #2"))
+    return arms
+
+
+def _require_distinct(arms: Sequence[FinishedArm]) -> None:
+    """Raise UsageError where a model stands for two, or seeds are not the same in both arms."""
+    seen: dict[str, Path] = {}
+    for arm in arms:
+        for path, digest in zip(arm.weights, arm.digests, strict=True):
+            if digest in seen:
+                raise UsageError(
+                    f"{path} and {seen[digest]} are the same model.",
+                    "Each model counts once: one seed that is named eight times is still one seed.",
+                )
+            seen[digest] = path
+    if len(arms[0].seeds) > 1 and arms[0].seeds != arms[1].seeds:
+        mine, theirs = (", ".join(map(str, arm.seeds)) for arm in arms)
+        raise UsageError(
+            f"The seeds are {mine} in one arm and {theirs} in the other: models are paired by their seed.",
+            "Name models of the same seeds, in the same order.",
+        )
 
 
 def _saved(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -71,6 +96,12 @@ def _saved(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _require_comparable(path: Path, facts: dict[str, Any], first_path: Path, first: dict[str, Any]) -> None:
+    mine, theirs = (item["decides"].get("subset") for item in (facts, first))
+    if mine != theirs:
+        raise UsageError(
+            f"{path} was trained with --subset {mine}, {first_path} with --subset {theirs}: their losses do not compare.",
+            "Train both on the same rows.",
+        )
     if facts["data"]["digest"] != first["data"]["digest"] or facts["data"]["type"] != first["data"]["type"]:
         raise UsageError(
             f"{path} was trained on other data than {first_path}: their losses do not compare.",
@@ -102,4 +133,6 @@ def _arm(models: Sequence[tuple[Path, dict[str, Any]]], reference: PluginRef) ->
     label = "uncoded" if code.type == UNCODED else config.ecc.spec("code").label()
     weights = [path for path, _ in models]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
-    return FinishedArm(Arm(f"{label} N={config.sizes.latent}", config), weights, digests)
+    seeds = [int(saved["decides"]["seed"]) for _, saved in models]
+    rows = len(load_splits(reference).limited(config.subset).train)
+    return FinishedArm(Arm(f"{label} N={config.sizes.latent}", config), weights, digests, seeds, rows)

@@ -12,14 +12,13 @@ from bvae_cli.comparisons import ArmRecord, Effect, Protocol
 from bvae_cli.evaluation.metrics import in_order, metric_of, title_of
 from bvae_cli.evaluation.paired import Paired, over_images, paired, verdict
 from bvae_cli.evaluation.statistics import holm, seeds_needed, smallest_p_value
-from bvae_cli.workflows.assessing import PICTURE_PREFIX
 
 # Arrays by arm and seed, as they stand beside the evaluations.
 Arrays = Callable[[int, int], dict[str, Any]]
 
 
-def pairs_of(coded: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return which arm is held against which: each with a code against each without, or all against the first."""
+def claimed_pairs(coded: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return of which arms claims are made: each with a code against each without, or all against the first."""
     references = [index for index, has_code in enumerate(coded) if not has_code]
     contenders = [index for index, has_code in enumerate(coded) if has_code]
     if not references or not contenders:
@@ -29,9 +28,16 @@ def pairs_of(coded: Sequence[bool]) -> list[tuple[int, int]]:
 
 def effects_of(arms: Sequence[ArmRecord], protocol: Protocol, arrays: Arrays) -> list[Effect]:
     """Compare the arms metric by metric; Holm's correction runs over all claims of all pairs."""
+    coded = [record.code != UNCODED for record in arms]
+    claimed = claimed_pairs(coded)
     effects = []
-    for arm, reference in pairs_of([record.code != UNCODED for record in arms]):
-        effects += _of_pair(arms, arm, reference, protocol, arrays)
+    for arm, reference in claimed:
+        effects += _of_pair(arms, arm, reference, protocol, arrays, protocol.claims)
+    # What fewer bits alone do, beside what the code does: described, not claimed.
+    uncoded = [index for index, has_code in enumerate(coded) if not has_code]
+    for arm in uncoded[1:]:
+        if (arm, uncoded[0]) not in claimed:
+            effects += _of_pair(arms, arm, uncoded[0], protocol, arrays, [])
     claims = [index for index, effect in enumerate(effects) if effect.claim]
     p_values = [effects[index].paired.p_value for index in claims]
     if all(value is not None for value in p_values):
@@ -55,12 +61,7 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
             f"{smallest_p_value(seeds):.3g}, and {_count(claims, 'claim')} ask for {protocol.alpha / claims:.3g}; "
             f"{seeds_needed(claims, protocol.alpha)} seeds could."
         )
-    if not protocol.tuned and not protocol.finished_models:
-        said.append(
-            "Nothing was tuned: the arms share one learning rate. That shows what each arm does at this rate, not what it "
-            "can do; a repetition code acts as a larger step of its first and last layers, so part of a difference may be "
-            "that. --tune lr=… gives each arm its own."
-        )
+    said += [*_about_settings(arms, protocol), *_about_information(arms)]
     unfinished = [arm.name for arm in arms if any(run.stopped.startswith("all ") for run in arm.runs)]
     if unfinished:
         said.append(
@@ -79,12 +80,43 @@ def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: 
     return said
 
 
+def _about_settings(arms: Sequence[ArmRecord], protocol: Protocol) -> list[str]:
+    """Say what the arms' settings leave open: a shared learning rate, settings that nobody tuned, given models."""
+    rates = list(dict.fromkeys(arm.settings.get("lr") for arm in arms))
+    named = ("latent", "ecc", "seed", *protocol.tuned)
+    names = {name for arm in arms for name in arm.settings} - {*named}
+    differing = sorted(name for name in names if len({repr(arm.settings.get(name)) for arm in arms}) > 1)
+    apart = f" They differ in more than their code: {', '.join(differing)}." if differing else ""
+    if protocol.finished_models:
+        return [f"The models were given: whether each arm had a fair budget is not known here.{apart}"]
+    if "lr" in protocol.tuned:
+        return []
+    if len(rates) > 1:
+        return [f"The learning rates were named and not tuned ({', '.join(f'{rate:g}' for rate in rates)})."]
+    return [
+        "The arms share one learning rate. That shows what each arm does at this rate, not what it can do; a repetition "
+        "code acts as a larger step of its first and last layers, so part of a difference may be that. --tune lr=… gives "
+        "each arm its own."
+    ]
+
+
+def _about_information(arms: Sequence[ArmRecord]) -> list[str]:
+    """Say where an arm with a code has no uncoded one of the same number of information bits beside it."""
+    uncoded = {arm.information_bits for arm in arms if arm.code == UNCODED}
+    return [
+        f"No uncoded arm has the {arm.information_bits} information bits of {arm.name}: what fewer bits do cannot be told "
+        "from what the code does."
+        for arm in arms
+        if arm.code != UNCODED and arm.information_bits not in uncoded
+    ]
+
+
 def verdict_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: Protocol) -> list[str]:
     """Say in a sentence for each pair of arms what its claims come to, losses as plainly as gains."""
     claims = [effect for effect in effects if effect.claim]
     undecidable = bool(claims) and smallest_p_value(len(protocol.seeds)) > protocol.alpha / len(claims)
     sentences = []
-    for arm, reference in dict.fromkeys((effect.arm, effect.reference) for effect in effects):
+    for arm, reference in dict.fromkeys((effect.arm, effect.reference) for effect in claims or effects):
         of_pair = [effect for effect in claims if (effect.arm, effect.reference) == (arm, reference)]
         if not any(any(effect.paired.differences) for effect in of_pair):
             said = "no difference; every claim came out equal, seed by seed"
@@ -109,7 +141,9 @@ def _listed(effects: Sequence[Effect], protocol: Protocol) -> str:
     return ", ".join(f"{title_of(effect.metric, protocol.iwae_samples)} ({_size(effect)})" for effect in effects)
 
 
-def _of_pair(arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Protocol, arrays: Arrays) -> list[Effect]:
+def _of_pair(
+    arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Protocol, arrays: Arrays, claims: Sequence[str]
+) -> list[Effect]:
     one, other = arms[arm], arms[reference]
     shared = [name for name in in_order(one.runs[0].metrics) if all(name in run.metrics for run in (*one.runs, *other.runs))]
     images = [[arrays(index, run.seed) for run in arms[index].runs] for index in (arm, reference)]
@@ -119,7 +153,8 @@ def _of_pair(arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Prot
         if metric.better is None:
             continue
         effect = paired(_values(one, name), _values(other, name), metric.is_rate)
-        if all(name in values for side in images for values in side) and not name.startswith(PICTURE_PREFIX):
+        # Words that are drawn are no images, and those of one arm have nothing to do with those of another.
+        if metric.of_images and all(name in values for side in images for values in side):
             sides = [[values[name] for values in side] for side in images]
             effect = replace(effect, image_interval=over_images(sides[0], sides[1], protocol.bootstrap_samples))
         effects.append(
@@ -128,7 +163,7 @@ def _of_pair(arms: Sequence[ArmRecord], arm: int, reference: int, protocol: Prot
                 reference=other.name,
                 metric=name,
                 paired=effect,
-                claim=name in protocol.claims,
+                claim=name in claims,
                 adjusted_p_value=None,
                 verdict=None,
             )
@@ -148,27 +183,28 @@ def _decided(effect: Effect, adjusted: float) -> Effect:
 
 
 def _size(effect: Effect) -> str:
-    """Say how large a difference is, with its interval over seeds, or over images where there is one seed."""
-    paired_ = effect.paired
-    if paired_.ratio is not None and paired_.ratio.interval is not None:
-        return (
-            f"{_change(paired_.ratio.mean)} [{_change(paired_.ratio.interval.low)}, {_change(paired_.ratio.interval.high)}]"
-        )
-    return f"{paired_.mean:+.3g}{_unit(effect)}{_bounds(paired_)}"
+    """Say how large a difference is, with its interval over seeds, or over images where there is one seed.
+
+    The difference is what was tested; a ratio is told beside it where it points the same way, which means of other scales
+    need not.
+    """
+    value, unit = effect.paired, metric_of(effect.metric)[0].unit
+    scale, shown = (100.0, " pp") if unit == "share" else (1.0, f" {unit}" if unit else "")
+    text = f"{scale * value.mean:+.3g}{shown}{_bounds(value, scale)}"
+    if value.ratio is not None and (value.ratio.mean > 1) == (value.mean > 0):
+        text += f", {_change(value.ratio.mean)}"
+        if value.ratio.interval is not None:
+            text += f" [{_change(value.ratio.interval.low)}, {_change(value.ratio.interval.high)}]"
+    return text
 
 
 def _change(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
 
-def _bounds(effect: Paired) -> str:
+def _bounds(effect: Paired, scale: float) -> str:
     interval = effect.seed_interval or effect.image_interval
-    return "" if interval is None else f" [{interval.low:+.3g}, {interval.high:+.3g}]"
-
-
-def _unit(effect: Effect) -> str:
-    unit = metric_of(effect.metric)[0].unit
-    return f" {unit}" if unit and unit != "share" else ""
+    return "" if interval is None else f" [{scale * interval.low:+.3g}, {scale * interval.high:+.3g}]"
 
 
 def _count(number: int, what: str) -> str:
