@@ -34,6 +34,6 @@ class Parity(BlockSpec):
     def remark(self) -> str:
         """Say what one check cannot do."""
         return (
-            "One check finds a single wrong bit and cannot tell which it is: hard decoding corrects nothing for certain. "
-            "Soft decoding gains, because it doubts the least certain bit."
+            "One check finds a single wrong bit and cannot tell which it is. Hard decoding then turns one of the bits at "
+            "random, and makes more bit errors than no code. Soft decoding gains, because it doubts the least certain bit."
         )

@@ -1,0 +1,123 @@
+"""Codes of blocks: padding, decoders that are too large, and training's refusal of what cannot be decoded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.blocks import BlockSpec
+from bvae_cli.codes.golay import Golay
+from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.reed_muller import ReedMuller
+from bvae_cli.config import TrainConfig
+from bvae_cli.errors import UsageError
+from bvae_cli.evaluation.channel import measure_channel
+from tests.helpers import joint_threshold, property_settings
+
+FAMILIES: list[BlockSpec] = [
+    Parity(k=4),
+    Hamming(r=3),
+    Hamming(r=3, extended=True),
+    Hamming(r=4, shorten=3),
+    Golay(n=23),
+    Golay(n=24),
+    ReedMuller(r=1, m=4),
+    Bch(n=15, t=2),
+    Bch(n=31, t=3),
+]
+EPSILONS = (0.01, 0.05, 0.1, 0.2)
+
+
+@pytest.mark.parametrize("spec", FAMILIES, ids=str)
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_measured_errors_are_those_of_the_closed_form(spec: BlockSpec, epsilon: float) -> None:
+    """Block errors of every family, bit errors where they are counted: all of them jointly at 1 %."""
+    words, checks = 40_000, 2 * len(FAMILIES) * len(EPSILONS)
+    block = spec.block()
+    measured = measure_channel(spec.build(block.n), epsilon, words, "hard", seed=5)
+    rate = spec.hard_block_error_rate(epsilon)
+    assert rate is not None
+    error = (rate * (1 - rate) / words) ** 0.5
+    assert abs(measured.word_error_rate.mean - rate) < joint_threshold(checks) * error
+    bits = spec.hard_bit_error_rate(epsilon)
+    if bits is not None:
+        # Within a block the wrong bits hang together: their spread over words is the measured one, or that of one block.
+        spread = max(measured.bit_error_rate.standard_error or 0.0, error / block.k)
+        assert abs(measured.bit_error_rate.mean - bits) < joint_threshold(checks) * spread
+
+
+@pytest.mark.parametrize("spec", [Hamming(r=3), Golay(n=24), Bch(n=15, t=2), Parity(k=4)], ids=str)
+def test_soft_decoding_makes_fewer_errors_than_hard_decoding_on_the_same_channel(spec: BlockSpec) -> None:
+    code = spec.build(spec.block().n)
+    for epsilon in (0.02, 0.1):
+        soft, hard = (measure_channel(code, epsilon, 20_000, way, seed=6).bit_error_rate for way in ("soft", "hard"))
+        assert soft.standard_error is not None
+        assert hard.standard_error is not None
+        assert soft.mean < hard.mean - 3 * (soft.standard_error + hard.standard_error)
+
+
+@given(n=st.integers(8, 60))
+@property_settings
+def test_padding_leaves_the_rest_uncoded_and_touches_nothing_else(n: int) -> None:
+    spec = Hamming(r=3, pad=True)
+    code = spec.build(n)
+    blocks, rest = divmod(n, 7)
+    assert code.k == spec.information_bits(n) == 4 * blocks + rest
+    generator = torch.Generator().manual_seed(n)
+    bits = torch.randint(0, 2, (5, code.k), generator=generator)
+    encoded = code.encode(bits)
+    whole = Hamming(r=3).build(7 * blocks)
+    assert torch.equal(encoded[:, : 7 * blocks], whole.encode(bits[:, : 4 * blocks]))
+    assert torch.equal(encoded[:, 7 * blocks :], bits[:, 4 * blocks :])
+    assert torch.equal(code.decode(encoded), bits)
+    logits = torch.randn(5, n, generator=generator)
+    assert torch.equal(code.soft_decode(logits)[:, 4 * blocks :], logits[:, 7 * blocks :])
+
+
+def test_without_padding_a_size_that_does_not_fit_is_refused_and_with_it_one_block_is_the_least() -> None:
+    with pytest.raises(UsageError, match=r"nearest valid: 98 \(56 information bits\), 105"):
+        Hamming(r=3).build(100)
+    assert Hamming(r=3, pad=True).build(100).k == 58
+    with pytest.raises(UsageError):
+        Hamming(r=3, pad=True).build(6)
+
+
+def test_training_with_a_code_that_has_no_soft_decoder_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no exact soft decoder that can be afforded.*k = 16, n − k = 15"):
+        TrainConfig(latent=310, ecc="bch:n=31,t=3")
+    TrainConfig(latent=310, ecc="bch:n=31,t=2")
+
+
+def test_options_tell_a_code_from_others_and_what_is_off_is_not_said() -> None:
+    assert Hamming(r=3).label() == "hamming(r=3)"
+    assert Hamming(r=4, extended=True, shorten=2, pad=True).label() == "hamming(r=4, extended=True, shorten=2, pad=True)"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Hamming(r=3, shorten=4), "Shorten by at most 3"),
+        (lambda: ReedMuller(r=4, m=3), "r=4 is more than m=3"),
+        (lambda: Bch(n=16), "nearest valid: 15, 7"),
+        (lambda: Bch(n=15, t=8), "no information bits left"),
+    ],
+)
+def test_options_that_make_no_code_are_refused_in_a_sentence(make, words: str) -> None:
+    with pytest.raises((UsageError, ValidationError), match=words):
+        make()
+
+
+def test_rows_that_depend_on_each_other_are_refused() -> None:
+    class Twice(BlockSpec):
+        family = "twice"
+
+        def generator_matrix(self):
+            return ((1, 1, 0), (1, 1, 0))
+
+    with pytest.raises(UsageError, match="linearly dependent"):
+        Twice().block()
