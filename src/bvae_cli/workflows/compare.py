@@ -119,7 +119,7 @@ def plan_comparison(config: CompareConfig) -> tuple[ComparisonPlan, Splits]:
     settings = tuned_settings(config)
     tuning_seeds = [TUNING_SEED_OFFSET + config.seed + index for index in range(config.tune_seeds)] if settings[0] else []
     deciding = {
-        "method": [_METHOD, *METRICS],
+        "method": [_METHOD, *sorted(METRICS)],
         "data": splits.digest(),
         "arms": [_deciding_of(arm) for arm in arms],
         "seeds": seeds,
