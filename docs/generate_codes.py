@@ -47,7 +47,8 @@ _INTRODUCTION = """\
 <!-- Made by `python docs/generate_codes.py`; do not edit. -->
 
 A code turns K information bits of the latent into N code bits. `bvae codes` lists what is installed, `bvae codes show hamming --r 4`
-tells all of one code, `bvae codes check NAME` runs the checks of [](write-a-code.md) on it. A code is named with its options as
+tells all of one code, `bvae codes check NAME` runs the checks of [](write-a-code.md) on it, and
+`bvae codes ber none repetition:R=3 hamming --plot rates.svg` measures error rates over flips and over Gaussian noise. A code is named with its options as
 `--ecc hamming --r 4`, or in one word as `--ecc hamming:r=4`. Its blocks stand side by side in the latent; a latent size that is not a
 whole number of blocks is answered with the nearest that are, and `--pad` leaves the rest uncoded instead.
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 import bvae_cli
 
 from ..outcome import Bvae
@@ -30,3 +34,65 @@ def test_the_table_says_the_same(bvae: Bvae) -> None:
 def test_an_option_that_is_not_there_is_refused(bvae: Bvae) -> None:
     bvae("codes", "--jsn").refused(2, "--jsn", "--json")
     bvae("codes", "repetition").refused(2, "repetition")
+
+
+def test_a_code_is_shown_with_its_matrix_and_its_decoders(bvae: Bvae) -> None:
+    shown = bvae("codes", "show", "hamming", "--r", 3, "--json").succeeded().json()
+    assert (shown["n"], shown["k"], shown["min_distance"], shown["correctable"]) == (7, 4, 3, 1)
+    assert len(shown["generator_matrix"]) == 4
+    assert "exact" in shown["soft_decoding"]
+    assert shown["error_rates"][0]["hard_bit"] == pytest.approx(9e-4 - 26e-6 + 30e-8 - 12e-10)
+    said = bvae("codes", "show", "hamming:r=4").succeeded().out
+    assert "n = 15 code bits, k = 11 information bits" in said
+    assert "up to 1 wrong bit always corrected" in said
+
+
+def test_a_code_that_cannot_be_afforded_says_what_it_would_take(bvae: Bvae) -> None:
+    assert "n − k ≤ 12" in bvae("codes", "show", "bch", "--ecc-n", 31, "--t", 3).succeeded().out
+    bvae("train", "--ecc", "bch:n=31,t=3", "--latent", 310).refused(2, "no model can be trained with it")
+
+
+def test_the_checks_of_a_code_are_a_table(bvae: Bvae) -> None:
+    outcomes = bvae("codes", "check", "hamming", "--r", 3, "--json").succeeded().json()
+    assert len(outcomes) == 36
+    assert {outcome["state"] for outcome in outcomes} == {"passed"}
+
+
+def test_a_code_that_fails_a_check_fails_the_command(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bvae_cli.codes.repetition import RepetitionCode
+
+    monkeypatch.setattr(RepetitionCode, "soft_decode", lambda self, logits: -logits.unflatten(-1, (3, -1)).sum(-2))
+    refused = bvae("codes", "check", "repetition")
+    assert refused.code == 4
+    assert "soft_sign" in refused.err
+    assert "the sign of all logits is turned" in refused.out
+
+
+def test_error_rates_are_measured_beside_closed_forms_and_drawn(bvae: Bvae, tmp_path: Path) -> None:
+    line = ("codes", "ber", "none", "repetition:R=3", "--epsilon", 0.1, "--words", 20_000, "--plot", tmp_path / "r.svg")
+    rates = bvae(*line, "--json").succeeded().json()
+    assert [rate["code"] for rate in rates] == ["none", "repetition(R=3)"]
+    for rate in rates:
+        for channel in ("hard", "soft"):
+            known, found = rate["closed_form"][channel], rate["measured"][channel]
+            assert abs(found["mean"] - known) < 4.5 * found["standard_error"]
+    assert (tmp_path / "r.svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("shwo",), ("There is no action 'shwo'", "Did you mean 'show'?")),
+        (("show",), ("needs the name of a code",)),
+        (("show", "hammin"), ("Did you mean 'hamming'?",)),
+        (("show", "hamming", "golay"), ("takes one code",)),
+        (("list", "hamming"), ("takes no name",)),
+        (("show", "hamming", "--r", 1), ("r must be at least 2",)),
+        (("ber", "none", "--epsilon", 0.7), ("--epsilon", "0.5")),
+        (("ber", "none", "--plot", "r.doc"), ("not a format of a figure",)),
+    ],
+)
+def test_mistakes_about_codes_are_answered_in_a_sentence(
+    bvae: Bvae, arguments: tuple[object, ...], words: tuple[str, ...]
+) -> None:
+    bvae("codes", *arguments).refused(2, *words)

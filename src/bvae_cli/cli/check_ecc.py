@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bvae_cli import registry
-from bvae_cli.cli.options import Given, Json, command_for
+from bvae_cli.cli.options import Epsilon, Given, Json, command_for
 from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.closed_forms import any_of, channel_capacity
 from bvae_cli.config import (
@@ -33,10 +33,6 @@ Words = Annotated[
         metavar="WORDS",
         help="Also measure the rates on so many words (loads torch).",
     ),
-]
-Epsilon = Annotated[
-    list[float] | None,
-    typer.Option("--epsilon", min=0.0, max=0.5, metavar="RATE", help="Flip probability; repeatable [default: 0.01 0.05]."),
 ]
 
 

@@ -1,16 +1,17 @@
-"""``bvae codes``, ``bvae codes show NAME`` and ``bvae codes check NAME``."""
+"""``bvae codes``: list, show, check, and measure error rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
-from bvae_cli.cli.options import Given, Json, command_for, complete_codes
-from bvae_cli.config import ModelChoice
+from bvae_cli.cli.options import Epsilon, Given, Json, command_for, complete_codes
+from bvae_cli.config import ModelChoice, PluginRef, parse_code
 from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
 from bvae_cli.fields import validated
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bvae_cli.codes.base import CodeSpec
     from bvae_cli.conformance.checks import Outcome
 
-_ACTIONS = ("list", "show", "check")
+_ACTIONS = ("list", "show", "check", "ber")
 _EPSILONS = (0.01, 0.02, 0.05, 0.1)
 _LARGEST_MATRIX = 32
 
@@ -26,7 +27,7 @@ _LARGEST_MATRIX = 32
 def build(arguments: Sequence[str], lenient: bool) -> Any:
     """Build the command with the options of the code that ``arguments`` name."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    named = ["--ecc", words[1]] if len(words) > 1 and words[0] in _ACTIONS else []
+    named = ["--ecc", words[1]] if len(words) > 1 and words[0] in _ACTIONS[1:] else []
     return command_for(ModelChoice, _codes, "codes", named, lenient, leave_out=ModelChoice.model_fields)
 
 
@@ -36,34 +37,59 @@ def _actions(incomplete: str) -> list[str]:
 
 def _codes(
     given: Given,
-    action: Annotated[str, typer.Argument(metavar="list|show|check", help="What to do.", autocompletion=_actions)] = "list",
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The code to show or to check.", autocompletion=complete_codes)
+    action: Annotated[
+        str, typer.Argument(metavar="list|show|check|ber", help="What to do.", autocompletion=_actions)
+    ] = "list",
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME…", help="The code; `ber` takes several, as hamming:r=4.", autocompletion=complete_codes
+        ),
     ] = None,
+    epsilon: Epsilon = None,
+    words: Annotated[
+        int, typer.Option("--words", min=1, max=100_000_000, help="ber: random words that are sent for each rate.")
+    ] = 100_000,
+    plot: Annotated[Path | None, typer.Option("--plot", help="ber: draw the rates into this .png, .svg or .pdf.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="ber: seed of every draw.")] = 0,
     json: Json = False,
 ) -> None:
-    """List the installed codes, show one of them, or check that one does what a code must do.
+    """List the installed codes, show one of them, check that one does what a code must do, or measure error rates.
 
     `list` shows every code with its origin, version and options; a broken one says what is wrong with it. `show` tells
     length, rate, distance, generator matrix, error rates and how it is decoded. `check` runs the checks that plugin authors
-    have (bvae_cli.testing) and fails where one of them does.
+    have (bvae_cli.testing) and fails where one of them does. `ber` sends random words over flips and over Gaussian noise,
+    and shows the share of wrong information bits beside the closed form.
     """
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
+    named = names or []
     if action == "list":
-        if name is not None:
-            raise UsageError("`bvae codes list` takes no name.", f"`bvae codes show {name}` shows one code.")
+        if named:
+            raise UsageError("`bvae codes list` takes no name.", f"`bvae codes show {named[0]}` shows one code.")
         show_plugins("code", json)
         return
-    if name is None:
+    if not named:
         raise UsageError(f"`bvae codes {action}` needs the name of a code.", "`bvae codes` lists them.")
-    spec: CodeSpec = validated(registry.load("code", name), given.layer.code_options, f"the code '{name}'")
-    if action == "check":
-        _check(spec, json)
-        return
-    with registry.blaming("code", name):
-        facts = _facts(spec)
-    _show(facts, json)
+    if len(named) > 1 and action != "ber":
+        raise UsageError(f"`bvae codes {action}` takes one code.", "`bvae codes ber` takes several.")
+    specs = [_spec(name, given.layer.code_options if len(named) == 1 else {}) for name in named]
+    if action == "ber":
+        from bvae_cli.cli.error_rates import show_error_rates
+
+        show_error_rates(specs, epsilon or _EPSILONS, words, seed, plot, json)
+    elif action == "check":
+        _check(specs[0], json)
+    else:
+        with registry.blaming("code", specs[0].family):
+            facts = _facts(specs[0])
+        _show(facts, json)
+
+
+def _spec(name: str, options: Mapping[str, Any]) -> CodeSpec:
+    code: PluginRef = parse_code(name)
+    spec: CodeSpec = validated(registry.load("code", code.type), {**code.options, **options}, f"the code '{code.type}'")
+    return spec
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

@@ -58,6 +58,11 @@ class Given(NamedTuple):
 
 Body = Callable[..., Any]
 
+Epsilon = Annotated[
+    list[float] | None,
+    typer.Option("--epsilon", min=0.0, max=0.5, metavar="RATE", help="Flip probability; repeatable."),
+]
+
 
 def command_for(
     model: type[ModelChoice],

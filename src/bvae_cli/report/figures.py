@@ -18,6 +18,7 @@ _PANELS = (
     ("kl", "KL (nats per image)"),
     ("beta", "β"),
 )
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _SMALLEST_GRID_SIDE = 28
 # Pixels between the pictures of a grid.
 _GAP = 2
@@ -40,6 +41,34 @@ def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_forma
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     lines = axes[0].get_lines()
     figure.legend(lines, [_breakable(name) for name in records], loc="outside upper left", frameon=False, fontsize=9)
+    return _saved(figure, file_format)
+
+
+def error_rates(rates: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
+    """Draw bit error rates of codes over flips and over Gaussian noise: marks are measured, lines are closed forms."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2)
+    codes = list(dict.fromkeys(rate["code"] for rate in rates))
+    panels = (("hard", "epsilon", "flip probability ε"), ("soft", "sigma", "deviation σ of Gaussian noise on ±1"))
+    for axis, (channel, abscissa, label) in zip(axes, panels, strict=True):
+        for index, code in enumerate(codes):
+            mine = [rate for rate in rates if rate["code"] == code and rate[abscissa] is not None]
+            colour, marker = f"C{index % 10}", _MARKERS[index % len(_MARKERS)]
+            measured = [(r[abscissa], r["measured"][channel]["mean"]) for r in mine if r["measured"][channel] is not None]
+            known = [(r[abscissa], r["closed_form"][channel]) for r in mine if r["closed_form"][channel]]
+            seen = [(x, y) for x, y in measured if y > 0]
+            if seen:
+                axis.plot(*zip(*seen, strict=True), marker, color=colour, markersize=5, label=_breakable(code))
+            if known:
+                axis.plot(*zip(*known, strict=True), color=colour, linewidth=1.2)
+        axis.set_xlabel(label)
+        axis.set_ylabel("share of wrong information bits")
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+    axes[0].set_xscale("log")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
     return _saved(figure, file_format)
 
 
