@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from bvae_cli.cli import app
+from bvae_cli.cli.app import app
 
 _PAGE = Path(__file__).with_name("cli.md")
 _INTRODUCTION = """\

@@ -116,3 +116,11 @@ def test_what_cannot_work_is_refused_when_it_is_loaded(
     assert "odd 1.0" in caught.value.message
     assert words in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 80 TB")])
+def test_a_full_memory_is_no_fault_of_a_plugin(error: Exception) -> None:
+    with pytest.raises(type(error)), registry.blaming("code", "none"):
+        raise error
+    with pytest.raises(PluginError, match="the shapes differ"), registry.blaming("code", "none"):
+        raise RuntimeError("the shapes differ")

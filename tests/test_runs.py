@@ -178,9 +178,55 @@ def test_a_finished_run_keeps_no_state_to_resume_from(run: runs.Run) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello", pickle.dumps([1]), pickle.dumps(print)])
-def test_a_state_that_cannot_be_read_is_none(run: runs.Run, content: bytes) -> None:
+def test_a_state_that_cannot_be_read_is_damaged(run: runs.Run, content: bytes) -> None:
     (run.folder / runs.STATE).write_bytes(content)
-    assert run.load_state() is None
+    with pytest.raises(runs.DamagedStateError):
+        run.load_state()
+
+
+def test_a_state_is_damaged_wherever_it_is_cut(run: runs.Run) -> None:
+    run.save_state({"epoch": 3, "model": WEIGHTS})
+    whole = (run.folder / runs.STATE).read_bytes()
+    for share in range(10):
+        (run.folder / runs.STATE).write_bytes(whole[: len(whole) * share // 10])
+        with pytest.raises(runs.DamagedStateError):
+            run.load_state()
+
+
+def test_a_state_that_the_system_withholds_is_not_damaged(run: runs.Run) -> None:
+    (run.folder / runs.STATE).mkdir()
+    with pytest.raises(InputOutputError, match="is a directory"):
+        run.load_state()
+
+
+def test_a_full_memory_is_no_damage(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    run.save_state({"epoch": 3})
+    run.save_weights(CONFIG, WEIGHTS)
+    monkeypatch.setattr(torch, "load", fail)
+    for read in (run.load_state, lambda: runs.load_checkpoint(run.weights)):
+        with pytest.raises(RuntimeError, match="allocate memory"):
+            read()
+
+
+def test_what_is_set_aside_is_whole_and_a_second_time_stands_beside_the_first(run: runs.Run) -> None:
+    for number in (1, 2):
+        run.start(CONFIG)
+        run.record(ROW)
+        run.log("said")
+        run.save_weights(CONFIG, WEIGHTS)
+        run.save_weights(CONFIG, WEIGHTS, epoch=1)
+        run.save_state({"epoch": 1})
+        before = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
+        place = run.set_aside()
+        assert place == run.folder / f"damaged_{number}"
+        assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+        assert (place / "epochs" / "epoch_0001.pt").exists()
+        assert [path.name for path in run.folder.iterdir() if path.is_file()] == [runs.CONFIG]
+        assert runs.Run(place).state() == "set aside"
+    assert runs.open_run(run.folder.parent, run.folder.name, CONFIG["digest"]).folder == run.folder
 
 
 class Evil:
@@ -251,6 +297,13 @@ def test_weights_that_are_cut_short_are_refused_wherever_they_are_cut(run: runs.
             runs.load_checkpoint(run.weights)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(run: runs.Run, value: float) -> None:
+    run.save_weights(CONFIG, {**WEIGHTS, "bias": torch.tensor([0.0, value])})
+    with pytest.raises(InputOutputError, match=r"not numbers .* in bias"):
+        runs.load_checkpoint(run.weights)
+
+
 def test_missing_weights_are_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputOutputError, match=r"There is no file .*none\.pt"):
         runs.load_checkpoint(tmp_path / "none.pt")
@@ -278,6 +331,44 @@ def test_a_folder_with_nothing_but_a_lock_is_free(tmp_path: Path) -> None:
     assert runs.open_run(tmp_path, "a_run", "abcdef0123").folder == tmp_path / "a_run"
 
 
+def test_two_runs_that_choose_one_folder_at_one_moment_get_two(tmp_path: Path) -> None:
+    first, second = "0123456789", "abcdef0123"
+    with runs.held_run(tmp_path, "a_run", first) as run:
+        assert run.folder == tmp_path / "a_run"
+        # While the first has not written a word but its lock; the plan of the second says the same.
+        assert runs.open_run(tmp_path, "a_run", second).folder == tmp_path / "a_run_abcdef01"
+        with runs.held_run(tmp_path, "a_run", second) as other:
+            assert other.folder == tmp_path / "a_run_abcdef01"
+            assert (other.folder / ".lock").exists()
+        with pytest.raises(UsageError, match="in use by process"), runs.held_run(tmp_path, "a_run", first):
+            pytest.fail("the lock did not hold")
+
+
+def test_a_folder_that_was_taken_after_it_was_chosen_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "0123456789", "abcdef0123"
+    choose, chosen = runs.open_run, []
+
+    def late(output_dir: Path, name: str, digest: str) -> runs.Run:
+        chosen.append(choose(output_dir, name, digest))
+        if len(chosen) == 1:  # the other run begins, and is through, before the lock is asked for
+            chosen[0].start({**CONFIG, "digest": first})
+        return chosen[-1]
+
+    monkeypatch.setattr(runs, "open_run", late)
+    with runs.held_run(tmp_path, "a_run", second) as run:
+        assert run.folder == tmp_path / "a_run_abcdef01"
+        assert not (tmp_path / "a_run" / ".lock").exists()
+    assert json.loads((tmp_path / "a_run" / runs.CONFIG).read_text())["digest"] == first
+
+
+def test_a_folder_that_was_locked_after_it_was_chosen_is_left_to_the_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "open_run", lambda output_dir, name, digest: runs.Run(output_dir / name))
+    with runs.Run(tmp_path / "a_run").locked("0123456789"), runs.held_run(tmp_path, "a_run", "abcdef0123") as run:
+        assert run.folder == tmp_path / "a_run_abcdef01"
+
+
 def test_runs_do_not_go_into_one_another(run: runs.Run) -> None:
     with pytest.raises(UsageError, match="do not go into one another") as caught:
         runs.open_run(run.folder, "inner", "0")
@@ -298,6 +389,8 @@ def test_runs_are_found_at_any_depth_and_by_name(tmp_path: Path) -> None:
     assert [run.folder.relative_to(tmp_path).as_posix() for run in runs.find_runs(tmp_path)] == ["a", "b/run", "c/d/e"]
     with pytest.raises(InputOutputError, match="no folder"):
         runs.find_runs(tmp_path / "nothing")
+    with pytest.raises(InputOutputError, match=r"config\.json is a file, not a folder"):
+        runs.find_runs(tmp_path / "f" / runs.CONFIG)
 
 
 def test_a_second_process_on_a_run_is_refused_naming_the_first(run: runs.Run) -> None:
@@ -334,6 +427,7 @@ def test_the_lock_of_another_machine_holds(run: runs.Run, content: str) -> None:
     else:
         with pytest.raises(UsageError) as caught, run.locked():
             pytest.fail("the lock did not hold")
+        assert "is damaged" in caught.value.message
     assert "delete" in (caught.value.hint or "")
     assert (run.folder / ".lock").read_text() == content
 
@@ -387,11 +481,20 @@ def test_a_file_in_the_way_of_a_folder_is_an_output_error(tmp_path: Path) -> Non
     (tmp_path / "a").write_text("")
     with pytest.raises(InputOutputError, match="Cannot write to"):
         runs.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
+    with pytest.raises(InputOutputError, match=r"Cannot write to .*a: it is a file, not a folder"):
+        runs.write_file(tmp_path / "a" / "c.bin", b"content")
     with pytest.raises(InputOutputError, match="Cannot write to"):
         runs.Run(tmp_path / "a" / "run").start(CONFIG)
 
 
-@pytest.mark.parametrize("line", ["1 2 3", "1 2 3 4 5 x", ""])
+@pytest.mark.parametrize("content", [b"", b"# training_lo", b"1 2 3 4 5 6\n", b"\xff\xfe\x00"])
+def test_a_record_without_its_first_line_is_an_input_error(run: runs.Run, content: bytes) -> None:
+    (run.folder / runs.LOSS_RECORD).write_bytes(content)
+    with pytest.raises(InputOutputError, match="not a loss record"):
+        runs.read_record(run.folder)
+
+
+@pytest.mark.parametrize("line", ["1 2 3", "1 2 3 4 5 x", "", "1 2 3 4 5 6 7", "1 2 3 4 5 nan"])
 def test_a_damaged_record_is_an_input_error(run: runs.Run, line: str) -> None:
     run.record(ROW)
     with (run.folder / runs.LOSS_RECORD).open("a") as record:

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+# Said by torch on Linux, on Windows, and by CUDA.
+_OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")
+
 
 class ExitCode(IntEnum):
     """What ``bvae`` returns to the shell."""
@@ -88,6 +91,18 @@ def unknown_name(what: str, word: str, choices: Iterable[str]) -> UsageError:
     near = nearest(word, choices)
     hint = f"Did you mean '{near}'?" if near else f"Valid: {', '.join(choices)}." if choices else None
     return UsageError(f"There is no {what} '{word}'.", hint)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether a failure is that of a full memory: torch has no class of its own for a machine that is full.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 TB"))
+    True
+    """
+    if isinstance(error, MemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(said in words for said in _OUT_OF_MEMORY)
 
 
 class TerminatedError(KeyboardInterrupt):

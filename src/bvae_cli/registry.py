@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from bvae_cli.errors import BvaeError, PluginError, unknown_name
+from bvae_cli.errors import BvaeError, PluginError, is_out_of_memory, unknown_name
 
 Kind = Literal["code", "data set"]
 
@@ -102,9 +102,11 @@ def blaming(kind: Kind, name: str) -> Iterator[None]:
     """Turn a failure inside a plugin's own program into a PluginError that names its package."""
     try:
         yield
-    except (BvaeError, MemoryError):
+    except BvaeError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):  # no fault of the plugin
+            raise
         origin = origins(kind, name)[0]
         raise PluginError(
             f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.",

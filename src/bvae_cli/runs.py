@@ -8,21 +8,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import json
+import math
 import os
 import pickle
+import re
 import shutil
 import socket
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from bvae_cli.config import PluginRef, Sizes
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "bvae_best_model_with.pt"
 LOSS_RECORD = "loss_record_with.txt"
@@ -33,13 +38,17 @@ RESULT = "result.json"
 STATE = "last.pt"
 EPOCHS_FOLDER = "epochs"
 _LOCK = ".lock"
+_DAMAGED = "damaged"
+# A lock has no content for the moment between its making and its first word.
+_LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
 _ANOTHER_FOLDER = "Name a folder that can be written to."
 
 FORMAT = 1
 _CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
 RECORD_COLUMNS = ("training_loss", "validation_loss", "kl", "beta", "temperature", "lr")
+_RECORD_HEADER = f"# {' '.join(RECORD_COLUMNS)}"
 
-RunState = Literal["finished", "unfinished", "diverged", "empty"]
+RunState = Literal["finished", "unfinished", "diverged", "damaged", "set aside", "empty"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,18 @@ def folder_name(sizes: Sizes, beta_max: float, lr: float, ecc: PluginRef) -> str
     return "".join(character if character.isalnum() or character in "._-+" else "-" for character in name)
 
 
+class DamagedStateError(Exception):
+    """The state to resume from is there and cannot be read."""
+
+
+class HeldError(UsageError):
+    """Another process holds a run's folder; ``digest`` is that of its run, where its lock says it."""
+
+    def __init__(self, message: str, hint: str, digest: str | None) -> None:
+        super().__init__(message, hint)
+        self.digest = digest
+
+
 class Run:
     """One run's folder. ``open_run`` chooses it; the workflow of training writes to it."""
 
@@ -82,9 +103,24 @@ class Run:
         """Return how the run ended, or None while it has not."""
         return _read_json(self.folder / RESULT)
 
+    def require_readable_result(self) -> None:
+        """Raise InputOutputError where it is written how the run ended, and cannot be read any more."""
+        if self.state() == "damaged":
+            raise InputOutputError(
+                f"{self.folder / RESULT} is damaged: it cannot be told whether the run is finished.",
+                "The weights and the record beside it are untouched. Restore it, or train the run anew with --overwrite.",
+            )
+
     def state(self) -> RunState:
-        """Say whether the run is finished, diverged, unfinished, or not there."""
+        """Say whether the run is finished, diverged, unfinished, or not there.
+
+        ``damaged`` is one of which it cannot be read how it ended, ``set aside`` what ``set_aside`` has kept of one.
+        """
         result = self.result()
+        if self.folder.name.startswith(f"{_DAMAGED}_") and (self.folder.parent / CONFIG).exists():
+            return "set aside"
+        if result is None and (self.folder / RESULT).exists():
+            return "damaged"
         if result is not None:
             return "diverged" if result.get("state") == "diverged" else "finished"
         return "empty" if self.config() is None else "unfinished"
@@ -97,7 +133,7 @@ class Run:
                 (self.folder / stale).unlink(missing_ok=True)
             shutil.rmtree(self.folder / EPOCHS_FOLDER, ignore_errors=True)
             _write_atomically(self.folder / CONFIG, _json_bytes(config))
-            _write_atomically(self.folder / LOSS_RECORD, f"# {' '.join(RECORD_COLUMNS)}\n".encode())
+            _write_atomically(self.folder / LOSS_RECORD, f"{_RECORD_HEADER}\n".encode())
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Append an epoch to the loss record and to the metrics; ``row`` has the record's columns and more."""
@@ -114,6 +150,11 @@ class Run:
                 path = self.folder / name
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
                 _write_atomically(path, "".join(lines[: epochs + header]).encode())
+
+    def recorded_epochs(self) -> int:
+        """Return how many epochs the record holds."""
+        path = self.folder / LOSS_RECORD
+        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.exists() else 0
 
     def log(self, line: str) -> None:
         """Append a line to the training log."""
@@ -134,12 +175,38 @@ class Run:
             _write_atomically(self.folder / STATE, _torch_bytes(dict(state)))
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return the state to resume from, or None where there is none that can be read."""
+        """Return the state to resume from, or None where there is none.
+
+        Raises DamagedStateError for one that cannot be read, InputOutputError where the system does not let it be.
+        """
+        path = self.folder / STATE
         try:
-            state = _read_torch(self.folder / STATE)
-        except Exception:  # whatever is wrong with it, there is nothing to resume from
+            state = _read_torch(path)
+        except FileNotFoundError:
             return None
-        return state if isinstance(state, dict) else None
+        except OSError as error:
+            raise InputOutputError(
+                f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", "Look at its permissions and its disk."
+            ) from None
+        except _UnreadableError as error:
+            raise DamagedStateError(path) from error
+        if not isinstance(state, dict):
+            raise DamagedStateError(path)
+        return state
+
+    def set_aside(self) -> Path:
+        """Move everything that the run has made into a folder within its own, and return it: nothing is overwritten."""
+        with _writing(self.folder):
+            numbers = (number for number in itertools.count(1) if not (self.folder / f"{_DAMAGED}_{number}").exists())
+            place = self.folder / f"{_DAMAGED}_{next(numbers)}"
+            place.mkdir()
+            for name in (WEIGHTS, LOSS_RECORD, LOG, METRICS, RESULT, EPOCHS_FOLDER, STATE):
+                if (self.folder / name).exists():
+                    (self.folder / name).rename(place / name)
+            # The folder keeps a configuration all the while: it says whose it is.
+            if (self.folder / CONFIG).exists():
+                shutil.copy(self.folder / CONFIG, place / CONFIG)
+        return place
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write how the run ended; a finished run needs no state to resume from."""
@@ -148,12 +215,15 @@ class Run:
             (self.folder / STATE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process on it. Raises UsageError, naming the holder, where one has it."""
+    def locked(self, digest: str | None = None) -> Iterator[None]:
+        """Hold the folder against a second process on it; ``digest`` tells others whose run it is for.
+
+        Raises HeldError, naming the holder, where another process has it.
+        """
         path = self.folder / _LOCK
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            _take_lock(path)
+            _take_lock(path, digest)
         try:
             yield
         finally:
@@ -172,16 +242,46 @@ def open_run(output_dir: Path, name: str, digest: str) -> Run:
     if output_dir.exists() and not output_dir.is_dir():
         raise InputOutputError(f"{output_dir} is not a folder.", "Name another with --output-dir.")
     plain = output_dir / name
-    if not plain.exists() or _holds(plain, digest) or _only_lock(plain):
+    if not plain.exists() or _holds(plain, digest) or (_only_lock(plain) and not _held_for_another(plain, digest)):
         return Run(plain)
     return Run(output_dir / f"{name}_{digest[:8]}")
+
+
+@contextlib.contextmanager
+def held_run(output_dir: Path, name: str, digest: str) -> Iterator[Run]:
+    """Choose the folder of a run as ``open_run`` does, and hold it.
+
+    Another run may take the folder between the choice and the lock: then this one gets the folder with its own digits.
+    Raises HeldError where this very run is in another process's hands.
+    """
+    with contextlib.ExitStack() as stack:
+        run, mine = open_run(output_dir, name, digest), True
+        try:
+            stack.enter_context(run.locked(digest))
+        except HeldError as error:
+            if error.digest in (None, digest):
+                raise
+            mine = False
+        if not mine or open_run(output_dir, name, digest).folder != run.folder:
+            stack.close()
+            run = Run(output_dir / f"{name}_{digest[:8]}")
+            stack.enter_context(run.locked(digest))
+        yield run
 
 
 def find_runs(folder: Path) -> list[Run]:
     """Return every run in a folder and below it, by name. Raises InputOutputError where there is no such folder."""
     if not folder.is_dir():
-        raise InputOutputError(f"There is no folder {folder}.", "Name the folder that `bvae train` wrote to.")
+        what = f"{folder} is a file, not a folder" if folder.exists() else f"There is no folder {folder}"
+        raise InputOutputError(f"{what}.", "Name the folder that `bvae train` wrote to.")
     return [Run(path.parent) for path in sorted(folder.rglob(CONFIG)) if (path.parent / LOSS_RECORD).exists()]
+
+
+def namesakes(folder: Path) -> list[Path]:
+    """Return the folders beside one whose runs differ in the digits of their digest alone, and that hold weights."""
+    named = re.compile(re.escape(folder.name) + "_[0-9a-f]{8}")
+    beside = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
+    return [path for path in beside if named.fullmatch(path.name) and (path / WEIGHTS).is_file()]
 
 
 def weights_file(path: Path) -> Path:
@@ -201,14 +301,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     path = weights_file(path)
     try:
         content = _read_torch(path)
-    except pickle.UnpicklingError:
+    except OSError as error:
         raise InputOutputError(
-            f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.",
-            "Give a file that `bvae train` wrote.",
+            f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", "Look at its permissions and its disk."
         ) from None
-    except Exception as error:  # torch lets many kinds through for bytes that are no file of its own
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged or cut short"
-        raise InputOutputError(f"{path} cannot be read: {reason}.", "Train again, or restore the file.") from None
+    except _UnreadableError as error:
+        if isinstance(error.__cause__, pickle.UnpicklingError):
+            raise InputOutputError(
+                f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.",
+                "Give a file that `bvae train` wrote.",
+            ) from None
+        raise InputOutputError(
+            f"{path} cannot be read: it is damaged or cut short.", "Train again, or restore the file."
+        ) from None
     foreign = InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
     if not isinstance(content, dict) or {"format", "config", "weights"} - set(content):
         raise foreign
@@ -223,11 +328,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise foreign from None
     if not complete or not isinstance(content["weights"], dict):
         raise foreign
+    _require_numbers(path, content["weights"])
     return Checkpoint(config, content["weights"])
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a whole file, making its folder; the name never stands for half of it."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, content)
@@ -237,16 +345,24 @@ def read_record(folder: Path) -> dict[str, list[float]]:
     """Return the loss record by column. Raises InputOutputError where it is missing or not one."""
     path = folder / LOSS_RECORD
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        rows = [[float(cell) for cell in line.split()] for line in lines]
-        return {name: [row[index] for row in rows] for index, name in enumerate(RECORD_COLUMNS)}
+        first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     except OSError:
         raise InputOutputError(f"{folder} holds no {LOSS_RECORD}.", "`bvae runs` lists the runs that are there.") from None
-    except (ValueError, IndexError):
-        raise InputOutputError(
-            f"{path} is not a loss record: its rows do not hold {len(RECORD_COLUMNS)} numbers.",
-            "Train again with --overwrite, or restore the file.",
-        ) from None
+    except UnicodeDecodeError:
+        raise _no_record(path, "it is no text") from None
+    if first != _RECORD_HEADER:
+        raise _no_record(path, "its first line does not name the columns")
+    try:
+        rows = [[float(cell) for cell in line.split()] for line in lines]
+    except ValueError:
+        rows = [[]]
+    if any(len(row) != len(RECORD_COLUMNS) or not all(map(math.isfinite, row)) for row in rows):
+        raise _no_record(path, f"its rows do not hold {len(RECORD_COLUMNS)} numbers")
+    return {name: [row[index] for row in rows] for index, name in enumerate(RECORD_COLUMNS)}
+
+
+def _no_record(path: Path, why: str) -> InputOutputError:
+    return InputOutputError(f"{path} is not a loss record: {why}.", "Train again with --overwrite, or restore the file.")
 
 
 def training_seconds(folder: Path) -> float | None:
@@ -276,6 +392,8 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise describe_os_error(error, folder) from None
     except RuntimeError as error:  # torch's own writer reports a full disk so
+        if is_out_of_memory(error):
+            raise
         raise InputOutputError(f"Cannot write to {folder}: {error}.", _ANOTHER_FOLDER) from None
 
 
@@ -294,15 +412,44 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 def _torch_bytes(content: Mapping[str, Any]) -> bytes:
     # In memory first: torch.save writes the name of its file into the bytes, and they would differ from run to run.
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
+class _UnreadableError(Exception):
+    """The bytes of a file are not what torch writes."""
+
+
 def _read_torch(path: Path) -> Any:
+    """Return what a file of torch holds. Raises OSError where it cannot be had, _UnreadableError for what it is not."""
+    import torch
+
+    content = io.BytesIO(path.read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's remarks on a stranger's file are not for the person who named it
-        return torch.load(path, weights_only=True, map_location="cpu")
+        try:
+            return torch.load(content, weights_only=True, map_location="cpu")
+        except Exception as error:
+            # The bytes are in memory: but for a full one, whatever is raised here comes of what they are.
+            if is_out_of_memory(error):
+                raise
+            raise _UnreadableError(path) from error
+
+
+def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
+    import torch
+
+    for name, values in weights.items():
+        if not isinstance(values, torch.Tensor):
+            raise InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise InputOutputError(
+                f"{path} holds weights that are not numbers (NaN or infinite), in {name}.",
+                "The file is damaged: train again, or restore it.",
+            )
 
 
 def _json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -326,22 +473,53 @@ def _only_lock(folder: Path) -> bool:
     return folder.is_dir() and all(path.name == _LOCK for path in folder.iterdir())
 
 
-def _take_lock(path: Path) -> None:
-    mine = {"pid": os.getpid(), "host": socket.gethostname()}
+def _held_for_another(folder: Path, digest: str) -> bool:
+    """Say whether a living process holds the folder for a run of another digest."""
+    holder = _holder(folder / _LOCK)
+    return holder is not None and not _gone(holder) and holder.get("digest") not in (None, digest)
+
+
+def _take_lock(path: Path, digest: str | None) -> None:
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "digest": digest}
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            holder = _read_json(path) or {}
-            if holder.get("host") == mine["host"] and not _alive(holder.get("pid")):
+            holder = _holder(path)
+            if holder is None:
+                raise HeldError(
+                    f"The lock {path} is damaged: it does not name the process that holds {path.parent}.",
+                    "If no process works there, delete it.",
+                    None,
+                ) from None
+            if _gone(holder):
                 path.unlink(missing_ok=True)  # its process is gone: the lock is stale
                 continue
-            who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-            raise UsageError(f"{path.parent} is in use by {who}.", f"Wait for it; if it is gone, delete {path}.") from None
+            raise HeldError(
+                f"{path.parent} is in use by process {holder['pid']} on {holder['host']}.",
+                f"Wait for it; if it is gone, delete {path}.",
+                holder.get("digest"),
+            ) from None
         with os.fdopen(descriptor, "w") as file:
             json.dump(mine, file)
         return
-    raise UsageError(f"{path.parent} is in use by another process.")
+    raise HeldError(f"{path.parent} is in use by another process.", "Wait for it.", None)
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    """Return what a lock says, or None where it names no process."""
+    for _ in range(_LOCK_TRIES):
+        holder = _read_json(path)
+        if holder is not None:
+            return holder if {"pid", "host"} <= set(holder) else None
+        if not path.exists():  # it has just been given back
+            return {"pid": None, "host": socket.gethostname()}
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+    return None
+
+
+def _gone(holder: Mapping[str, Any]) -> bool:
+    return holder["host"] == socket.gethostname() and not _alive(holder["pid"])
 
 
 def _alive(pid: object) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ from bvae_cli.cli import check_ecc
 from bvae_cli.errors import BvaeError, TerminatedError
 
 from ..outcome import Bvae
+from .conftest import TINY
 
 COMMANDS = ("train", "sample", "evaluate", "runs", "plot", "check-ecc", "codes", "datasets", "devices", "config")
 
@@ -59,13 +63,33 @@ def test_a_failure_nobody_thought_of_is_a_sentence(bvae: Bvae, monkeypatch: pyte
     outcome.refused(1, "ZeroDivisionError: of something", "--verbose")
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 80 TB")]
+FULL = (
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 80 TB"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried 80 TB"),
+    RuntimeError("CUDA out of memory."),
 )
-def test_a_machine_without_memory_is_told_what_to_take(
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_machine_without_memory_is_no_fault_of_the_program(
     bvae: Bvae, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    bvae(*failing(monkeypatch, error)).refused(1, "memory of this device does not suffice", "--batch-size")
+    bvae(*failing(monkeypatch, error)).refused(1, "memory of this device does not suffice")
+
+
+@pytest.mark.parametrize("command", [("train",), ("sample", "-w", "x.pt"), ("evaluate", "x.pt")])
+def test_a_machine_without_memory_is_told_options_that_the_command_has(
+    bvae: Bvae, monkeypatch: pytest.MonkeyPatch, workplace: Path, command: tuple[str, ...]
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("bvae_cli.devices.choose", fail)
+    refused = bvae(*command).refused(1, "memory of this device does not suffice", "--")
+    known = bvae(command[0], "--help").succeeded().out
+    for option in re.findall(r"--[a-z-]+", refused.err.splitlines()[-1]):
+        assert option in known
 
 
 def test_an_error_has_its_own_code_sentence_and_hint(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +143,34 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = shell("bvae check-ecc --json | head -1; echo ${PIPESTATUS[0]}")
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("line", ["codes", "runs runs", "datasets", "check-ecc", "--help", "train --help", "--version"])
+def test_a_reader_that_never_looks_is_no_error(line: str, tmp_path: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "runs" / "run")
+    # The reader has gone before the first word is written, so this does not depend on who is quicker.
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "bvae_cli", *line.split()], stdout=write, stderr=subprocess.PIPE, cwd=tmp_path, timeout=60
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("line", ["codes", "check-ecc --json", "--help"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed: str, line: str) -> None:
+    done = shell(f"bvae {line} {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_talk_without_a_place_is_not_written_into_a_file_of_the_run(workplace: Path) -> None:
+    line = " ".join(map(str, TINY))
+    assert shell(f"bvae train {line} >&- 2>&-").returncode == 0
+    (folder,) = Path("weights").iterdir()
+    assert (folder / "loss_record_with.txt").read_text().startswith("# training_loss")
+    assert b"bvae train" not in b"".join(path.read_bytes() for path in folder.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import shutil
@@ -197,12 +198,20 @@ def _bytes(content: bytes) -> str:
     return "bad.pt"
 
 
+def _without_numbers(good: bytes) -> str:
+    content = torch.load(io.BytesIO(good), weights_only=True)
+    content["weights"]["encoder.layers.0.weight"][0, 0] = float("nan")
+    return _bytes(runs._torch_bytes(content))
+
+
 WEIGHTS: dict[str, tuple[Callable[[bytes], str], tuple[str, ...]]] = {
     "missing": (lambda good: "none.pt", ("There is no file none.pt", "bvae runs")),
     "folder without": (lambda good: ".", ("holds no bvae_best_model_with.pt",)),
     "empty": (lambda good: _bytes(b""), ("bad.pt", "cut short")),
     "cut short": (lambda good: _bytes(good[: len(good) // 2]), ("bad.pt", "cut short")),
+    "cut shorter": (lambda good: _bytes(good[:5000]), ("bad.pt", "cut short")),
     "text": (lambda good: _bytes(b"hello\n"), ("bad.pt", "cannot be read")),
+    "no numbers": (_without_numbers, ("bad.pt", "not numbers", "damaged")),
     "stranger's pickle": (lambda good: _bytes(pickle.dumps(Evil())), ("bad.pt", "nothing in it was run")),
     "stranger's torch file": (lambda good: _bytes(runs._torch_bytes({"x": Evil()})), ("bad.pt", "nothing in it was run")),
     "other weights": (
@@ -249,7 +258,7 @@ def test_an_output_folder_that_cannot_be_written(
 ) -> None:
     bvae("train", *TINY, "--output-dir", "bits.npy").refused(3, "bits.npy is not a folder", "--output-dir")
     bvae("train", *TINY, "--output-dir", "bits.npy/deeper").refused(3, "Cannot write to bits.npy/deeper")
-    bvae("sample", "-w", run_folder, "--out", "bits.npy").refused(3, "Cannot write to bits.npy")
+    bvae("sample", "-w", run_folder, "--out", "bits.npy").refused(3, "Cannot write to bits.npy: it is a file, not a folder")
     bvae("plot", run_folder, "-o", "bits.npy/x.png").refused(3, "Cannot write to bits.npy")
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -278,6 +287,24 @@ def test_an_output_folder_with_another_run_in_the_place(bvae: Bvae, workplace: P
     second = Path(bvae("train", *TINY, "--seed", 1, "--overwrite", "--json").succeeded().json()["folder"])
     assert second != first
     assert {path: path.read_bytes() for path in first.iterdir()} == before
+
+
+def test_a_state_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:
+    folder = Path(bvae("train", *TINY, "--json").succeeded().json()["folder"])
+    (folder / runs.RESULT).rename(folder / runs.STATE)
+    told = bvae("train", *TINY).succeeded().err
+    assert f"Note: {folder}/last.pt is damaged: training starts anew" in told
+    assert f"kept in {folder}/damaged_1." in told
+    assert [row["state"] for row in bvae("runs", "--json").succeeded().json()] == ["finished", "set aside"]
+    (folder / runs.RESULT).write_text("{")
+    bvae("train", *TINY).refused(3, "result.json is damaged", "--overwrite")
+
+
+def test_a_lock_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:
+    folder = Path(bvae("train", *TINY, "--dry-run", "--json").succeeded().json()["folder"])
+    folder.mkdir(parents=True)
+    (folder / ".lock").write_text("junk")
+    bvae("train", *TINY).refused(2, ".lock is damaged", "If no process works there, delete it.")
 
 
 def test_a_run_that_another_process_has(bvae: Bvae, workplace: Path) -> None:

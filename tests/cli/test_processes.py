@@ -105,6 +105,46 @@ def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(
     assert halves(folder) == []
 
 
+# Sends the process a signal when a module is about to be imported.
+_STOPPED_AT = """
+import os, signal, sys
+module, number, *line = sys.argv[1:]
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Stop())
+from bvae_cli.cli import main
+main(line)
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(15, 143, "Terminated"), (2, 130, "Interrupted")])
+@pytest.mark.parametrize("module", ["bvae_cli.cli.app", "pydantic", "torch", "torch.nn", "numpy.linalg"])
+def test_a_command_that_is_stopped_while_it_still_loads_says_so(
+    workplace: Path, module: str, number: int, code: int, word: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_AT, module, str(number), "train", *map(str, TINY), "-q"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (code, f"Error: {word}.\n", "")
+
+
+def test_a_command_that_ignores_interruptions_goes_on_doing_so(workplace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_AT, "torch", "2", "train", *map(str, TINY), "-q"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_file_that_grows_too_large_is_an_output_error_and_leaves_no_half(workplace: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))

@@ -18,6 +18,8 @@ def test_a_table_of_quality_and_the_names_of_the_files_are_on_stdout(bvae: Bvae,
     assert Path("here/samples_seed_0.png").read_bytes().startswith(b"\x89PNG")
     assert np.load("here/samples_seed_0.npz")["samples"].shape == (4, 12)
     assert "loading torch" in outcome.err
+    assert "Note:" not in outcome.err
+    assert str(run_folder / "bvae_best_model_with.pt") in outcome.out.splitlines()[0]
 
 
 def test_json_is_one_object_with_the_quality(bvae: Bvae, run_folder: Path, workplace: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import bvae_cli
+from bvae_cli import runs
 from bvae_cli.config import SampleConfig
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, InterruptedRunError, UsageError
+from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.measuring import find_weights, measure
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.train import Observer, TrainResult, train
 
 from .conftest import config_for
 
@@ -80,6 +82,46 @@ def test_without_weights_the_run_of_the_same_options_is_found(trained: TrainResu
     for name, value in (("hidden", 9), ("lr", 0.1), ("beta_max", 0.5), ("ecc", "none")):
         with pytest.raises(InputOutputError, match="no trained model"):
             find_weights(SampleConfig(output_dir=trained.folder.parent, **(options | {name: value})), frozenset())
+
+
+def found(place: Path) -> tuple[Path, list[str]]:
+    """Return the weights that the sizes of a tiny run find, and what is said of them."""
+    notes: list[str] = []
+    sizes = {"hidden": 8, "latent": 12, "depth": 1, "lr": 0.01}
+    config = SampleConfig(**{"output_dir": place / "weights", "iwae_samples": 1, **sizes})
+    return measure(config, frozenset(sizes), notes.append).weights, notes
+
+
+def test_a_run_found_by_its_sizes_is_said_to_have_namesakes(tmp_path: Path) -> None:
+    first = train(config_for(tmp_path, epochs=1))
+    assert found(tmp_path) == (first.folder / runs.WEIGHTS, [])
+    second = train(config_for(tmp_path, epochs=1, seed=1))
+    weights, notes = found(tmp_path)
+    assert weights == first.folder / runs.WEIGHTS
+    assert notes == [
+        f"This is {first.folder}. There is 1 other run of these sizes with other settings; name one to take it, as "
+        f"--weights '{second.folder}'."
+    ]
+    train(config_for(tmp_path, epochs=1, seed=2))
+    assert "There are 2 other runs" in found(tmp_path)[1][0]
+    notes = []
+    measure(SampleConfig(weights=first.folder, iwae_samples=1), frozenset(), notes.append)
+    assert notes == []
+    (first.folder / runs.WEIGHTS).unlink()
+    with pytest.raises(InputOutputError, match="no trained model") as caught:
+        found(tmp_path)
+    assert "There are 2 other runs" in (caught.value.hint or "")
+
+
+def test_a_run_that_is_unfinished_is_said_to_be(tmp_path: Path) -> None:
+    class Impatient(Observer):
+        def on_epoch(self, stats: EpochStats) -> None:
+            if stats.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError):
+        train(config_for(tmp_path), Impatient())
+    assert found(tmp_path)[1] == ["This run is unfinished: these are its best weights after 2 of 4 epochs."]
 
 
 @pytest.mark.parametrize(

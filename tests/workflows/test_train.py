@@ -15,6 +15,7 @@ import torch
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import (
+    BvaeWarning,
     DivergedError,
     ExitCode,
     InputOutputError,
@@ -24,7 +25,7 @@ from bvae_cli.errors import (
 )
 from bvae_cli.workflows import train as train_module
 from bvae_cli.workflows.fit import EpochStats, Fit
-from bvae_cli.workflows.planning import Plan
+from bvae_cli.workflows.planning import Plan, prepare
 from bvae_cli.workflows.train import Observer, TrainResult, plan, train
 
 from .conftest import config_for
@@ -36,10 +37,14 @@ class Recorder(Observer):
     """Remembers what it is told, and raises after an epoch where it is asked to."""
 
     def __init__(self, stop_after: int = 0, how: type[BaseException] = KeyboardInterrupt) -> None:
+        self.notes: list[str] = []
         self.plans: list[tuple[Plan, int]] = []
         self.epochs: list[EpochStats] = []
         self.steps: list[tuple[int, int]] = []
         self._stop_after, self._how = stop_after, how
+
+    def on_note(self, sentence: str) -> None:
+        self.notes.append(sentence)
 
     def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
         self.plans.append((plan, resumed_epoch))
@@ -172,7 +177,14 @@ def test_a_plan_writes_nothing_and_says_what_it_costs(place: Path) -> None:
     # Encoder 12→8→12 and decoder 12→8→12: four matrices of 96 weights, and 8 + 12 biases twice.
     assert planned.parameters == 4 * 96 + 2 * 20
     assert planned.flop_per_image == 6 * 4 * 96
-    assert planned.memory_bytes > 16 * planned.parameters
+    # At the peak on a CPU: five numbers for each weight at work, four in the state and twice its bytes, and the data.
+    assert planned.memory_bytes > 4 * 17 * planned.parameters + 60 * 12
+
+
+def test_a_plan_of_a_model_that_no_machine_holds_takes_no_memory(place: Path) -> None:
+    planned = plan(config_for(place, hidden=65536, depth=64))
+    assert planned.parameters == 2 * (2 * 12 * 65536 + 63 * 65536**2 + 64 * 65536 + 12)
+    assert planned.memory_bytes > 1e13
 
 
 def test_a_plan_names_the_folder_that_training_takes(place: Path) -> None:
@@ -291,14 +303,57 @@ def test_being_terminated_saves_the_state_and_has_its_own_code(place: Path) -> N
     assert caught.value.exit_code == ExitCode.TERMINATED == 143
 
 
-def test_a_state_that_is_damaged_begins_again(place: Path) -> None:
+def interrupted(place: Path, epoch: int = 2) -> Path:
+    """Interrupt a run after an epoch; return its folder."""
     with pytest.raises(InterruptedRunError):
-        train(config_for(place), Recorder(2))
+        train(config_for(place), Recorder(epoch))
     (folder,) = (place / "weights").iterdir()
-    (folder / "last.pt").write_bytes(b"half a file")
+    return folder
+
+
+def test_a_state_that_is_damaged_begins_again_and_what_there_was_is_kept(place: Path) -> None:
+    folder = interrupted(place)
+    state = (folder / "last.pt").read_bytes()
+    (folder / "last.pt").write_bytes(state[: len(state) // 2])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     hearing = Recorder()
     assert train(config_for(place), hearing).epochs == 4
     assert hearing.plans[0][1] == 0
+    kept = folder / "damaged_1"
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert hearing.notes == [
+        f"{folder / 'last.pt'} is damaged: training starts anew, and what the run had made until now is kept in {kept}."
+    ]
+    assert hearing.notes[0] in (folder / "training_log.txt").read_text()
+    whole = train(config_for(place, output_dir=place / "whole"))
+    assert content(folder) == content(whole.folder)
+
+
+def test_best_weights_without_a_state_are_kept(place: Path) -> None:
+    folder = interrupted(place)
+    (folder / "last.pt").unlink()
+    weights, hearing = (folder / runs.WEIGHTS).read_bytes(), Recorder()
+    train(config_for(place), hearing)
+    assert (folder / "damaged_1" / runs.WEIGHTS).read_bytes() == weights
+    assert "There is no last.pt" in hearing.notes[0]
+
+
+def test_whoever_hears_nothing_is_warned_of_a_damaged_state(place: Path) -> None:
+    (interrupted(place) / "last.pt").write_bytes(b"half a file")
+    with pytest.warns(BvaeWarning, match="training starts anew"):
+        train(config_for(place))
+
+
+def test_a_damaged_result_is_never_taken_for_an_unfinished_run(place: Path) -> None:
+    finished = train(config_for(place))
+    (finished.folder / "result.json").write_text('{"state": "fin')
+    before = {path.name: path.read_bytes() for path in finished.folder.iterdir()}
+    with pytest.raises(InputOutputError, match=r"result\.json is damaged") as caught:
+        train(config_for(place))
+    assert "--overwrite" in (caught.value.hint or "")
+    assert {path.name: path.read_bytes() for path in finished.folder.iterdir()} == before
+    assert runs.Run(finished.folder).state() == "damaged"
+    assert train(config_for(place), overwrite=True).state == "finished"
 
 
 def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(
@@ -369,6 +424,37 @@ def test_weights_that_are_gone_are_trained_again(place: Path) -> None:
     again = train(config_for(place))
     assert again.state == "finished"
     assert content(again.folder) == before
+
+
+def test_a_run_beside_another_that_has_just_begun_gets_a_folder_of_its_own(place: Path) -> None:
+    class Meanwhile(Recorder):
+        """Trains the other run while this one has its lock."""
+
+        other: TrainResult
+
+        def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+            self.other = train(config_for(place, seed=1))
+            with pytest.raises(UsageError, match="in use"):
+                train(config_for(place))
+
+    hearing = Meanwhile()
+    first = train(config_for(place), hearing)
+    digest = plan(config_for(place, seed=1)).digest
+    assert hearing.other.folder == first.folder.with_name(f"{first.folder.name}_{digest[:8]}")
+    assert (hearing.other.state, first.state) == ("finished", "finished")
+
+
+def test_a_folder_that_another_run_took_after_the_plan_is_not_written_to(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(config_for(place))
+    first = train(config_for(place, seed=1))
+    assert first.folder == prepared.plan.folder
+    monkeypatch.setattr(train_module, "prepare", lambda *_: prepared)
+    hearing = Recorder()
+    second = train(config_for(place), hearing)
+    assert second.state == "finished"
+    assert second.folder == hearing.plans[0][0].folder != first.folder
 
 
 def test_a_run_in_use_is_refused(place: Path) -> None:

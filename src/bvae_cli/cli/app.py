@@ -6,18 +6,24 @@ import contextlib
 import importlib
 import io
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from bvae_cli import __version__, registry
-from bvae_cli.errors import BvaeError, ExitCode, InterruptedRunError, TerminatedError, nearest
+from bvae_cli.cli.process import open_streams, stopping_by_exception
+from bvae_cli.errors import (
+    BvaeError,
+    ExitCode,
+    InterruptedRunError,
+    TerminatedError,
+    is_out_of_memory,
+    nearest,
+)
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
 _BUILDERS: dict[str, tuple[str, str]] = {
@@ -47,15 +53,26 @@ class _PassingError(Exception):
         self.carried = carried
 
 
+@contextlib.contextmanager
+def _passing() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as error:
+        raise _PassingError(error) from error
+
+
 class LazyGroup(typer.core.TyperGroup):
     """A group that imports a command's module when it is asked for, and tells it the arguments."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read what stands before the command (``--help`` writes here), and let every end of it through to ``main``."""
+        with _passing():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and let every way in which it ends come through to ``main``."""
-        try:
+        with _passing():
             return super().invoke(ctx)
-        except (KeyboardInterrupt, OSError) as error:
-            raise _PassingError(error) from error
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, in the order in which help shows them."""
@@ -126,32 +143,39 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with one of the codes of ``ExitCode``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without ε shows a question mark: that is no reason to stop.
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, _terminate)
+    with stopping_by_exception():
+        code = _ended(given)
+    sys.exit(int(code))
+
+
+def _ended(given: list[str]) -> int:
+    """Run a command; say how it ended where it did not end well, and return its exit code."""
     try:
-        code = _run(given)
+        return _run(given)
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, TerminatedError)
         _tell("Terminated." if terminated else "Interrupted.", None)
-        code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
     except BvaeError as error:
         if _verbose(given) and not isinstance(error, InterruptedRunError):  # that one was asked for
             traceback.print_exc()
         _tell(error.message, error.hint or _see(given))
-        code = error.exit_code
+        return error.exit_code
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message(), file=sys.stderr)
         else:
             _tell(*_usage_words(error, given))
-        code = ExitCode.USAGE
+        return ExitCode.USAGE
     except BrokenPipeError:
         # The reader of stdout has gone (`| head`): that is no error.
         _forget_stdout()
-        code = ExitCode.DONE
+        return ExitCode.DONE
     except OSError as error:
         where = "The output" if error.filename is None else str(error.filename)
         _tell(
@@ -160,23 +184,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         if error.filename is None:
             _forget_stdout()
-        code = ExitCode.INPUT_OUTPUT
+        return ExitCode.INPUT_OUTPUT
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
-        _tell(*_failure_words(error))
-        code = ExitCode.FAILED
-    sys.exit(int(code))
+        _tell(*_failure_words(error, given))
+        return ExitCode.FAILED
 
 
-def _failure_words(error: Exception) -> tuple[str, str]:
+# What makes a command smaller; the commands without an entry hold nothing large.
+_SMALLER = {
+    "train": "Take a smaller --batch-size, --hidden or --latent; --dry-run says what a model needs.",
+    "compare": "Take a smaller --batch-size, --hidden or --latent; `bvae train --dry-run` says what a model needs.",
+    "sample": "Take fewer --num-samples, or fewer rows with --subset.",
+    "evaluate": "Take fewer rows with --subset, or fewer --iwae-samples.",
+}
+
+
+def _failure_words(error: Exception, arguments: Sequence[str]) -> tuple[str, str]:
+    if is_out_of_memory(error):
+        command = arguments[0] if arguments else ""
+        return "The memory of this device does not suffice.", _SMALLER.get(command, "Ask for less at once.")
     words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
-    # torch has a class of its own for a GPU that is full, and none for a machine that is.
-    if isinstance(error, MemoryError) or "out of memory" in words.lower() or "can't allocate memory" in words:
-        return (
-            "The memory of this device does not suffice.",
-            "Take a smaller --batch-size or smaller sizes; `bvae train --dry-run` says what a model needs.",
-        )
     return f"bvae failed: {words}.", "Run it again with --verbose for a traceback, and report it."
 
 
@@ -187,10 +216,6 @@ def _run(arguments: list[str]) -> int:
         raise error.carried from None
     sys.stdout.flush()
     return result if isinstance(result, int) else ExitCode.DONE
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise TerminatedError
 
 
 def _verbose(arguments: Sequence[str]) -> bool:

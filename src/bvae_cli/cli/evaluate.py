@@ -45,7 +45,7 @@ def _evaluate(
 
     from bvae_cli.workflows.measuring import measure
 
-    quality = measure(resolved.config, given.named)
+    quality = measure(resolved.config, given.named, lambda note: say(f"Note: {note}", quiet))
     if json:
         show_json(quality)
         return

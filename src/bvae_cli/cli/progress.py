@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_TICKS = 0.1
 def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iterator[Observer]:
     """Return the observer that fits where stderr goes."""
     if quiet:
-        yield Observer()
+        yield _QuietObserver()
     elif sys.stderr.isatty() and not verbose:
         with _BarObserver(epochs, patience) as observer:
             yield observer
@@ -37,11 +37,22 @@ def _introduce(plan: Plan, resumed_epoch: int) -> None:
         say(line)
 
 
+class _QuietObserver(Observer):
+    """Says nothing; the log of the run has the notes as well."""
+
+    def on_note(self, sentence: str) -> None:
+        """Say nothing of it."""
+
+
 class _LineObserver(Observer):
     """One line an epoch, without control characters."""
 
     def __init__(self, epochs: int, patience: int, verbose: bool) -> None:
         self._epochs, self._patience, self._verbose = epochs, patience, verbose
+
+    def on_note(self, sentence: str) -> None:
+        """Say it."""
+        say(f"Note: {sentence}")
 
     def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
         """Say what is going to be trained."""
@@ -78,6 +89,12 @@ class _BarObserver(Observer):
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+    def on_note(self, sentence: str) -> None:
+        """Say it above the bar."""
+        self._progress.stop()
+        say(f"Note: {sentence}")
+        self._progress.start()
 
     def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
         """Say what is going to be trained and set the bar's length."""

@@ -20,6 +20,14 @@ from rich.text import Text
 _UNWATCHED_WIDTH = 200
 
 
+class PlainConsole(Console):
+    """A console that lets a reader who went away be seen: rich would end the process, as failed."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error through to the boundary of the application."""
+        raise  # noqa: PLE0704 - rich calls this where it has caught the BrokenPipeError
+
+
 def say(line: str, quiet: bool = False) -> None:
     """Print a line of talk; where nobody can hear it any more, the work goes on all the same."""
     if not quiet:
@@ -49,7 +57,7 @@ def plain(value: Any) -> Any:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table; cells are taken literally, whatever brackets or escapes they hold."""
-    console = Console(width=None if sys.stdout.isatty() else _UNWATCHED_WIDTH)
+    console = PlainConsole(width=None if sys.stdout.isatty() else _UNWATCHED_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold")

@@ -34,7 +34,7 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     from bvae_cli.runs import write_file
     from bvae_cli.workflows.sample import sample
 
-    result = sample(resolved.config, given.named)
+    result = sample(resolved.config, given.named, lambda note: say(f"Note: {note}", quiet))
     picture = result.file.with_suffix(".png")
     write_file(picture, image_grid(result.probabilities[:_LARGEST_GRID], result.feature_shape))
     if json:
@@ -53,7 +53,9 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
 
 def _title(result: Any) -> str:
     quality = result.quality
-    return f"{result.count} samples; quality on {quality.rows:,} {quality.split} rows, code {quality.code}"
+    return (
+        f"{result.count} samples; quality on {quality.rows:,} {quality.split} rows, code {quality.code}, {quality.weights}"
+    )
 
 
 def _without_arrays(result: Any) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _show_plan(what: Plan) -> None:
             ("code", what.code),
             ("parameters", f"{what.parameters:,}"),
             ("arithmetic", f"{amount(what.flop_per_image)}FLOP for each image trained on"),
-            ("memory", f"about {amount(what.memory_bytes)}B"),
+            ("memory", f"about {amount(what.memory_bytes)}B, beside torch itself"),
             ("steps", f"{what.steps_per_epoch} an epoch, {what.epochs} epochs at most"),
             ("folder", what.folder),
         ]

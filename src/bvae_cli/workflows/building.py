@@ -13,7 +13,7 @@ from bvae_cli import registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import PluginRef, Sizes
 from bvae_cli.datasets.base import Splits
-from bvae_cli.errors import BvaeError, InputOutputError, PluginError
+from bvae_cli.errors import BvaeError, InputOutputError, PluginError, is_out_of_memory
 from bvae_cli.model.bvae import BinaryVAE
 
 
@@ -93,6 +93,8 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
         model = BinaryVAE(code, torch.zeros(features), settings["hidden"], settings["depth"], settings["activation"])
         model.load_state_dict(checkpoint.weights)
     except (RuntimeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputOutputError(
             f"The weights in {weights} do not fit the model that the file describes ({type(error).__name__}).",
             "The file is damaged: train again, or restore it.",

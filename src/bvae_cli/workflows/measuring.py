@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from bvae_cli.evaluation.inference import (
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
 from bvae_cli.workflows.building import Rebuilt, load_model, load_splits
+
+OnNote = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,30 +49,34 @@ def find_weights(config: SampleConfig, named: frozenset[str]) -> Path:
         name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
         folder = config.output_dir / name
         if not (folder / runs.WEIGHTS).is_file():
-            raise InputOutputError(
-                f"There is no trained model in {folder}.",
-                "Train it first with `bvae train` and the same options, or name its weights with --weights.",
-            )
+            others = runs.namesakes(folder)
+            hint = "Train it first with `bvae train` and the same options, or name its weights with --weights."
+            if others:
+                hint = f"{_counted(len(others))} of these sizes with other settings: name one, as --weights '{others[0]}'."
+            raise InputOutputError(f"There is no trained model in {folder}.", hint)
         return folder / runs.WEIGHTS
     weights = runs.weights_file(config.weights)
     _require_same(config, named, weights)
     return weights
 
 
-def measure(config: SampleConfig, named: frozenset[str] = frozenset()) -> Quality:
+def measure(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> Quality:
     """Measure a trained model on a split of its own data, or of the data set that ``config`` names.
 
     Raises InputOutputError where weights or data cannot be read, UsageError where they do not fit each other.
     """
-    rebuilt, x, _ = prepare(config, named)
+    rebuilt, x, _ = prepare(config, named, on_note)
     return measure_on(rebuilt, x, config)
 
 
-def prepare(config: SampleConfig, named: frozenset[str]) -> tuple[Rebuilt, Tensor, Splits]:
-    """Load the model and the rows to measure on, on the chosen device."""
+def prepare(config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Tensor, Splits]:
+    """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
     choice = devices.choose(config.device, "off")
     devices.set_threads(config.threads)
     rebuilt = load_model(find_weights(config, named), choice.device)
+    if on_note is not None:
+        for note in _notes(config, rebuilt):
+            on_note(note)
     splits = _load_data(config, rebuilt)
     x = splits.split(config.split)
     return rebuilt, (x[: config.subset] if config.subset else x).to(choice.device), splits
@@ -89,6 +96,27 @@ def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
         reconstruction=measure_reconstruction(rebuilt.model, x),
         latent=latent_use(logits),
     )
+
+
+def _notes(config: SampleConfig, rebuilt: Rebuilt) -> list[str]:
+    """Say what a person may take for granted of a model and should not: that it is the only one, that it is finished."""
+    folder, notes = rebuilt.weights.parent, []
+    others = runs.namesakes(folder) if config.weights is None else []
+    if others:
+        notes.append(
+            f"This is {folder}. {_counted(len(others))} of these sizes with other settings; name one to take it, as "
+            f"--weights '{others[0]}'."
+        )
+    run = runs.Run(folder)
+    state = run.state()
+    if state not in ("finished", "empty") and (run.config() or {}).get("digest") == rebuilt.config.get("digest"):
+        epochs = rebuilt.config["decides"].get("epochs")
+        notes.append(f"This run is {state}: these are its best weights after {run.recorded_epochs()} of {epochs} epochs.")
+    return notes
+
+
+def _counted(others: int) -> str:
+    return "There is 1 other run" if others == 1 else f"There are {others} other runs"
 
 
 def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bvae_cli import __version__, devices, registry, runs
+from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import UsageError
@@ -49,17 +52,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a run needs, built from its configuration."""
+    """Everything that a run needs, built from its configuration; the model itself is made when it is asked for."""
 
     plan: Plan
+    name: str
     run: runs.Run
     config: dict[str, Any]
     splits: Splits
-    model: BinaryVAE
+    new_model: Callable[[], BinaryVAE]
 
 
 def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
-    """Choose the device, load the data, build code and model, and find the run's folder; nothing is written.
+    """Choose the device, load the data, build the code, and find the run's folder; nothing is written.
 
     ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
     Raises UsageError, InputOutputError or PluginError for what cannot be had.
@@ -70,11 +74,8 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
     data_digest = splits.digest()
     splits = splits.limited(config.subset)
     code = build_code(config.ecc, config.sizes.latent)
-    mean = splits.train.float().mean(0)
-    model = new_model(code, mean, config.sizes, config.activation, config.seed)
-    if config.init_from is not None:
-        _take_weights(model, config.init_from)
-    model.autocast_dtype = choice.autocast_dtype
+    outline = _outline(config, code, splits.features)
+    weights = None if config.init_from is None else _weights_for(outline, code, config.init_from)
     identity = code_identity(config.ecc, code)
     decides = {
         **config.deciding(),
@@ -107,8 +108,22 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
         },
         "made_with": {"bvae": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    what = _plan(config, choice, splits, model, run.folder, digest)
-    return Prepared(what, run, run_config, splits, model)
+    what = _plan(config, choice, splits, outline, run.folder, digest)
+
+    def made() -> BinaryVAE:
+        model = new_model(code, splits.train.float().mean(0), config.sizes, config.activation, config.seed)
+        if weights is not None:
+            model.load_state_dict(weights)
+        model.autocast_dtype = choice.autocast_dtype
+        return model
+
+    return Prepared(what, name, run, run_config, splits, made)
+
+
+def _outline(config: TrainConfig, code: Code, features: int) -> BinaryVAE:
+    """Return the model without its numbers: names and shapes, which take neither memory nor time."""
+    with torch.device("meta"):
+        return new_model(code, torch.zeros(features), config.sizes, config.activation, config.seed)
 
 
 def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: BinaryVAE, folder: Path, digest: str) -> Plan:
@@ -116,7 +131,8 @@ def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: Bi
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
     widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
-    data_bytes = sum(split.numel() * split.element_size() for split in (splits.train, splits.validation))
+    splits_held = (splits.train, splits.validation, splits.test)
+    data_bytes = sum(split.numel() * split.element_size() for split in splits_held)
     return Plan(
         device=choice.device,
         device_reason=choice.device_reason,
@@ -136,8 +152,7 @@ def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: Bi
         parameters=parameters,
         # Two for multiply and add, once forward and twice backward.
         flop_per_image=6 * weights,
-        # The data, weights with gradient and Adam's two moments, and each activation with its gradient.
-        memory_bytes=data_bytes + 4 * 4 * parameters + 2 * 4 * batch * widths,
+        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + 2 * 4 * batch * widths,
         steps_per_epoch=-(-rows // batch),
         epochs=config.epochs,
         patience=config.patience,
@@ -146,21 +161,32 @@ def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: Bi
     )
 
 
-def _take_weights(model: BinaryVAE, path: Path) -> None:
+def _bytes_for_a_parameter(device: str) -> int:
+    """Return the bytes of device memory that a weight of 4 bytes takes when a run takes most.
+
+    Weight, gradient, Adam's two moments and the best weight; where the device is the machine itself, also the state that
+    is kept to resume from (weight, moments, best weight), and its bytes on their way to the disk, which are there twice.
+    """
+    floats_at_work, floats_of_state = 5, 4
+    return 4 * (floats_at_work + (3 * floats_of_state if device == "cpu" else 0))
+
+
+def _weights_for(outline: BinaryVAE, code: Code, path: Path) -> dict[str, Tensor]:
     other = load_model(path)
-    if other.model.code.digest() != model.code.digest():
+    if other.model.code.digest() != code.digest():
         raise UsageError(
             f"{other.weights} was made with {other.label} on {other.model.code.n} code bits, not with "
-            f"{model.code.spec.label()} on {model.code.n}.",
+            f"{code.spec.label()} on {code.n}.",
             "Weights to start from must be of the same code and sizes.",
         )
-    try:
-        model.load_state_dict(other.model.state_dict())
-    except RuntimeError:
+    weights = other.model.state_dict()
+    shapes, wanted = ({name: tuple(v.shape) for name, v in state.items()} for state in (weights, outline.state_dict()))
+    if shapes != wanted:
         raise UsageError(
             f"The weights in {other.weights} are of other sizes than the model to train.",
             "Weights to start from must be of the same data, hidden, latent and depth.",
-        ) from None
+        )
+    return weights
 
 
 def _file_digest(path: Path | None) -> str | None:

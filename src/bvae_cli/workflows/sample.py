@@ -14,7 +14,7 @@ from bvae_cli import runs
 from bvae_cli.config import SampleConfig
 from bvae_cli.evaluation.samples import novelty, uniqueness
 from bvae_cli.model.bvae import Samples
-from bvae_cli.workflows.measuring import Quality, measure_on, prepare
+from bvae_cli.workflows.measuring import OnNote, Quality, measure_on, prepare
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class SampleResult:
     feature_shape: tuple[int, ...]
 
 
-def sample(config: SampleConfig, named: frozenset[str] = frozenset()) -> SampleResult:
+def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> SampleResult:
     """Write ``samples_seed_S.npz`` (probabilities, samples, information_bits, codewords) and return what it holds.
 
     Raises InputOutputError where weights or data cannot be read or the folder cannot be written.
     """
-    rebuilt, x, splits = prepare(config, named)
+    rebuilt, x, splits = prepare(config, named, on_note)
     generator = torch.Generator(x.device).manual_seed(config.seed)
     samples = rebuilt.model.sample(config.num_samples, generator, config.temperature)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"

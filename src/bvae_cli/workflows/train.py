@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import (
+    BvaeWarning,
     DivergedError,
     ExitCode,
     InputOutputError,
@@ -43,7 +46,11 @@ class TrainResult:
 
 
 class Observer:
-    """What a caller may want to hear while a run goes on; each method does nothing until overridden."""
+    """What a caller may want to hear while a run goes on; but for notes, each method does nothing until overridden."""
+
+    def on_note(self, sentence: str) -> None:
+        """Something that a person should know before training begins; a warning until overridden."""
+        warnings.warn(sentence, BvaeWarning, stacklevel=2)
 
     def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
         """Training is about to begin; ``resumed_epoch`` epochs were done before (0 for a new run)."""
@@ -70,12 +77,15 @@ def train(
     """
     observer = observer or Observer()
     prepared = prepare(config, splits)
-    with prepared.run.locked():
+    with runs.held_run(config.output_dir, prepared.name, prepared.plan.digest) as run:
+        # Another run may have taken the folder of the plan meanwhile.
+        prepared = dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
         done = None if overwrite else _already_finished(prepared.run)
         return done or _train(config, prepared, observer, overwrite)
 
 
 def _already_finished(run: runs.Run) -> TrainResult | None:
+    run.require_readable_result()
     result = run.result()
     if result is None or run.state() != "finished" or not run.weights.exists():
         return None
@@ -85,7 +95,7 @@ def _already_finished(run: runs.Run) -> TrainResult | None:
 
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
     run, device = prepared.run, prepared.plan.device
-    model = prepared.model.to(device)
+    model = prepared.new_model().to(device)
     fit = Fit(
         model,
         prepared.splits.train.to(device),
@@ -108,16 +118,36 @@ def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrit
         fresh_bits=prepared.splits.fresh_bits,
         on_step=observer.on_step,
     )
-    state = run.load_state() if run.state() == "unfinished" and not overwrite else None
+    state, note = (None, None) if overwrite else _state_to_resume(run)
+    if note is not None:
+        observer.on_note(note)
     if state is None:
         run.start(prepared.config)
     else:
         fit.load_state_dict(state)
         run.cut_record(fit.epoch)
     observer.on_plan(prepared.plan, fit.epoch)
-    for line in plan_lines(prepared.plan, fit.epoch):
+    for line in ([note] if note else []) + plan_lines(prepared.plan, fit.epoch):
         _log(run, line)
     return _epochs(config, prepared, fit, observer)
+
+
+def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the state of an unfinished run, if there is one, and what a person should know of it.
+
+    Best weights without a state that can be read cannot be gone on from: what there is is set aside, never overwritten.
+    """
+    if run.state() != "unfinished":
+        return None, None
+    try:
+        state = run.load_state()
+        what = f"There is no {runs.STATE} in {run.folder} to go on from"
+    except runs.DamagedStateError:
+        state, what = None, f"{run.folder / runs.STATE} is damaged"
+    if state is not None or not (run.weights.exists() or (run.folder / runs.STATE).exists()):
+        return state, None
+    place = run.set_aside()
+    return None, f"{what}: training starts anew, and what the run had made until now is kept in {place}."
 
 
 def _epochs(config: TrainConfig, prepared: Prepared, fit: Fit, observer: Observer) -> TrainResult:

@@ -1,0 +1,85 @@
+"""What belongs to the process: its standard streams, and what it does when it is asked to stop.
+
+Light on purpose: it is imported before anything else, so that a signal finds somebody who listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+_IMPORT_MACHINERY = "<frozen importlib"
+
+
+def open_streams() -> None:
+    """Give the standard streams that the caller has closed (``2>&-``) a place: what is said there is heard by nobody.
+
+    Else the next file to be opened would take the number of the stream, and talk would be written into it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open for good
+
+
+def exit_when_asked() -> None:
+    """Let SIGINT and SIGTERM end the process with a sentence: nothing has begun that could be lost."""
+    _listen(_exit_at_once)
+
+
+def ignore_signals() -> None:
+    """Let nothing disturb the end of a process that has done its work."""
+    _listen(signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def stopping_by_exception() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM the TerminatedError that is one, while the body runs."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _listen(_raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _listen(handler: object) -> None:
+    signal.signal(signal.SIGTERM, handler)  # type: ignore[arg-type]  # a handler, or one of the constants
+    # A shell lets what it starts in the background ignore Ctrl-C: that stays so.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    word = "Terminated" if number == signal.SIGTERM else "Interrupted"
+    with contextlib.suppress(OSError):
+        os.write(2, f"Error: {word}.\n".encode())
+    os._exit(128 + number)
+
+
+def _raise(number: int, frame: FrameType | None) -> NoReturn:
+    if _importing(frame):
+        # Libraries of C swallow an exception in the middle of their import, or make another of it.
+        _exit_at_once(number, frame)
+    from bvae_cli.errors import TerminatedError
+
+    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORT_MACHINERY):
+            return True
+        frame = frame.f_back
+    return False
