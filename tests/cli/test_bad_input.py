@@ -339,7 +339,7 @@ def test_a_state_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:
     assert f"kept in {folder}/damaged_1." in told
     assert [row["state"] for row in bvae("runs", "--json").succeeded().json()] == ["finished", "set aside"]
     (folder / runs.RESULT).write_text("{")
-    bvae("train", *TINY).refused(3, "result.json is damaged", "--overwrite")
+    bvae("train", *TINY).refused(3, "result.json is damaged", "delete it")
 
 
 def test_a_lock_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:

@@ -54,6 +54,10 @@ def test_a_wrong_option_is_answered_as_on_the_command_line() -> None:
         bvae_cli.sample("weights", num_sample=3)
     with pytest.raises(InputOutputError):
         bvae_cli.load("nowhere.pt")
+    with pytest.raises(UsageError, match="path is empty"):
+        bvae_cli.load("")
+    with pytest.raises(UsageError, match="names no path"):
+        bvae_cli.evaluate("")
 
 
 def test_posterior_and_bits_agree(trained: TrainResult, rows: np.ndarray) -> None:

@@ -74,6 +74,8 @@ def load(path: Path | str, device: str = "auto") -> TrainedModel:
 
     Raises InputOutputError for a file that cannot be read, PluginError where its code is missing or has changed.
     """
+    if not str(path):
+        raise UsageError("The path is empty.", "Name a run's folder or its weights.")
     rebuilt = load_model(Path(path), devices.choose(device, "off").device)
     return TrainedModel(rebuilt.model, rebuilt.config)
 
