@@ -45,6 +45,9 @@ def make_files() -> None:
     _bvae("train --dataset bits.npy --hidden 16 --latent 8 --epochs 1 --output-dir made")
     (found,) = Path("made").iterdir()
     shutil.move(found, "weights/model")
+    content = torch.load("weights/model/bvae_best_model_with.pt", weights_only=True)
+    content["weights"]["encoder.layers.0.bias"][0] = float("nan")
+    torch.save(content, "nan.pt")
 
 
 def wrong_refusals() -> list[str]:

@@ -29,6 +29,10 @@ Split = Literal["validation", "test"]
 IMPLIED_CODE = "repetition"
 
 
+# More than any data have rows and anybody has time for; beyond 2^63 torch itself gives up.
+_LARGEST_COUNT = 2**31 - 1
+
+
 class Sizes(NamedTuple):
     """Width of each hidden layer, latent size N in code bits, number of hidden layers in encoder and in decoder."""
 
@@ -182,10 +186,12 @@ class TrainConfig(ModelChoice):
         description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
     )
     subset: Annotated[int, option(_DATA)] = Field(
-        0, ge=0, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
+        0, ge=0, le=_LARGEST_COUNT, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
     )
-    epochs: Annotated[int, option(_TRAINING)] = Field(100, ge=1, description="Passes over the training data, at most.")
-    batch_size: Annotated[int, option(_TRAINING)] = Field(1000, ge=1, description="Rows in one step.")
+    epochs: Annotated[int, option(_TRAINING)] = Field(
+        100, ge=1, le=_LARGEST_COUNT, description="Passes over the training data, at most."
+    )
+    batch_size: Annotated[int, option(_TRAINING)] = Field(1000, ge=1, le=_LARGEST_COUNT, description="Rows in one step.")
     lr: Annotated[float, option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
     lr_schedule: Annotated[Schedule, option(_TRAINING)] = Field(
         "constant", description="Learning rate over the epochs: constant, or cosine decay to 0."
@@ -194,10 +200,10 @@ class TrainConfig(ModelChoice):
         1.0, ge=0, le=1000, description="Weight of the KL term after the warm-up; 1 is the ELBO."
     )
     beta_warmup_epochs: Annotated[int, option(_TRAINING)] = Field(
-        10, ge=0, description="Epochs over which that weight rises from 0."
+        10, ge=0, le=_LARGEST_COUNT, description="Epochs over which that weight rises from 0."
     )
     patience: Annotated[int, option(_TRAINING)] = Field(
-        10, ge=1, description="Stop after so many epochs without improvement, counted after the warm-up."
+        10, ge=1, le=_LARGEST_COUNT, description="Stop after so many epochs without improvement, counted after the warm-up."
     )
     min_delta: Annotated[float, option(_TRAINING)] = Field(
         0.0, ge=0, description="Improvement of the validation loss, in nats, that patience takes for one."
@@ -214,7 +220,9 @@ class TrainConfig(ModelChoice):
         "codeword",
         description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
     )
-    activation: Annotated[Activation, option(_LATENT)] = Field("leaky-relu", description="Activation of the hidden layers.")
+    activation: Annotated[Activation, option(_LATENT)] = Field(
+        "leaky-relu", description="Activation of the hidden layers; leaky-relu has the slope 0.2 below 0."
+    )
     tau_start: Annotated[float, option(_LATENT)] = Field(
         1.0, gt=0, le=100, description="First temperature of the relaxed estimators."
     )
@@ -285,7 +293,9 @@ class SampleConfig(ModelChoice):
         None, description="Data to measure on [default: what the model was trained on]."
     )
     split: Annotated[Split, option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
-    subset: Annotated[int, option(_DATA)] = Field(0, ge=0, description="Measure on the first so many rows; 0 takes all.")
+    subset: Annotated[int, option(_DATA)] = Field(
+        0, ge=0, le=_LARGEST_COUNT, description="Measure on the first so many rows; 0 takes all."
+    )
     iwae_samples: Annotated[int, option(_DATA)] = Field(
         64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -45,10 +46,33 @@ def validated(model: type[Any], values: Mapping[str, Any], what: str, origins: M
     ``origins`` says where a value came from, where that needs saying. Raises UsageError, with the nearest name for an
     unknown one.
     """
+    for field, value in values.items():
+        if field in model.model_fields:
+            _require_meant(model, field, value)
     try:
         return model(**values)
     except ValidationError as error:
         raise _as_usage_error(model, error, what, origins or {}) from None
+
+
+def _require_meant(model: type[BaseModel], field: str, value: Any) -> None:
+    """Refuse what pydantic would take for something else: true for 1, and no path at all for the current folder."""
+    annotation = model.model_fields[field].annotation
+    kinds = set(_kinds(annotation))
+    name = main_flag(model, field) if _has_option(model, field) else field
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, bool) and kinds & {int, float} and bool not in kinds:
+            demand = "a whole number" if float not in kinds else "a number"
+            raise UsageError(f"{name} must be {demand}; got {str(item).lower()}.", _meaning(model, field, name))
+        if item == "" and Path in kinds:
+            raise UsageError(f"{name} names no path: it is empty.", _meaning(model, field, name))
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Return the plain types that an annotation is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
 
 
 def _as_usage_error(model: type[BaseModel], error: ValidationError, what: str, origins: Mapping[str, str]) -> UsageError:

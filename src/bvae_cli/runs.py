@@ -108,7 +108,7 @@ class Run:
         if self.state() == "damaged":
             raise InputOutputError(
                 f"{self.folder / RESULT} is damaged: it cannot be told whether the run is finished.",
-                "The weights and the record beside it are untouched. Restore it, or train the run anew with --overwrite.",
+                "Its weights and record are untouched. Restore it; or delete it, and the run is set aside and trained anew.",
             )
 
     def state(self) -> RunState:
@@ -222,12 +222,13 @@ class Run:
         """
         path = self.folder / _LOCK
         with _writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
             _take_lock(path, digest)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds something: the rule
+                self.folder.rmdir()
 
 
 def open_run(output_dir: Path, name: str, digest: str) -> Run:
@@ -481,10 +482,15 @@ def _held_for_another(folder: Path, digest: str) -> bool:
 
 def _take_lock(path: Path, digest: str | None) -> None:
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "digest": digest}
-    for _ in range(2):
+    for _ in range(_LOCK_TRIES):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileNotFoundError:  # who held it before has just taken the empty folder away
+            continue
         except FileExistsError:
+            if not path.parent.is_dir():
+                raise
             holder = _holder(path)
             if holder is None:
                 raise HeldError(

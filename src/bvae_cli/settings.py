@@ -84,6 +84,11 @@ def lower_layers(config_file: Path | None) -> list[Layer]:
     return [_file_layer(chosen), variables] if chosen else [variables]
 
 
+def require_known_variables() -> None:
+    """Raise UsageError where a ``BVAE_*`` variable is nobody's: a command that reads none would pass over a misspelt one."""
+    _variables(os.environ)
+
+
 def named_code(layers: Iterable[Layer]) -> str | None:
     """Return the code that the highest layer names, or None."""
     return next((layer.code for layer in reversed(list(layers)) if layer.code is not None), None)

@@ -68,6 +68,21 @@ USAGE: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "rate above a half": (("check-ecc", "--epsilon", 0.7), ("--epsilon", "0.5")),
     "rate that is no number": (("check-ecc", "--epsilon", "x"), ("--epsilon", "number")),
     "measured words": (("check-ecc", "--measure", "x"), ("--measure", "integer")),
+    "empty output folder": (("train", "--output-dir", ""), ("--output-dir names no path",)),
+    "empty start": (("train", "--init-from="), ("--init-from names no path",)),
+    "empty weights": (("sample", "-w", ""), ("--weights names no path",)),
+    "empty weights to measure": (("evaluate", ""), ("A path is empty", "'.'")),
+    "empty place for samples": (("sample", "-w", "x.pt", "--out", ""), ("--out names no path",)),
+    "empty file": (("train", "--dataset", "arrays:path="), ("path names no path",)),
+    "empty configuration file": (("train", "--config", ""), ("A path is empty",)),
+    "empty folder of runs": (("runs", ""), ("A path is empty",)),
+    "empty folder to draw": (("plot", ""), ("A path is empty",)),
+    "empty figure": (("plot", "x", "-o", ""), ("A path is empty",)),
+    **{
+        f"{option} beyond all bounds": (("train", option, "9" * 21), (option, "at most 2147483647"))
+        for option in ("--batch-size", "--epochs", "--subset", "--patience", "--beta-warmup-epochs")
+    },
+    "rows beyond all bounds": (("sample", "--subset", "9" * 21), ("--subset", "at most 2147483647")),
     "unknown action": (("config", "shwo"), ("'shwo'", "Did you mean 'show'?")),
 }
 
@@ -89,6 +104,10 @@ def test_a_mistake_of_use_is_answered_at_once(bvae: Bvae, workplace: Path, mista
         ('lr = "fast"', ("--lr", "a number", "my.toml")),
         ("= 3", ("not TOML",)),
         ("ecc = 3", ("ecc", "3", "bvae codes")),
+        ("epochs = true", ("--epochs must be a whole number", "got true")),
+        ("subset = false", ("--subset must be a whole number", "got false")),
+        ("lr = true", ("--lr must be a number", "got true")),
+        ("[ecc]\ntype = 'repetition'\nR = true", ("R must be a whole number", "got true")),
         ('[ecc]\ntype = "repitition"', ("Did you mean 'repetition'?",)),
     ],
 )
@@ -118,6 +137,17 @@ def test_a_mistake_in_a_variable(
 ) -> None:
     monkeypatch.setenv(name, value)
     bvae("train").refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    "command", ["codes", "runs", "plot", "datasets", "devices", "check-ecc", "config", "sample", "report"]
+)
+def test_a_variable_that_is_nobodys_is_refused_by_every_command(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("BVAE_JSON", "1")
+    bvae(command).refused(2, "no variable 'BVAE_JSON'")
+    bvae(command, "--help").succeeded()
 
 
 # --- data
@@ -152,6 +182,7 @@ def _objects_npz() -> str:
 
 
 DATA: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+    "missing, like nothing": (lambda: "missing.npy", ("no file missing.npy", "Check the path.")),
     "missing": (lambda: "bitz.npy", ("bitz.npy", "Did you mean bits.npy?")),
     "missing folder": (lambda: "no/where.npy", ("no/where.npy",)),
     "empty": (lambda: _text("", "bad.npy"), ("bad.npy", "empty")),
@@ -274,6 +305,17 @@ def test_an_output_folder_that_belongs_to_somebody_else(bvae: Bvae, workplace: P
     bvae("train", *TINY, "--output-dir", "theirs").refused(3, "Cannot write to theirs", "permission denied")
 
 
+def test_a_file_where_runs_are_looked_for(bvae: Bvae, workplace: Path) -> None:
+    bvae("runs", "bits.npy").refused(3, "bits.npy is a file, not a folder")
+
+
+def test_a_record_that_is_cut_short_is_not_drawn(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    for content in (b"", b"# training", b"\xff\xfe"):
+        Path("run", runs.LOSS_RECORD).write_bytes(content)
+        bvae("plot", "run").refused(3, "is not a loss record")
+
+
 def test_an_output_folder_that_is_a_run(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
     shutil.copytree(run_folder, "run")
     before = {path: path.read_bytes() for path in Path("run").iterdir()}
@@ -297,7 +339,7 @@ def test_a_state_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:
     assert f"kept in {folder}/damaged_1." in told
     assert [row["state"] for row in bvae("runs", "--json").succeeded().json()] == ["finished", "set aside"]
     (folder / runs.RESULT).write_text("{")
-    bvae("train", *TINY).refused(3, "result.json is damaged", "--overwrite")
+    bvae("train", *TINY).refused(3, "result.json is damaged", "delete it")
 
 
 def test_a_lock_that_is_damaged_is_told(bvae: Bvae, workplace: Path) -> None:

@@ -69,6 +69,7 @@ QUICK = {
     "codes": ({}, ["codes"]),
     "datasets": ({}, ["datasets"]),
     "config show": ({}, ["config", "show"]),
+    "runs": ({}, ["runs", "."]),
     "completion of commands": completion("bvae "),
     "completion of options": completion("bvae train --"),
     "completion of codes": completion("bvae train --ecc re"),

@@ -36,7 +36,7 @@ def test_what_is_no_run_cannot_be_drawn(bvae: Bvae, run_folder: Path, workplace:
     bvae("plot").refused(2, "FOLDER")
     bvae("plot", "nowhere").refused(3, "nowhere holds no loss_record_with.txt")
     shutil.copytree(run_folder, "run")
-    Path("run/loss_record_with.txt").write_text("# training_loss\n")
+    Path("run/loss_record_with.txt").write_text("# training_loss validation_loss kl beta temperature lr\n")
     bvae("plot", "run").refused(2, "no finished epoch")
     Path("run/loss_record_with.txt").write_text("# training_loss\nx\n")
     bvae("plot", "run").refused(3, "not a loss record")

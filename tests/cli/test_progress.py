@@ -8,7 +8,7 @@ import pytest
 
 from bvae_cli.cli.progress import observer_for
 from bvae_cli.config import TrainConfig
-from bvae_cli.workflows.train import Observer, train
+from bvae_cli.workflows.train import train
 
 
 class Screen(io.StringIO):
@@ -53,9 +53,19 @@ def test_a_watched_terminal_with_verbose_gets_lines(tiny: TrainConfig, monkeypat
 
 
 def test_quiet_gets_nothing(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(tiny, Screen(), monkeypatch, quiet=True) == ""
+    screen = Screen()
+    assert shown(tiny, screen, monkeypatch, quiet=True) == ""
     with observer_for(1, 1, True, True) as observer:
-        assert type(observer) is Observer
+        observer.on_note("Something happened.")
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("stream", [Screen(), io.StringIO()], ids=["screen", "log"])
+def test_a_note_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    with observer_for(1, 1, False, False) as observer:
+        observer.on_note("Something happened.")
+    assert "Note: Something happened.\n" in stream.getvalue()
 
 
 def test_the_screen_is_given_back_when_training_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_no_run_is_no_row(bvae: Bvae, workplace: Path) -> None:
 
 def test_no_folder_is_an_input_error(bvae: Bvae, workplace: Path) -> None:
     bvae("runs").refused(3, "There is no folder weights")
-    bvae("runs", "bits.npy").refused(3, "There is no folder bits.npy")
+    bvae("runs", "bits.npy").refused(3, "bits.npy is a file, not a folder")
 
 
 def test_a_damaged_run_is_a_row_that_says_so(bvae: Bvae, run_folder: Path, workplace: Path) -> None:

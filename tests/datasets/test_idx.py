@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import logging
 import struct
 import threading
 from collections.abc import Iterator
@@ -330,6 +331,14 @@ def test_missing_files_are_fetched_once_and_then_found(mirror, own_data, monkeyp
     assert sorted(path.name for path in own_data.iterdir()) == sorted(idx.OFFICIAL_SHA256)
     monkeypatch.setattr(pooch, "retrieve", None)
     assert Mnist().load().digest() == first.digest()
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_the_download_talks_only_where_the_program_lets_it(mirror, own_data, monkeypatch, level):
+    monkeypatch.setattr(logging.getLogger("bvae_cli"), "level", level)
+    logging.getLogger("bvae_cli.datasets.idx").manager._clear_cache()
+    Mnist().load()
+    assert pooch.get_logger().level == level
 
 
 def test_a_fetched_file_with_another_sha256_is_refused_and_not_kept(mirror, own_data):

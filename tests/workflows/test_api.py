@@ -54,6 +54,10 @@ def test_a_wrong_option_is_answered_as_on_the_command_line() -> None:
         bvae_cli.sample("weights", num_sample=3)
     with pytest.raises(InputOutputError):
         bvae_cli.load("nowhere.pt")
+    with pytest.raises(UsageError, match="path is empty"):
+        bvae_cli.load("")
+    with pytest.raises(UsageError, match="names no path"):
+        bvae_cli.evaluate("")
 
 
 def test_posterior_and_bits_agree(trained: TrainResult, rows: np.ndarray) -> None:
@@ -111,3 +115,49 @@ def test_rows_of_another_shape_are_refused(trained: TrainResult, shape: tuple[in
 
 def test_the_configuration_of_the_run_is_at_hand(trained: TrainResult) -> None:
     assert bvae_cli.load(trained.folder).config["decides"]["epochs"] == 4
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.5, 255])
+def test_rows_outside_of_what_a_model_is_trained_on_are_refused(trained: TrainResult, rows: np.ndarray, bad: float) -> None:
+    model = bvae_cli.load(trained.folder)
+    values = rows.astype("float64")
+    values[3, 2] = bad
+    for call in (model.posterior, model.encode, model.log_likelihood, model.log_likelihood_bound, model.elbo):
+        with pytest.raises(UsageError, match="outside 0…1"):
+            call(values)
+
+
+@pytest.mark.parametrize("what", ["abc", None, [[0, 1], [1]], [["a"] * 12], object()])
+def test_what_is_no_array_is_refused(trained: TrainResult, what: object) -> None:
+    model = bvae_cli.load(trained.folder)
+    for call in (model.encode, model.decode):
+        with pytest.raises(UsageError, match="cannot be read as rows of numbers"):
+            call(what)
+
+
+@pytest.mark.parametrize("bad", [0.5, 2, -1, float("nan")])
+def test_only_bits_are_decoded(trained: TrainResult, bad: float) -> None:
+    model = bvae_cli.load(trained.folder)
+    with pytest.raises(UsageError, match="no bits"):
+        model.decode([[0, 1, bad, 1]])
+    with pytest.raises(UsageError, match="4 information bits"):
+        model.decode(1)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3"])
+def test_numbers_of_draws_are_whole_and_positive(trained: TrainResult, rows: np.ndarray, count: object) -> None:
+    model = bvae_cli.load(trained.folder)
+    with pytest.raises(UsageError, match="count must be a whole number of at least 1"):
+        model.sample(count)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="samples must be a whole number of at least 1"):
+        model.log_likelihood_bound(rows, samples=count)  # type: ignore[arg-type]
+
+
+def test_seeds_and_temperatures_are_checked(trained: TrainResult, rows: np.ndarray) -> None:
+    model = bvae_cli.load(trained.folder)
+    with pytest.raises(UsageError, match="seed"):
+        model.sample(1, seed=-1)
+    with pytest.raises(UsageError, match="seed"):
+        model.elbo(rows, seed=2**70)
+    with pytest.raises(UsageError, match="temperature"):
+        model.sample(1, temperature=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -350,10 +351,28 @@ def test_a_damaged_result_is_never_taken_for_an_unfinished_run(place: Path) -> N
     before = {path.name: path.read_bytes() for path in finished.folder.iterdir()}
     with pytest.raises(InputOutputError, match=r"result\.json is damaged") as caught:
         train(config_for(place))
-    assert "--overwrite" in (caught.value.hint or "")
+    assert "delete it" in (caught.value.hint or "")
     assert {path.name: path.read_bytes() for path in finished.folder.iterdir()} == before
     assert runs.Run(finished.folder).state() == "damaged"
+    (finished.folder / "result.json").unlink()
+    hearing = Recorder()
+    assert train(config_for(place), hearing).state == "finished"
+    assert "kept in" in hearing.notes[0]
+    kept = {path.name: path.read_bytes() for path in (finished.folder / "damaged_1").iterdir()}
+    assert kept == {name: content for name, content in before.items() if name != "result.json"}
+    (finished.folder / "result.json").write_text("{")
     assert train(config_for(place), overwrite=True).state == "finished"
+
+
+def test_a_model_that_finds_no_memory_leaves_no_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    prepared = dataclasses.replace(prepare(config_for(place)), new_model=fail)
+    monkeypatch.setattr(train_module, "prepare", lambda *_: prepared)
+    with pytest.raises(MemoryError):
+        train(config_for(place))
+    assert list((place / "weights").iterdir()) == []
 
 
 def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(

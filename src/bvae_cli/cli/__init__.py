@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bvae_cli.cli.process import exit_when_asked, ignore_signals, open_streams
+from bvae_cli.cli.process import exit_when_asked, leave_quietly, open_streams
 
 __all__ = ["main"]
 
@@ -23,4 +23,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         run(arguments)
     finally:
-        ignore_signals()
+        leave_quietly()

@@ -24,6 +24,7 @@ from bvae_cli.errors import (
     is_out_of_memory,
     nearest,
 )
+from bvae_cli.settings import require_known_variables
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
 _BUILDERS: dict[str, tuple[str, str]] = {
@@ -87,6 +88,8 @@ class LazyGroup(typer.core.TyperGroup):
         name = args[0]
         if name in _BUILDERS:
             rest = args[1:]
+            if not ctx.resilient_parsing and not _HELP_FLAGS & set(rest):
+                require_known_variables()
             return name, _resolved(name, rest, ctx), rest
         near = nearest(name, _BUILDERS)
         hint = f"Did you mean '{near}'?" if near else f"Commands: {', '.join(_BUILDERS)}."

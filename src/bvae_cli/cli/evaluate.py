@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
 from bvae_cli.config import SampleConfig
 from bvae_cli.errors import UsageError
 
@@ -22,7 +22,9 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 def _evaluate(
     given: Given,
-    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER|FILE]", help="A run's folder or its weights.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER|FILE]", parser=named_path, help="A run's folder or its weights.")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     json: Json = False,

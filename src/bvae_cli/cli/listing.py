@@ -14,17 +14,20 @@ def show_plugins(kind: registry.Kind, as_json: bool) -> None:
     if as_json:
         show_json([_facts(row) for row in rows])
         return
+    licences = kind == "data set"
+    columns = ["name", "from", "what", *(["licence"] if licences else []), "options", "state"]
     cells = [
-        (
+        [
             row.name,
             ", ".join(map(str, row.origins)),
             getattr(row.spec, "summary", ""),
+            *([getattr(row.spec, "licence", "")] if licences else []),
             _options(row),
             row.problem or "ok",
-        )
+        ]
         for row in rows
     ]
-    show_table(("name", "from", "what", "options", "state"), cells)
+    show_table(columns, cells)
 
 
 def _facts(row: registry.Row) -> dict[str, Any]:

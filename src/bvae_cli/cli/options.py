@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,16 +24,30 @@ from bvae_cli.config import (
     PluginRef,
     parse_code,
 )
-from bvae_cli.errors import BvaeError
+from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.fields import flags_of, option_of
 from bvae_cli.settings import Layer, Resolved, lower_layers, named_code, resolve
 
 _CODE_FLAGS = ("--ecc", "--ecc-type")
 _CODE_DESTINATION = "code_option_"
 
+
+def named_path(text: str) -> Path:
+    """Read an argument as a path. Raises UsageError for an empty one, which would mean the current folder."""
+    if not text:
+        raise UsageError("A path is empty.", "Name a file or a folder; the current folder is '.'.")
+    return Path(text)
+
+
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="File with values for the options.", rich_help_panel="Settings"),
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        parser=named_path,
+        help="File with values for the options.",
+        rich_help_panel="Settings",
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel="Talk")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Talk")]
@@ -87,6 +102,8 @@ def command_for(
 
     def run(**values: Any) -> Any:
         config_file = values.pop("config_file")
+        # Rooms below do not talk; what libraries of theirs have to say (a download) is said by this logger's leave.
+        logging.getLogger("bvae_cli").setLevel(logging.WARNING if values.get("quiet") else logging.INFO)
         given = {key: values.pop(key) for key in list(values) if key in fields}
         options = {
             key.removeprefix(_CODE_DESTINATION): values.pop(key) for key in list(values) if key.startswith(_CODE_DESTINATION)

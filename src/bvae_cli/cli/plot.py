@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bvae_cli.cli.options import single_command
+from bvae_cli.cli.options import named_path, single_command
 from bvae_cli.errors import UsageError
 
 _FORMATS = ("png", "svg", "pdf")
@@ -20,10 +20,16 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 
 def _plot(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER…", help="Folders of runs.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER…", parser=named_path, help="Folders of runs.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf [default: loss_curves.png in the folder]."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            parser=named_path,
+            help="File to write: .png, .svg or .pdf [default: loss_curves.png in the folder].",
+        ),
     ] = None,
 ) -> None:
     """Draw training loss, validation loss, KL and β of one or several runs against the epoch."""

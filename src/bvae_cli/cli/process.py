@@ -9,9 +9,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _IMPORT_MACHINERY = "<frozen importlib"
 
@@ -36,9 +36,10 @@ def exit_when_asked() -> None:
     _listen(_exit_at_once)
 
 
-def ignore_signals() -> None:
-    """Let nothing disturb the end of a process that has done its work."""
-    _listen(signal.SIG_IGN)
+def leave_quietly() -> None:
+    """Let no second Ctrl-C disturb the end of a process that has done its work; SIGTERM ends it as it ends any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -54,11 +55,11 @@ def stopping_by_exception() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _listen(handler: object) -> None:
-    signal.signal(signal.SIGTERM, handler)  # type: ignore[arg-type]  # a handler, or one of the constants
+def _listen(handler: Callable[[int, FrameType | None], Any]) -> None:
+    signal.signal(signal.SIGTERM, handler)
     # A shell lets what it starts in the background ignore Ctrl-C: that stays so.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+        signal.signal(signal.SIGINT, handler)
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:

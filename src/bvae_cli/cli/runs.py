@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bvae_cli.cli.options import Json, single_command
+from bvae_cli.cli.options import Json, named_path, single_command
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -17,7 +17,9 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 
 def _runs(
-    folder: Annotated[Path, typer.Argument(help="Folder that holds the folders of runs.")] = Path("weights"),
+    folder: Annotated[
+        Path, typer.Argument(parser=named_path, metavar="FOLDER", help="Folder that holds the folders of runs.")
+    ] = Path("weights"),
     json: Json = False,
 ) -> None:
     """List every run found in a folder and below it: code, data, best bound, epochs, state."""

@@ -32,6 +32,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _near_miss(path: Path) -> str:
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = nearest(path.name, siblings)
-    return f"Did you mean {path.parent / near}?" if near else "Check the path."
+    # Without the suffix: all files of one kind have that in common.
+    siblings = {entry.stem: entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else {}
+    near = nearest(path.stem, siblings)
+    return f"Did you mean {path.parent / siblings[near]}?" if near else "Check the path."

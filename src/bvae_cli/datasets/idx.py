@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import struct
 import zlib
@@ -246,6 +247,7 @@ def _own_folder() -> Path:
 def _fetch(name: str, sha256: str, folder: Path) -> None:
     import pooch
 
+    pooch.get_logger().setLevel(logging.getLogger(__name__).getEffectiveLevel())
     url = f"{MIRROR}{name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

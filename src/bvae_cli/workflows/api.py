@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bvae_cli import devices
 from bvae_cli.arms import CompareConfig
 from bvae_cli.comparisons import Comparison
 from bvae_cli.config import SampleConfig, TrainConfig
-from bvae_cli.errors import UsageError
+from bvae_cli.errors import UsageError, is_out_of_memory
 from bvae_cli.fields import validated
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
@@ -72,6 +73,8 @@ def load(path: Path | str, device: str = "auto") -> TrainedModel:
 
     Raises InputOutputError for a file that cannot be read, PluginError where its code is missing or has changed.
     """
+    if not str(path):
+        raise UsageError("The path is empty.", "Name a run's folder or its weights.")
     rebuilt = load_model(Path(path), devices.choose(device, "off").device)
     return TrainedModel(rebuilt.model, rebuilt.config)
 
@@ -105,18 +108,27 @@ class TrainedModel:
     @torch.no_grad()
     def decode(self, information_bits: Any) -> Tensor:
         """Probabilities of the features of information bits, ``[rows, K] -> [rows, D]``."""
-        bits = torch.as_tensor(information_bits, device=self._device).to(torch.float32)
-        if bits.shape[-1] != self.code.k:
-            raise UsageError(f"This model has {self.code.k} information bits; the rows hold {bits.shape[-1]}.")
+        bits = self._tensor(information_bits)
+        if bits.ndim == 0 or bits.shape[-1] != self.code.k:
+            held = bits.shape[-1] if bits.ndim else "a single number"
+            raise UsageError(f"This model has {self.code.k} information bits; the rows hold {held}.")
+        if not bool(((bits == 0) | (bits == 1)).all()):
+            raise UsageError(
+                "The rows hold values that are no bits.", "Give 0 or 1, as `encode` does; `posterior(rows) > 0.5` are bits."
+            )
         return self.network.decode(self.code.encode(bits))
 
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Samples:
         """Draw from the model; the same seed gives the same samples."""
+        _require_count("count", count)
+        if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+            raise UsageError(f"temperature must be a number greater than 0; got {temperature}.")
         return self.network.sample(count, self._generator(seed), temperature)
 
     @torch.no_grad()
     def log_likelihood_bound(self, rows: Any, samples: int = 64, seed: int = 0) -> Tensor:
         """IWAE-S of each row in nats, ``[rows, D] -> [rows]``: in expectation between the ELBO and log p(x)."""
+        _require_count("samples", samples)
         return iwae(self.network, self._rows(rows), samples, self._generator(seed))
 
     @torch.no_grad()
@@ -134,12 +146,34 @@ class TrainedModel:
         return self.network.encoder.mean.device
 
     def _generator(self, seed: int) -> Generator:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise UsageError(f"seed must be a whole number from 0 to 2^63 - 1; got {seed!r}.")
         return Generator(self._device).manual_seed(seed)
 
     def _rows(self, rows: Any) -> Tensor:
-        tensor = torch.as_tensor(rows, device=self._device).to(torch.float32)
+        tensor = self._tensor(rows)
         if tensor.ndim != 2 or tensor.shape[1] != self.network.features:
             raise UsageError(
                 f"This model takes rows of {self.network.features} values; got an array of shape {tuple(tensor.shape)}."
             )
+        if not bool(((tensor >= 0) & (tensor <= 1)).all()):  # what is not a number is in no order
+            raise UsageError(
+                "The rows hold values outside 0…1, or NaN.", "Scale them as the data of the training: grey values by 255."
+            )
         return tensor
+
+    def _tensor(self, values: Any) -> Tensor:
+        try:
+            return torch.as_tensor(values, device=self._device).to(torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise UsageError(
+                f"{type(values).__name__} cannot be read as rows of numbers: {error}.",
+                "Give a tensor, an array or lists of equal length.",
+            ) from None
+
+
+def _require_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1; got {value!r}.")
