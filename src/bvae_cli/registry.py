@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -74,7 +75,10 @@ def load(kind: Kind, name: str) -> type[Any]:
     entry_point = found[0]
     origin = _origin(entry_point)
     try:
-        spec = entry_point.load()
+        with warnings.catch_warnings():
+            # An option that hides a method is refused below, with its name; pydantic would say it to everybody.
+            warnings.filterwarnings("ignore", message="Field name .* shadows an attribute")
+            spec = entry_point.load()
     except BvaeError:
         raise
     except (Exception, SystemExit) as error:
@@ -161,7 +165,8 @@ def _check(kind: Kind, name: str, origin: Origin, spec: object) -> None:
         )
     if reserved := sorted(RESERVED_FIELDS & set(fields)):
         raise PluginError(f"The {kind} '{name}' of {origin} has an option named '{reserved[0]}', which is reserved.", hint)
-    if methods := [field for field, info in fields.items() if inspect.isroutine(info.default)]:
+    inherited = spec.__mro__[1:]
+    if methods := [field for field in fields if any(callable(base.__dict__.get(field)) for base in inherited)]:
         raise PluginError(f"The {kind} '{name}' of {origin} has an option and a method named '{methods[0]}'.", hint)
     if kind == "code" and getattr(spec, "family", None) != name:
         raise PluginError(

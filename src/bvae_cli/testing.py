@@ -38,6 +38,8 @@ class CodeConformance:
     @pytest.mark.parametrize("name", _NAMES)
     def test_conforms(self, name: str) -> None:
         """Run one check; its failure shows a small counterexample and what is likely wrong."""
+        if not hasattr(self, "spec"):
+            pytest.fail(f"{type(self).__name__} names no code: spec = MySpec(…) is missing.", pytrace=False)
         conformance = conformance_of(self.spec, self.exempt)
         if unknown := set(conformance.exempt) - set(_NAMES):
             pytest.fail(f"There is no check named {', '.join(sorted(unknown))}.")

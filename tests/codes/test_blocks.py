@@ -112,12 +112,22 @@ def test_options_that_make_no_code_are_refused_in_a_sentence(make, words: str) -
         make()
 
 
-def test_rows_that_depend_on_each_other_are_refused() -> None:
-    class Twice(BlockSpec):
-        family = "twice"
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (((1, 1, 0), (1, 1, 0)), "linearly dependent: row 1 is a sum of rows before it"),
+        (((1, 1, 0), (0, 1, 1), (1, 0, 1)), "linearly dependent: row 2"),
+        (((1, 0, 0), (0, 1)), "Row 1 of .* has 2 entries, row 0 has 3"),
+        (((1, 0, 0), (0, 2, 1)), "Row 1 of .* has 2 at place 1"),
+        ((), "is empty"),
+    ],
+)
+def test_a_matrix_that_makes_no_code_is_refused_with_what_is_wrong(rows, words: str) -> None:
+    class Wrong(BlockSpec):
+        family = "wrong"
 
         def generator_matrix(self):
-            return ((1, 1, 0), (1, 1, 0))
+            return rows
 
-    with pytest.raises(UsageError, match="linearly dependent"):
-        Twice().block()
+    with pytest.raises(UsageError, match=words):
+        Wrong().block()

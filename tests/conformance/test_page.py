@@ -7,10 +7,12 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
 from bvae_cli.codes.base import Block, Code, CodeSpec
+from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.conformance import conformance_of
 
 ROOT = Path(__file__).parents[2]
@@ -21,12 +23,7 @@ PAGE = ROOT / "docs" / "write-a-code.md"
 def shown(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     folder = tmp_path_factory.mktemp("page")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    spec = (
-        "\n\nclass Adjacent(CodeSpec):\n    family = 'adjacent'\n    summary = 'copies side by side'\n\n"
-        "    def block(self):\n        return Block(3, 1, 3)\n\n"
-        "    def build(self, n):\n        return AdjacentCopies(self, n)\n"
-    )
-    (folder / "shown_on_the_page.py").write_text("\n\n".join(blocks) + "\n\nfrom bvae_cli.codes.base import CodeSpec" + spec)
+    (folder / "shown_on_the_page.py").write_text("\n\n".join(blocks))
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module("shown_on_the_page")
@@ -66,6 +63,23 @@ def test_a_code_that_is_not_linear_is_decoded_exactly_and_named_as_such(shown: M
     assert outcomes["linear"] == "exempt"
     assert outcomes["soft_exact"] == outcomes["probabilities"] == "passed"
     assert spec.hard_block_error_rate(0.1) is None
+
+
+def test_ties_of_a_code_that_is_not_linear_are_held_against_all_of_its_nearest_words() -> None:
+    class And(BlockSpec):
+        family = "and"
+        summary = "three bits twice and their product"
+        exempt: ClassVar[dict[str, str]] = {"linear": "a product of bits"}
+
+        def block(self) -> Block:
+            return Block(n=7, k=3, min_distance=2)
+
+        def encode_block(self, bits: tuple[int, ...]) -> tuple[int, ...]:
+            a, b, c = bits
+            return (a, a, b, b, c, c, a & b & c)
+
+    outcomes = {o.check.name: o for o in conformance_of(And()).outcomes()}
+    assert outcomes["fair_ties"].state == "passed"
 
 
 def test_the_number_of_checks_that_the_page_names_is_theirs(shown: ModuleType) -> None:

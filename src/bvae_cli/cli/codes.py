@@ -10,7 +10,8 @@ import typer
 
 from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
-from bvae_cli.cli.options import Epsilon, Given, Json, command_for, complete_codes
+from bvae_cli.cli.options import Epsilon, Given, Json, Verbose, command_for, complete_codes
+from bvae_cli.codes.gf2 import min_distance
 from bvae_cli.config import ModelChoice, PluginRef, parse_code
 from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
 from bvae_cli.fields import validated
@@ -52,6 +53,7 @@ def _codes(
     ] = 100_000,
     plot: Annotated[Path | None, typer.Option("--plot", help="ber: draw the rates into this .png, .svg or .pdf.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="ber: seed of every draw.")] = 0,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """List the installed codes, show one of them, check that one does what a code must do, or measure error rates.
@@ -102,7 +104,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         [
             ("code", facts["code"]),
             ("block", f"n = {facts['n']} code bits, k = {facts['k']} information bits, rate {facts['rate']:.4g}"),
-            ("distance", _distance(facts["min_distance"], facts["correctable"])),
+            ("distance", _distance(facts["min_distance"], facts["correctable"], facts["counted_distance"])),
             ("soft", facts["soft_decoding"]),
             ("hard", facts["hard_decoding"]),
         ]
@@ -120,9 +122,11 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         print(facts["remark"])
 
 
-def _distance(distance: int | None, correctable: int | None) -> str:
+def _distance(distance: int | None, correctable: int | None, counted: int | None) -> str:
     if distance is None:
         return "not known"
+    if counted not in (None, distance):
+        return f"the code claims d = {distance}; counted are {counted}"
     return f"d = {distance}: up to {correctable} wrong bit{'' if correctable == 1 else 's'} always corrected"
 
 
@@ -136,6 +140,7 @@ def _facts(spec: CodeSpec) -> dict[str, Any]:
         "rate": block.k / block.n,
         "min_distance": block.min_distance,
         "correctable": block.correctable,
+        "counted_distance": None if matrix is None else min_distance(matrix),
         "soft_decoding": spec.no_soft_decoder() or spec.soft_decoding(),
         "hard_decoding": spec.no_hard_decoder() or spec.hard_decoding(),
         "generator_matrix": matrix,
@@ -158,7 +163,8 @@ def _check(spec: CodeSpec, as_json: bool) -> None:
     say("bvae codes check: loading torch …")
     from bvae_cli.conformance import conformance_of
 
-    outcomes = list(conformance_of(spec).outcomes())
+    with registry.blaming("code", spec.family):
+        outcomes = list(conformance_of(spec).outcomes())
     if as_json:
         show_json([_outcome(outcome) for outcome in outcomes])
     else:

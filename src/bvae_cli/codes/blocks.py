@@ -183,17 +183,35 @@ def _says(spec: BlockSpec, method: str) -> bool:
 
 def _matrix_of(spec: BlockSpec) -> gf2.Matrix:
     matrix = spec.generator_matrix()
+    if matrix is not None:
+        matrix = tuple(tuple(int(entry) for entry in row) for row in matrix)
     assert matrix is not None, f"{spec.family} overrides none of generator_matrix, parity_check_matrix and encode_block"
     return matrix
+
+
+def _require_matrix(spec: BlockSpec, matrix: gf2.Matrix) -> None:
+    """Raise UsageError where a matrix is empty, ragged, not of 0 and 1, or has rows that depend on each other."""
+    of = f"the generator matrix of {spec.label()}"
+    if not len(matrix) or not len(matrix[0]):
+        raise UsageError(f"{of[0].upper()}{of[1:]} is empty.", "It has a row for each information bit.")
+    for index, row in enumerate(matrix):
+        if len(row) != len(matrix[0]):
+            raise UsageError(
+                f"Row {index} of {of} has {len(row)} entries, row 0 has {len(matrix[0])}.", "All rows are of one length."
+            )
+        wrong = next((place for place, entry in enumerate(row) if entry not in (0, 1)), None)
+        if wrong is not None:
+            raise UsageError(f"Row {index} of {of} has {row[wrong]} at place {wrong}.", "Entries are 0 or 1.")
+        if gf2.rank(matrix[: index + 1]) <= index:
+            raise UsageError(
+                f"The rows of {of} are linearly dependent: row {index} is a sum of rows before it.", "Leave it out."
+            )
 
 
 @functools.lru_cache(maxsize=64)
 def _facts(spec: BlockSpec) -> _Facts:
     matrix = _matrix_of(spec)
-    if not matrix or not matrix[0] or len({len(row) for row in matrix}) > 1:
-        raise UsageError(f"The generator matrix of {spec.label()} is empty or ragged.")
-    if gf2.rank(matrix) < len(matrix):
-        raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
+    _require_matrix(spec, matrix)
     return _Facts(len(matrix[0]), len(matrix), gf2.min_distance(matrix))
 
 

@@ -129,8 +129,9 @@ class Conformance:
     checks: tuple[Check, ...]
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Run every check, and go on after a failure."""
+        """Run every check, and go on after a failure. Raises what building the code raises."""
         subject = Subject(self.spec)
+        subject.code.encode(subject.words[:1])
         for one in self.checks:
             yield self.outcome(one, subject)
 
