@@ -79,7 +79,7 @@ class CompareConfig(TrainConfig):
         [], description="Finished models with a code, to stand beside --baseline-weights; repeatable."
     )
     eval_subset: Annotated[int, option(_MEASURING)] = Field(
-        0, ge=0, description="Measure on the first so many rows of the test split; 0 takes all."
+        0, ge=0, le=2**31 - 1, description="Measure on the first so many rows of the test split; 0 takes all."
     )
     iwae_samples: Annotated[int, option(_MEASURING)] = Field(
         64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."

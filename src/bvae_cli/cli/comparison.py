@@ -109,6 +109,10 @@ class _Teller(CompareObserver):
         elif self._verbose:
             self._say(line)
 
+    def on_note(self, sentence: str) -> None:
+        """Say it."""
+        self._say(f"Note: {sentence}")
+
     def on_run_done(self, start: RunStart, validation_loss: float | None, trained: bool) -> None:
         """Say that a run is there."""
         seconds = time.monotonic() - self._began

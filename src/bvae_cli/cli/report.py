@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bvae_cli.cli.options import Json, single_command
+from bvae_cli.cli.options import Json, named_path, single_command
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -17,7 +17,7 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 
 def _report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a comparison.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", parser=named_path, help="Folder of a comparison.")],
     json: Json = False,
 ) -> None:
     """Draw the report and the figures of a comparison again, without training or measuring anything."""

@@ -99,6 +99,9 @@ class CompareObserver:
     def on_epoch(self, stats: EpochStats) -> None:
         """An epoch of the current run is done."""
 
+    def on_note(self, sentence: str) -> None:
+        """Something that a person should know of the current run."""
+
     def on_run_done(self, start: RunStart, validation_loss: float | None, trained: bool) -> None:
         """A run is there; ``trained`` is False where it was found. The loss is None where it diverged."""
 
@@ -349,7 +352,7 @@ class _Work:
 
 
 class _Passing(Observer):
-    """Hands the epochs of a run on to the observer of the comparison."""
+    """Hands the epochs and notes of a run on to the observer of the comparison."""
 
     def __init__(self, observer: CompareObserver) -> None:
         self._observer = observer
@@ -357,6 +360,10 @@ class _Passing(Observer):
     def on_epoch(self, stats: EpochStats) -> None:
         """Hand it on."""
         self._observer.on_epoch(stats)
+
+    def on_note(self, sentence: str) -> None:
+        """Hand it on."""
+        self._observer.on_note(sentence)
 
 
 def _deciding_of(arm: Arm) -> dict[str, Any]:
