@@ -20,6 +20,8 @@ from bvae_cli.cli.app import main
 from .outcome import Bvae, Outcome
 
 PLUGINS = Path(__file__).parent / "plugins"
+# Packages for the tests to install, one of them broken on purpose: they hold no tests of their own.
+collect_ignore = ["plugins"]
 _FOREIGN = ("BVAE_", "_BVAE_", "DISABLE_", "CUDA_VISIBLE_DEVICES", "COMP_", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
 
 

@@ -190,6 +190,6 @@ def test_talk_that_nobody_can_hear_does_not_stop_the_work() -> None:
 
 
 def test_usage_speaks_of_bvae_however_it_was_started() -> None:
-    done = shell("bvae codes --nonsense")
+    done = shell("bvae codes --zzz")
     assert done.returncode == 2
-    assert done.stderr == "Error: There is no option --nonsense.\nHint: `bvae codes --help` lists what there is.\n"
+    assert done.stderr == "Error: There is no option --zzz.\nHint: `bvae codes --help` lists what there is.\n"

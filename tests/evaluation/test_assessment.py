@@ -49,7 +49,7 @@ def test_everything_is_measured_under_names_of_the_table_of_metrics():
 
 
 def test_without_labels_nothing_is_said_that_needs_them_and_without_bits_no_novelty():
-    measured = assess(small_model(Uncoded().build(14)).float(), rows(50), training=rows(50).float() / 2)
+    measured = assess(small_model(Uncoded().build(17)).float(), rows(50), training=rows(50).float() / 2)
     absent = {"stored_accuracy@0", "sample_frechet_distance", "sample_novelty", "log_likelihood", "bitwise_surrogate"}
     assert not absent & measured.metrics.keys()
 

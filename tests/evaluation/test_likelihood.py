@@ -72,7 +72,11 @@ def test_the_log_likelihood_of_a_data_set_is_the_mean_over_its_rows_of_sums_over
     assert bounds.bits_per_dim.standard_error == pytest.approx(bounds.elbo.standard_error / (5 * LN2), rel=1e-12)
 
 
-def test_log_p_is_reported_up_to_twelve_information_bits():
+def test_log_p_is_reported_up_to_sixteen_information_bits_where_it_can_be_afforded(monkeypatch):
+    for bits, reported in ((12, True), (13, True), (17, False)):
+        bounds = measure_bounds(small_model(Uncoded().build(bits), 3).float(), some_x(4, 3), 2, generator())
+        assert (bounds.log_likelihood is not None) == reported
+    monkeypatch.setattr(likelihood, "_AFFORDED_FLOP", 2.0 * 4 * 3 * 2**13 - 1)
     for bits, reported in ((12, True), (13, False)):
         bounds = measure_bounds(small_model(Uncoded().build(bits), 3).float(), some_x(4, 3), 2, generator())
         assert (bounds.log_likelihood is not None) == reported

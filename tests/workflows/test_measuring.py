@@ -71,7 +71,7 @@ def test_the_test_split_is_not_the_validation_split(trained: TrainResult) -> Non
 
 
 def test_many_information_bits_are_not_enumerated(tmp_path: Path) -> None:
-    run = train(config_for(tmp_path, latent=13, epochs=1))
+    run = train(config_for(tmp_path, latent=17, epochs=1))
     assert measured(run).bounds.log_likelihood is None
 
 
