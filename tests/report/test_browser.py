@@ -23,7 +23,7 @@ from ..comparing import comparison_of, keep_pictures
 
 # In CI a browser must be there; elsewhere its absence skips these tests and says so.
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-NEEDED = os.environ.get("BVAE_TESTS_NEED_CHROMIUM") == "1"
+NEEDED = os.environ.get("TESTS_NEED_CHROMIUM") == "1"
 
 pytestmark = [
     pytest.mark.slow,
