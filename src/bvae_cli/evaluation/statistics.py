@@ -47,8 +47,8 @@ def estimate(values: Tensor) -> Estimate:
 def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
     """Student's t interval of the mean, d̄ ± t_{n−1} s/√n; None for fewer than two values.
 
-    For paired differences over seeds this is the default: with five seeds it covers what it says, where percentile and
-    BCa bootstraps cover about 84 % (docs/evaluation.md shows the simulation).
+    For paired differences over seeds this is the default: from a handful of seeds percentile and BCa bootstraps are too
+    narrow (docs/evaluation.md shows the simulation).
 
     >>> interval = student_interval([1.0, 2.0, 3.0])
     >>> round(interval.low, 6), round(interval.high, 6)
