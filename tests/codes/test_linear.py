@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bvae_cli.codes.base import Block
-from bvae_cli.codes.blocks import MAX_ENUMERATED_BITS
 from bvae_cli.codes.closed_forms import any_of, nearest_codeword_block_error_rate
+from bvae_cli.codes.limits import MAX_ENUMERATED_BITS
 from bvae_cli.codes.linear import LinearCode
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.errors import UsageError

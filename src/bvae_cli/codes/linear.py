@@ -10,14 +10,14 @@ from torch import Generator, Tensor
 
 from bvae_cli.codes import gf2
 from bvae_cli.codes.base import Code, CodeSpec
-from bvae_cli.codes.blocks import (
+from bvae_cli.codes.decoding import LeaderTable, SyndromeTrellis, Tables, WordTable, clamped, gf2_words
+from bvae_cli.codes.limits import (
     MAX_ENUMERATED_BITS,
     hard_decoder_of,
     no_hard_decoder,
     no_soft_decoder,
     soft_decoder_of,
 )
-from bvae_cli.codes.decoding import LeaderTable, SyndromeTrellis, Tables, WordTable, clamped, gf2_words
 from bvae_cli.errors import UsageError
 
 
