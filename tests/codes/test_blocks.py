@@ -79,6 +79,11 @@ def test_padding_leaves_the_rest_uncoded_and_touches_nothing_else(n: int) -> Non
     assert torch.equal(code.soft_decode(logits)[:, 4 * blocks :], logits[:, 7 * blocks :])
 
 
+def test_a_padded_latent_has_no_closed_form_of_its_blocks_alone() -> None:
+    assert Golay(n=24, pad=True).hard_block_error_rate(0.05) is None
+    assert Hamming(r=3, pad=True).hard_bit_error_rate(0.05) is None
+
+
 def test_without_padding_a_size_that_does_not_fit_is_refused_and_with_it_one_block_is_the_least() -> None:
     with pytest.raises(UsageError, match=r"nearest valid: 98 \(56 information bits\), 105"):
         Hamming(r=3).build(100)

@@ -7,7 +7,6 @@ with its decoders. Nothing here imports torch or numpy.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -62,8 +61,7 @@ class BlockSpec(CodeSpec):
 
     def block(self) -> Block:
         """Return n, k and, where it can be counted, the minimum distance."""
-        facts = _facts(self)
-        return Block(n=facts.n, k=facts.k, min_distance=facts.min_distance)
+        return _counted_block(self)
 
     def build(self, n: int) -> Code:
         """Return the code of ``n`` code bits. Raises UsageError where ``n`` does not fit."""
@@ -118,22 +116,21 @@ class BlockSpec(CodeSpec):
         return f"the nearest of {2**block.k:,} codewords, a fair coin where several are as near"
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
-        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
-        leaders = _leaders(self)
+        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders.
+
+        None where they cannot be counted, and with ``pad``: the uncoded rest has errors of its own.
+        """
+        leaders = None if self.pad else _leaders(self)
         return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
 
     def hard_bit_error_rate(self, epsilon: float) -> float | None:
-        """Return the share of wrong information bits of nearest-codeword decoding with fair ties, for n ≤ 16."""
-        shares = _wrong_shares(self)
+        """Return the share of wrong information bits of nearest-codeword decoding with fair ties.
+
+        None where leaders times codewords are more than 2^20, and with ``pad``: the uncoded rest has errors of its own.
+        """
+        shares = None if self.pad else _wrong_shares(self)
         n = self.block().n
         return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
-
-
-@dataclass(frozen=True)
-class _Facts:
-    n: int
-    k: int
-    min_distance: int | None
 
 
 def _says(spec: BlockSpec, method: str) -> bool:
@@ -168,10 +165,10 @@ def _require_matrix(spec: BlockSpec, matrix: gf2.Matrix) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _facts(spec: BlockSpec) -> _Facts:
+def _counted_block(spec: BlockSpec) -> Block:
     matrix = _matrix_of(spec)
     _require_matrix(spec, matrix)
-    return _Facts(len(matrix[0]), len(matrix), gf2.min_distance(matrix))
+    return Block(len(matrix[0]), len(matrix), gf2.min_distance(matrix))
 
 
 @functools.lru_cache(maxsize=64)
