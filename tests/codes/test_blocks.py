@@ -79,9 +79,19 @@ def test_padding_leaves_the_rest_uncoded_and_touches_nothing_else(n: int) -> Non
     assert torch.equal(code.soft_decode(logits)[:, 4 * blocks :], logits[:, 7 * blocks :])
 
 
-def test_a_padded_latent_has_no_closed_form_of_its_blocks_alone() -> None:
-    assert Golay(n=24, pad=True).hard_block_error_rate(0.05) is None
-    assert Hamming(r=3, pad=True).hard_bit_error_rate(0.05) is None
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_the_closed_form_of_a_padded_latent_is_what_is_measured_on_it(epsilon: float) -> None:
+    spec, words, checks = Hamming(r=3, pad=True), 40_000, 2 * len(EPSILONS)
+    known = spec.error_rates(20, epsilon)
+    assert known.hard_bit is not None
+    assert known.hard_word is not None
+    measured = measure_channel(spec.build(20), epsilon, words, "hard", seed=7)
+    assert measured.bit_error_rate.standard_error is not None
+    assert (
+        abs(measured.bit_error_rate.mean - known.hard_bit) < joint_threshold(checks) * measured.bit_error_rate.standard_error
+    )
+    error = (known.hard_word * (1 - known.hard_word) / words) ** 0.5
+    assert abs(measured.word_error_rate.mean - known.hard_word) < joint_threshold(checks) * error
 
 
 def test_without_padding_a_size_that_does_not_fit_is_refused_and_with_it_one_block_is_the_least() -> None:

@@ -10,7 +10,7 @@ import typer
 from bvae_cli import registry
 from bvae_cli.cli.options import Epsilon, Given, Json, command_for
 from bvae_cli.codes.base import CodeSpec
-from bvae_cli.codes.closed_forms import any_of, channel_capacity
+from bvae_cli.codes.closed_forms import channel_capacity
 from bvae_cli.config import (
     IMPLIED_CODE,
     PARAMETER_SET_USES,
@@ -148,13 +148,12 @@ def _verdict(spec: CodeSpec, latent: int, epsilons: list[float], words: int) -> 
 
 
 def _rates(spec: CodeSpec, latent: int, epsilon: float, words: int) -> dict[str, Any]:
-    block_rate = spec.hard_block_error_rate(epsilon)
-    blocks = latent // spec.block().n
+    known = spec.error_rates(latent, epsilon)
     rates: dict[str, Any] = {
         "epsilon": epsilon,
-        "hard_bit_error_rate": spec.hard_bit_error_rate(epsilon),
-        "hard_word_error_rate": None if block_rate is None else any_of(blocks, block_rate),
-        "soft_bit_error_rate": spec.soft_bit_error_rate(epsilon),
+        "hard_bit_error_rate": known.hard_bit,
+        "hard_word_error_rate": known.hard_word,
+        "soft_bit_error_rate": known.soft_bit,
         "information_limit_bits": latent * channel_capacity(epsilon),
     }
     if words:
@@ -183,11 +182,7 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
             ("code", verdict["code"]),
             ("latent", f"N = {verdict['latent']} code bits fit: K = {verdict['information_bits']} information bits"),
             ("rate", f"{verdict['rate']:.4g}"),
-            (
-                "distance",
-                f"d = {verdict['min_distance']}, so t = {verdict['correctable']} wrong bits in a block of "
-                f"{verdict['block'][0]} are always corrected",
-            ),
+            ("distance", _distance(verdict)),
         ]
     )
     rows = []
@@ -218,6 +213,15 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
     for sentence in (verdict["no_hard_decoder"], verdict["no_soft_decoder"], verdict["remark"]):
         if sentence:
             print(sentence)
+
+
+def _distance(verdict: dict[str, Any]) -> str:
+    if verdict["min_distance"] is None:
+        return "not known: too many words to count"
+    return (
+        f"d = {verdict['min_distance']}, so t = {verdict['correctable']} wrong bits in a block of "
+        f"{verdict['block'][0]} are always corrected"
+    )
 
 
 def _estimate(errors: dict[str, Any] | None) -> str:

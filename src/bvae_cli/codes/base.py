@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from bvae_cli.codes.closed_forms import any_of, any_of_each
 from bvae_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,43 @@ class Block:
     def correctable(self) -> int | None:
         """Number t = ⌊(d − 1)/2⌋ of errors that are always corrected."""
         return None if self.min_distance is None else (self.min_distance - 1) // 2
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """What is known in closed form of a whole latent: shares of wrong information bits and of wrong words, None if not.
+
+    ``hard_bit`` and ``hard_word`` are of bits flipped with probability ε, ``soft_bit`` is of Gaussian noise at which a bit
+    sent alone is wrong with probability ε.
+    """
+
+    hard_bit: float | None = None
+    hard_word: float | None = None
+    soft_bit: float | None = None
+
+
+def joined_error_rates(parts: Sequence[tuple[int, ErrorRates]]) -> ErrorRates:
+    """Return the rates of parts side by side, each given as (information bits, its rates).
+
+    >>> joined_error_rates([(1, ErrorRates(0.5, 0.5)), (3, ErrorRates(0.25, 0.5))])
+    ErrorRates(hard_bit=0.3125, hard_word=0.75, soft_bit=None)
+    """
+    return ErrorRates(
+        _mean([(bits, rates.hard_bit) for bits, rates in parts]),
+        _any([rates.hard_word for _, rates in parts]),
+        _mean([(bits, rates.soft_bit) for bits, rates in parts]),
+    )
+
+
+def _mean(weighted: Sequence[tuple[int, float | None]]) -> float | None:
+    known = [(weight, rate) for weight, rate in weighted if rate is not None]
+    total = sum(weight for weight, _ in weighted)
+    return sum(weight * rate for weight, rate in known) / total if len(known) == len(weighted) else None
+
+
+def _any(rates: Sequence[float | None]) -> float | None:
+    known = [rate for rate in rates if rate is not None]
+    return any_of_each(known) if len(known) == len(rates) else None
 
 
 class CodeSpec(BaseModel):
@@ -118,6 +156,20 @@ class CodeSpec(BaseModel):
         ``epsilon``.
         """
         return None
+
+    def error_rates(self, n: int, epsilon: float) -> ErrorRates:
+        """Return what is known of the error rates of a latent of ``n`` code bits, blocks failing one by one.
+
+        Raises UsageError where ``n`` does not fit.
+        """
+        self.check_size(n)
+        block_rate = self.hard_block_error_rate(epsilon)
+        word_rate = None if block_rate is None else any_of(n // self.block().n, block_rate)
+        return ErrorRates(self.hard_bit_error_rate(epsilon), word_rate, self.soft_bit_error_rate(epsilon))
+
+    def exemptions(self) -> Mapping[str, str]:
+        """Return the checks that do not hold of this code, each with the reason; what ``exempt`` says, unless overridden."""
+        return type(self).exempt
 
     def no_soft_decoder(self) -> str | None:
         """Say in a sentence why ``soft_decode`` cannot be had, so that no model can be trained; None where it can."""

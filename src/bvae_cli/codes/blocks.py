@@ -7,11 +7,12 @@ with its decoders. Nothing here imports torch or numpy.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from bvae_cli.codes import gf2
-from bvae_cli.codes.base import Block, Code, CodeSpec
+from bvae_cli.codes.base import Block, Code, CodeSpec, ErrorRates, joined_error_rates
 from bvae_cli.codes.closed_forms import nearest_codeword_block_error_rate
 from bvae_cli.codes.limits import (
     MAX_ENUMERATED_BITS,
@@ -20,7 +21,11 @@ from bvae_cli.codes.limits import (
     no_soft_decoder,
     soft_decoder_of,
 )
+from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from bvae_cli.codes.decoding import HardDecoder, SoftDecoder
 
 # Pairs of a coset leader and a codeword that are visited for the error rate of single bits.
 _MOST_VISITED = 1 << 20
@@ -65,11 +70,26 @@ class BlockSpec(CodeSpec):
 
     def build(self, n: int) -> Code:
         """Return the code of ``n`` code bits. Raises UsageError where ``n`` does not fit."""
-        from bvae_cli.codes.padded import PaddedCode
+        from bvae_cli.codes.parts import PartsCode
 
         self.check_size(n)
-        whole = n - n % self.block().n
-        return self._blocks(n) if whole == n else PaddedCode(self, n, self._blocks(whole))
+        rest = n % self.block().n
+        blocks = self._blocks(n - rest)
+        return PartsCode(self, n, [blocks, Uncoded().build(rest)]) if rest else blocks
+
+    def soft_decoder(self) -> SoftDecoder | None:
+        """Return a decoder of logits of the family's own; None lets the size of the block choose.
+
+        A family with one of its own also says ``no_soft_decoder()`` and ``soft_decoding()``.
+        """
+        return None
+
+    def hard_decoder(self) -> HardDecoder | None:
+        """Return a decoder of bits of the family's own; None lets the size of the block choose.
+
+        A family with one of its own also says ``no_hard_decoder()`` and ``hard_decoding()``.
+        """
+        return None
 
     def _blocks(self, n: int) -> Code:
         """Return the code of a whole number of blocks."""
@@ -77,7 +97,7 @@ class BlockSpec(CodeSpec):
 
         matrix = self.generator_matrix()
         if matrix is not None:
-            return LinearCode(self, n, matrix)
+            return LinearCode(self, n, matrix, soft=self.soft_decoder(), hard=self.hard_decoder())
         k = self.block().k
         return CodebookCode(self, n, [self.encode_block(gf2.as_bits(word, k)) for word in range(2**k)])
 
@@ -116,21 +136,28 @@ class BlockSpec(CodeSpec):
         return f"the nearest of {2**block.k:,} codewords, a fair coin where several are as near"
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
-        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders.
-
-        None where they cannot be counted, and with ``pad``: the uncoded rest has errors of its own.
-        """
-        leaders = None if self.pad else _leaders(self)
+        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
+        leaders = _leaders(self)
         return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
 
     def hard_bit_error_rate(self, epsilon: float) -> float | None:
         """Return the share of wrong information bits of nearest-codeword decoding with fair ties.
 
-        None where leaders times codewords are more than 2^20, and with ``pad``: the uncoded rest has errors of its own.
+        None where leaders times codewords are more than 2^20.
         """
-        shares = None if self.pad else _wrong_shares(self)
+        shares = _wrong_shares(self)
         n = self.block().n
         return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
+
+    def error_rates(self, n: int, epsilon: float) -> ErrorRates:
+        """Return what is known of the error rates of a latent: of its blocks, and of the uncoded rest behind them."""
+        self.check_size(n)
+        rest = n % self.block().n
+        coded = super().error_rates(n - rest, epsilon)
+        if not rest:
+            return coded
+        uncoded = Uncoded()
+        return joined_error_rates([(self.information_bits(n - rest), coded), (rest, uncoded.error_rates(rest, epsilon))])
 
 
 def _says(spec: BlockSpec, method: str) -> bool:

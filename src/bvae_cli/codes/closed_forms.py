@@ -67,6 +67,15 @@ def any_of(count: int, rate: float) -> float:
     return 1.0 if rate >= 1.0 else -expm1(count * log1p(-rate))
 
 
+def any_of_each(rates: Sequence[float]) -> float:
+    """Probability 1 − ∏ (1 − rate) that any of independent events happens.
+
+    >>> round(any_of_each([0.1, 0.05]), 6)
+    0.145
+    """
+    return 1.0 if any(rate >= 1.0 for rate in rates) else -expm1(sum(log1p(-rate) for rate in rates))
+
+
 def channel_capacity(epsilon: float) -> float:
     """Capacity 1 − H₂(ε) of a binary symmetric channel, in bits for each bit sent.
 

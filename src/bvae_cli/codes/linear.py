@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -10,7 +11,16 @@ from torch import Generator, Tensor
 
 from bvae_cli.codes import gf2
 from bvae_cli.codes.base import Code, CodeSpec
-from bvae_cli.codes.decoding import LeaderTable, SyndromeTrellis, Tables, WordTable, clamped, gf2_words
+from bvae_cli.codes.decoding import (
+    HardDecoder,
+    LeaderTable,
+    SoftDecoder,
+    SyndromeTrellis,
+    Tables,
+    WordTable,
+    clamped,
+    gf2_words,
+)
 from bvae_cli.codes.limits import (
     MAX_ENUMERATED_BITS,
     hard_decoder_of,
@@ -19,6 +29,9 @@ from bvae_cli.codes.limits import (
     soft_decoder_of,
 )
 from bvae_cli.errors import UsageError
+
+# The factors of a code bit's probability are gathered where they are at most this part of all information bits.
+_FEW = 4
 
 
 class BlockCode(Code):
@@ -63,13 +76,22 @@ class LinearCode(BlockCode):
 
     Soft decoding is exact, by all 2^k words for k ≤ 12, else, for n − k ≤ 12 and a G of which every information bit shows
     in the codeword, by the trellis of 2^{n−k} syndromes. Hard decoding takes a nearest codeword, by coset leaders for
-    n − k ≤ 20 or by correlation for k ≤ 16. MacWilliams and Sloane 1977, ch. 1.
+    n − k ≤ 20 or by correlation for k ≤ 16. MacWilliams and Sloane 1977, ch. 1. A family with decoders of its own hands them
+    over as ``soft`` and ``hard``.
 
     Raises UsageError where ``n`` is not a whole number of blocks, the shape of G is not that of the spec's block, or its
     rows are dependent; ``decode`` and ``soft_decode`` raise it where the block is too large for them.
     """
 
-    def __init__(self, spec: CodeSpec, n: int, generator_matrix: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        spec: CodeSpec,
+        n: int,
+        generator_matrix: Sequence[Sequence[int]],
+        *,
+        soft: SoftDecoder | None = None,
+        hard: HardDecoder | None = None,
+    ) -> None:
         super().__init__(spec, n)
         matrix = tuple(tuple(int(entry) for entry in row) for row in generator_matrix)
         if (len(matrix[0]), len(matrix)) != (self.block_n, self.block_k):
@@ -80,7 +102,12 @@ class LinearCode(BlockCode):
         if gf2.rank(matrix) < self.block_k:
             raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
         self._generator = Tables(torch.tensor(matrix, dtype=torch.float32))
-        self._hard, self._soft = _decoders(matrix)
+        self._supports = _supports(matrix)
+        self._soft, self._hard = soft, hard
+        if soft is None or hard is None:
+            chosen_soft, chosen_hard = _decoders(matrix)
+            self._soft, self._hard = soft or chosen_soft, hard or chosen_hard
+        self.exact = self._soft is None or self._soft.exact
 
     def encode(self, bits: Tensor) -> Tensor:
         """Encode block by block, c = m G mod 2, ``[..., K] -> [..., N]``."""
@@ -91,14 +118,24 @@ class LinearCode(BlockCode):
 
     def encode_probs(self, probabilities: Tensor) -> Tensor:
         """Probabilities of the code bits of independent bits: ĉ_j = ½ (1 − ∏_{i in supp G_j} (1 − 2 p_i))."""
-        (generator,) = self._generator.on(probabilities.device, probabilities.dtype)
-        signs = (1 - 2 * probabilities.unflatten(-1, (-1, self.block_k))).unsqueeze(-1)
-        # Row by row: the gradient of a product along a dimension looks at its zeros, and waits for the device.
-        product = torch.ones((), dtype=probabilities.dtype, device=probabilities.device)
-        for sign, row in zip(signs.unbind(-2), generator.unbind(0), strict=True):
+        signs = 1 - 2 * probabilities.unflatten(-1, (-1, self.block_k))
+        product = self._product_of_few(signs) if self._supports else self._product_of_many(signs)
+        return (0.5 * (1 - product)).flatten(-2)
+
+    def _product_of_many(self, signs: Tensor) -> Tensor:
+        """Multiply row by row: the gradient of a product along a dimension looks at its zeros, and waits for the device."""
+        (generator,) = self._generator.on(signs.device, signs.dtype)
+        product = torch.ones((), dtype=signs.dtype, device=signs.device)
+        for sign, row in zip(signs.unsqueeze(-1).unbind(-2), generator.unbind(0), strict=True):
             product = product * torch.where(row > 0, sign, 1.0)
-        probabilities_of_code: Tensor = 0.5 * (1 - product)
-        return probabilities_of_code.flatten(-2)
+        return product
+
+    def _product_of_few(self, signs: Tensor) -> Tensor:
+        """Multiply the few factors of each code bit, where a column of G has few ones."""
+        assert self._supports is not None
+        padded = torch.cat([signs, torch.ones_like(signs[..., :1])], -1)
+        factors = [padded.index_select(-1, places) for places in self._supports.on(signs.device)]
+        return functools.reduce(torch.mul, factors)
 
     def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
         if self._hard is None:
@@ -153,8 +190,18 @@ class CodebookCode(BlockCode):
         return self._words.soft_decode(blocks)
 
 
-def _decoders(matrix: gf2.Matrix) -> tuple[WordTable | LeaderTable | None, WordTable | SyndromeTrellis | None]:
-    """Return the hard and the soft decoder of a block, None where it is too large for any."""
+def _supports(matrix: gf2.Matrix) -> Tables | None:
+    """Return, place by place, the information bits in each code bit, filled up with k; None where they are many."""
+    columns = [[row for row, bit in enumerate(column) if bit] for column in gf2.transposed(matrix)]
+    most = max(map(len, columns))
+    if most * _FEW > len(matrix):
+        return None
+    filled = torch.tensor([column + [len(matrix)] * (most - len(column)) for column in columns])
+    return Tables(*filled.T.contiguous())
+
+
+def _decoders(matrix: gf2.Matrix) -> tuple[SoftDecoder | None, HardDecoder | None]:
+    """Return the soft and the hard decoder of a block, None where it is too large for any."""
     n, k = len(matrix[0]), len(matrix)
     hard, soft = hard_decoder_of(n, k), soft_decoder_of(n, k)
     words = WordTable(_codewords(matrix)) if "words" in (hard, soft) else None
@@ -162,7 +209,7 @@ def _decoders(matrix: gf2.Matrix) -> tuple[WordTable | LeaderTable | None, WordT
     leaders = LeaderTable(checks, gf2.unencoder(matrix)) if hard == "leaders" else None
     places = gf2.unit_columns(matrix)
     trellis = SyndromeTrellis(checks, places) if soft == "trellis" and places is not None else None
-    return leaders or (words if hard else None), trellis or (words if soft == "words" else None)
+    return trellis or (words if soft == "words" else None), leaders or (words if hard else None)
 
 
 def _codewords(matrix: gf2.Matrix) -> Tensor:

@@ -20,4 +20,4 @@ def conformance_of(spec: CodeSpec, exempt: Mapping[str, str] | None = None) -> C
     from bvae_cli.conformance import posteriors, words
     from bvae_cli.conformance.checks import Conformance
 
-    return Conformance(spec, {**spec.exempt, **(exempt or {})}, (*words.CHECKS, *posteriors.CHECKS))
+    return Conformance(spec, {**spec.exemptions(), **(exempt or {})}, (*words.CHECKS, *posteriors.CHECKS))

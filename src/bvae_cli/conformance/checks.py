@@ -93,6 +93,7 @@ class Check:
     meaning: str
     run: Callable[[Subject], None]
     needs_soft: bool = False
+    needs_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ Body = Callable[[Subject], None]
 def check_into(checks: list[Check]) -> Callable[..., Callable[[Body], Body]]:
     """Return a decorator that puts functions into a list of checks; the docstring says what must hold."""
 
-    def check(needs_soft: bool = False) -> Callable[[Body], Body]:
+    def check(needs_soft: bool = False, needs_exact: bool = False) -> Callable[[Body], Body]:
         def register(function: Body) -> Body:
-            checks.append(Check(function.__name__, function.__doc__ or "", function, needs_soft))
+            checks.append(Check(function.__name__, function.__doc__ or "", function, needs_soft, needs_exact))
             return function
 
         return register
@@ -150,7 +151,11 @@ class Conformance:
 
     def reason(self, one: Check, subject: Subject) -> str | None:
         """Return why a check does not apply, None where it does."""
-        return self.exempt.get(one.name) or (subject.soft if one.needs_soft else None)
+        if reason := self.exempt.get(one.name) or (subject.soft if one.needs_soft else None):
+            return reason
+        if one.needs_exact and not subject.code.exact:
+            return "the code says of itself that its soft decoding is not exact (exact = False)"
+        return None
 
 
 def shown(bits: Tensor) -> str:

@@ -74,10 +74,10 @@ def soft_uniform(subject: Subject) -> None:
         fail(f"Logits of 0 are decoded to {shown(decoded)}.", "a prior that is not uniform, or a code bit that is constant.")
 
 
-@check(needs_soft=True)
+@check(needs_soft=True, needs_exact=True)
 def soft_exact(subject: Subject) -> None:
     """Soft decoding is the exact posterior, where that is claimed."""
-    if not (subject.code.exact and subject.enumerated):
+    if not subject.enumerated:
         return
     for scale in (0.3, 1.5, 6.0):
         logits = subject.logits(20, scale)

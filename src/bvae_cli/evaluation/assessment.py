@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 
 from bvae_cli.codes.base import CodeSpec
-from bvae_cli.codes.closed_forms import any_of
 from bvae_cli.evaluation.channel import measure_channel
 from bvae_cli.evaluation.classifier import Classifier, accuracy, train_classifier
 from bvae_cli.evaluation.inference import Reliability, draw_inference, reliability
@@ -102,11 +101,11 @@ def closed_forms(spec: CodeSpec, n: int, epsilons: Sequence[float]) -> dict[str,
     """Return what a code knows of its error rates on ``n`` code bits, under the names of what is measured."""
     known: dict[str, float] = {}
     for epsilon in epsilons:
-        bit, block = spec.hard_bit_error_rate(epsilon), spec.hard_block_error_rate(epsilon)
-        if bit is not None:
-            known[at("channel_bit_error_rate", epsilon)] = known[at("stored_bit_error_rate", epsilon)] = bit
-        if block is not None:
-            known[at("channel_word_error_rate", epsilon)] = any_of(n // spec.block().n, block)
+        rates = spec.error_rates(n, epsilon)
+        if rates.hard_bit is not None:
+            known[at("channel_bit_error_rate", epsilon)] = known[at("stored_bit_error_rate", epsilon)] = rates.hard_bit
+        if rates.hard_word is not None:
+            known[at("channel_word_error_rate", epsilon)] = rates.hard_word
     return known
 
 
