@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -64,6 +65,10 @@ PARAMETER_SET_USES: dict[int, str] = {
 DEFAULT_PARAMETER_SET = 1
 
 
+# A comma that no bracket encloses.
+_BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
+
+
 class PluginRef(BaseModel):
     """The name of a plugin and its options, checked against the plugin itself.
 
@@ -83,12 +88,15 @@ class PluginRef(BaseModel):
 
     def label(self) -> str:
         """Return the name with its options, in the grammar that ``--dataset`` reads: ``name:key=value,…``."""
-        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        options = ",".join(f"{key}={_bracketed(value)}" for key, value in self.options.items())
         return f"{self.type}:{options}" if options else self.type
 
 
 def parse_code(text: Any) -> Any:
-    """Read ``name`` or ``name:key=value,…`` as a code; anything but a string is returned as it is."""
+    """Read ``name`` or ``name:key=value,…`` as a code; anything but a string is returned as it is.
+
+    A value that holds a comma stands in brackets: ``name:key=(a,b)``.
+    """
     return _parse_named(text) if isinstance(text, str) else text
 
 
@@ -115,12 +123,18 @@ def parse_dataset(text: Any) -> Any:
 def _parse_named(text: str) -> PluginRef:
     name, _, rest = text.partition(":")
     options = {}
-    for item in rest.split(",") if rest else []:
+    for item in _BETWEEN_OPTIONS.split(rest) if rest else []:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not an option.", "Write name:key=value,key=value.")
-        options[key.strip()] = value.strip()
+        value = value.strip()
+        bracketed = value.startswith("(") and value.endswith(")")
+        options[key.strip()] = value[1:-1] if bracketed else value
     return PluginRef(type=name, options=options)
+
+
+def _bracketed(value: Any) -> str:
+    return f"({value})" if "," in str(value) else str(value)
 
 
 _MODEL, _DATA, _TRAINING, _LATENT, _MACHINE, _OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"

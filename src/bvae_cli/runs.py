@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import itertools
 import json
@@ -41,6 +42,7 @@ _LOCK = ".lock"
 _DAMAGED = "damaged"
 # A lock has no content for the moment between its making and its first word.
 _LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
+_LONGEST_VALUE = 60
 _ANOTHER_FOLDER = "Name a folder that can be written to."
 
 FORMAT = 1
@@ -67,9 +69,17 @@ def folder_name(sizes: Sizes, beta_max: float, lr: float, ecc: PluginRef) -> str
     """
     name = f"hidden_size_{sizes.hidden}_latent_size_{sizes.latent}_depth_{sizes.depth}_beta_{beta_max}_lr_{lr}"
     if ecc.type != "none":
-        options = "".join(f"_{key}_{value}" for key, value in ecc.options.items() if value)  # what is off is not said
+        options = "".join(
+            f"_{key}_{_short(value)}" for key, value in ecc.options.items() if value
+        )  # what is off is not said
         name += f"_ecc_{ecc.type}{options}"
     return "".join(character if character.isalnum() or character in "._-+" else "-" for character in name)
+
+
+def _short(value: object) -> str:
+    """Return a value for a folder's name; of a long one, as a matrix, only what tells it from others."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_VALUE else hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 class DamagedStateError(Exception):

@@ -7,7 +7,8 @@ with its decoders. Nothing here imports torch or numpy.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from bvae_cli.codes.closed_forms import nearest_codeword_block_error_rate
 from bvae_cli.codes.limits import (
     MAX_ENUMERATED_BITS,
     hard_decoder_of,
+    is_sparse,
     no_hard_decoder,
     no_soft_decoder,
     soft_decoder_of,
@@ -25,6 +27,7 @@ from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from bvae_cli.codes.belief_propagation import BeliefPropagation
     from bvae_cli.codes.decoding import HardDecoder, SoftDecoder
 
 # Pairs of a coset leader and a codeword that are visited for the error rate of single bits.
@@ -78,18 +81,36 @@ class BlockSpec(CodeSpec):
         return PartsCode(self, n, [blocks, Uncoded().build(rest)]) if rest else blocks
 
     def soft_decoder(self) -> SoftDecoder | None:
-        """Return a decoder of logits of the family's own; None lets the size of the block choose.
+        """Return a decoder of logits of the family's own; None lets the size of the block choose an exact one.
 
-        A family with one of its own also says ``no_soft_decoder()`` and ``soft_decoding()``.
+        A family with one of its own also says ``no_soft_decoder()`` and ``soft_decoding()``. Sparse parity checks that are
+        too large for an exact decoder have belief propagation.
         """
-        return None
+        return self._beliefs() if _soft_choice(self) == "beliefs" else None
 
     def hard_decoder(self) -> HardDecoder | None:
-        """Return a decoder of bits of the family's own; None lets the size of the block choose.
+        """Return a decoder of bits of the family's own; None lets the size of the block choose one of nearest codewords.
 
-        A family with one of its own also says ``no_hard_decoder()`` and ``hard_decoding()``.
+        A family with one of its own also says ``no_hard_decoder()`` and ``hard_decoding()``, and in ``exemptions()`` what
+        does not hold of it.
         """
-        return None
+        return self._beliefs() if _hard_choice(self) == "beliefs" else None
+
+    def _beliefs(self) -> BeliefPropagation:
+        from bvae_cli.codes.belief_propagation import BeliefPropagation
+
+        matrix, checks = self.generator_matrix(), self.parity_check_matrix()
+        assert matrix is not None
+        assert checks is not None
+        places = gf2.unit_columns(matrix)
+        assert places is not None  # a dual basis shows every information bit
+        return BeliefPropagation(checks, places)
+
+    def exemptions(self) -> Mapping[str, str]:
+        """Return what ``exempt`` says, and what belief propagation cannot do."""
+        if _hard_choice(self) != "beliefs":
+            return super().exemptions()
+        return {**super().exemptions(), "nearest": "belief propagation need not find a nearest codeword"}
 
     def _blocks(self, n: int) -> Code:
         """Return the code of a whole number of blocks."""
@@ -112,32 +133,34 @@ class BlockSpec(CodeSpec):
         return n // block.n * block.k + (n % block.n if self.pad else 0)
 
     def no_soft_decoder(self) -> str | None:
-        """Say why no exact soft decoder can be afforded, None where one can."""
-        block = self.block()
-        return None if soft_decoder_of(block.n, block.k) else no_soft_decoder(self)
+        """Say why no soft decoder can be afforded, None where one can."""
+        return None if _soft_choice(self) else no_soft_decoder(self)
 
     def no_hard_decoder(self) -> str | None:
         """Say why no hard decoder can be afforded, None where one can."""
-        block = self.block()
-        return None if hard_decoder_of(block.n, block.k) else no_hard_decoder(self)
+        return None if _hard_choice(self) else no_hard_decoder(self)
 
     def soft_decoding(self) -> str:
-        """Say which sums give the exact posterior."""
-        block = self.block()
-        if soft_decoder_of(block.n, block.k) == "words":
+        """Say which sums give the posterior, and whether it is exact."""
+        block, choice = self.block(), _soft_choice(self)
+        if choice == "words":
             return f"sums over all {2**block.k:,} words of a block, exact"
+        if choice == "beliefs":
+            return "belief propagation over the parity checks, not exact"
         return f"forward and backward over the trellis of {2 ** (block.n - block.k):,} syndromes, exact"
 
     def hard_decoding(self) -> str:
-        """Say how a nearest codeword is found."""
-        block = self.block()
-        if self.generator_matrix() is not None and hard_decoder_of(block.n, block.k) == "leaders":
+        """Say how a codeword is found."""
+        block, choice = self.block(), _hard_choice(self)
+        if choice == "beliefs":
+            return "belief propagation over the parity checks, which need not find a nearest codeword"
+        if self.generator_matrix() is not None and choice == "leaders":
             return f"the leaders of {2 ** (block.n - block.k):,} cosets, a fair coin where several are as light"
         return f"the nearest of {2**block.k:,} codewords, a fair coin where several are as near"
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
         """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
-        leaders = _leaders(self)
+        leaders = None if _hard_choice(self) == "beliefs" else _leaders(self)
         return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
 
     def hard_bit_error_rate(self, epsilon: float) -> float | None:
@@ -145,7 +168,7 @@ class BlockSpec(CodeSpec):
 
         None where leaders times codewords are more than 2^20.
         """
-        shares = _wrong_shares(self)
+        shares = None if _hard_choice(self) == "beliefs" else _wrong_shares(self)
         n = self.block().n
         return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
 
@@ -158,6 +181,32 @@ class BlockSpec(CodeSpec):
             return coded
         uncoded = Uncoded()
         return joined_error_rates([(self.information_bits(n - rest), coded), (rest, uncoded.error_rates(rest, epsilon))])
+
+
+@functools.lru_cache(maxsize=64)
+def _soft_choice(spec: BlockSpec) -> Literal["words", "trellis", "beliefs"] | None:
+    """Choose the soft decoder of a block, None where none can be afforded."""
+    block = spec.block()
+    choice = soft_decoder_of(block.n, block.k)
+    if choice != "trellis":
+        return choice or ("beliefs" if _has_sparse_checks(spec) else None)
+    matrix = spec.generator_matrix()
+    return "trellis" if matrix is not None and gf2.unit_columns(matrix) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _hard_choice(spec: BlockSpec) -> Literal["leaders", "words", "beliefs"] | None:
+    """Choose the hard decoder of a block, None where none can be afforded."""
+    block = spec.block()
+    return hard_decoder_of(block.n, block.k) or ("beliefs" if _has_sparse_checks(spec) else None)
+
+
+def _has_sparse_checks(spec: BlockSpec) -> bool:
+    """Say whether the family states parity checks of its own, and they are sparse."""
+    if not _says(spec, "parity_check_matrix"):
+        return False
+    checks = spec.parity_check_matrix()
+    return checks is not None and is_sparse(checks)
 
 
 def _says(spec: BlockSpec, method: str) -> bool:
@@ -185,10 +234,11 @@ def _require_matrix(spec: BlockSpec, matrix: gf2.Matrix) -> None:
         wrong = next((place for place, entry in enumerate(row) if entry not in (0, 1)), None)
         if wrong is not None:
             raise UsageError(f"Row {index} of {of} has {row[wrong]} at place {wrong}.", "Entries are 0 or 1.")
-        if gf2.rank(matrix[: index + 1]) <= index:
-            raise UsageError(
-                f"The rows of {of} are linearly dependent: row {index} is a sum of rows before it.", "Leave it out."
-            )
+    if gf2.rank(matrix) < len(matrix):
+        index = next(index for index in range(len(matrix)) if gf2.rank(matrix[: index + 1]) <= index)
+        raise UsageError(
+            f"The rows of {of} are linearly dependent: row {index} is a sum of rows before it.", "Leave it out."
+        )
 
 
 @functools.lru_cache(maxsize=64)

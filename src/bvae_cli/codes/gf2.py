@@ -72,8 +72,8 @@ def dual(matrix: Matrix) -> Matrix:
     """
     length = len(matrix[0])
     rows, pivots = reduced(matrix)
-    basis = []
-    for free in (column for column in range(length) if column not in pivots):
+    basis, leading = [], set(pivots)
+    for free in (column for column in range(length) if column not in leading):
         word = [0] * length
         word[free] = 1
         for row, pivot in zip(rows, pivots, strict=True):

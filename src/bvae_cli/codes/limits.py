@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bvae_cli.codes import gf2
 from bvae_cli.codes.base import CodeSpec
 
 # All 2^k words of a block are enumerated for exact soft decoding; 2^(n−k) syndromes are the states of a trellis.
 MAX_ENUMERATED_BITS = 12
 MAX_TRELLIS_CHECKS = 12
+# Ones in a column of sparse parity checks, in the mean: belief propagation is for these only.
+_MOST_CHECKS_OF_A_BIT = 6
 # Hard decoding looks up the leaders of 2^(n−k) cosets, or correlates with all 2^k codewords.
 MAX_LEADER_CHECKS = 20
 MAX_CORRELATED_BITS = 16
@@ -25,6 +28,15 @@ def soft_decoder_of(n: int, k: int) -> Literal["words", "trellis"] | None:
     return "trellis" if n - k <= MAX_TRELLIS_CHECKS else None
 
 
+def is_sparse(checks: gf2.Matrix) -> bool:
+    """Say whether a parity-check matrix has so few ones that belief propagation is worth its name.
+
+    >>> is_sparse(((1, 1, 0, 1), (0, 1, 1, 0)))
+    True
+    """
+    return 0 < sum(map(sum, checks)) <= _MOST_CHECKS_OF_A_BIT * len(checks[0])
+
+
 def hard_decoder_of(n: int, k: int) -> Literal["leaders", "words"] | None:
     """Choose the hard decoder of a linear block. A look-up of leaders costs the same whatever k, correlation grows with 2^k.
 
@@ -39,10 +51,16 @@ def hard_decoder_of(n: int, k: int) -> Literal["leaders", "words"] | None:
 def no_soft_decoder(spec: CodeSpec) -> str:
     """Say why a linear code has no soft decoder."""
     block = spec.block()
+    if soft_decoder_of(block.n, block.k) == "trellis":
+        return (
+            f"{spec.label()} has no exact soft decoder that can be afforded, so no model can be trained with it: its "
+            f"{block.k} information bits are too many to be summed over, and for the trellis of syndromes a codeword has to "
+            f"show every one of them. Reduced rows make the same code do so."
+        )
     return (
         f"{spec.label()} has no exact soft decoder that can be afforded, so no model can be trained with it: that takes "
         f"k ≤ {MAX_ENUMERATED_BITS} or n − k ≤ {MAX_TRELLIS_CHECKS}, and a block has k = {block.k}, "
-        f"n − k = {block.n - block.k}."
+        f"n − k = {block.n - block.k}. Belief propagation, which is not exact, is for sparse parity checks only."
     )
 
 

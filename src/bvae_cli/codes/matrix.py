@@ -1,0 +1,120 @@
+"""The code of a matrix that a person has: from a file, or written in the command."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from bvae_cli.codes.blocks import BlockSpec
+from bvae_cli.codes.gf2 import Matrix, dual
+from bvae_cli.errors import InputOutputError, UsageError
+
+_SUFFIXES = (".npy", ".csv", ".txt")
+_ROWS = re.compile(r"[01]+(/[01]+)*$")
+# A longer matrix is told from others by a hash.
+_LONGEST_TOLD = 40
+_HINT = "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: 1101000/0110100."
+
+
+class Linear(BlockSpec):
+    """The linear code of any matrix over GF(2): c = m G, or all c with H c = 0 (MacWilliams and Sloane 1977, ch. 1 §2).
+
+    The matrix is read once and kept with the model, so that the file is needed no more. As a generator its rows must not
+    depend on each other; of parity checks the information bits are the columns that the reduced checks leave free.
+
+    >>> Linear(matrix="101/011").block()
+    Block(n=3, k=2, min_distance=2)
+    >>> Linear(matrix="1111", kind="parity-check").generator_matrix()
+    ((1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1))
+
+    Raises InputOutputError where a file cannot be read, UsageError where what it holds is no code.
+    """
+
+    family: ClassVar[str] = "linear"
+    summary: ClassVar[str] = "a generator or parity-check matrix of your own, from a file or written out"
+
+    matrix: str = Field(description="A .npy, .csv or .txt file, or the rows themselves, as 1101000/0110100.")
+    kind: Literal["generator", "parity-check"] = Field("generator", description="What the matrix is.")
+
+    @model_validator(mode="after")
+    def _keep_the_matrix(self) -> Self:
+        text = self.matrix.strip()
+        kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(Path(text).expanduser()))
+        object.__setattr__(self, "matrix", kept)  # frozen for everybody else
+        lengths = {len(row) for row in kept.split("/")}
+        if len(lengths) > 1:
+            raise UsageError(
+                f"The rows of the matrix have {min(lengths)} to {max(lengths)} entries.", "All are of one length."
+            )
+        return self
+
+    def told_options(self) -> dict[str, object]:
+        """Return the options; of a large matrix its size and what tells it from others."""
+        options = super().told_options()
+        if self.kind == "generator":
+            del options["kind"]
+        if len(self.matrix) > _LONGEST_TOLD:
+            rows = self.matrix.split("/")
+            options["matrix"] = f"{len(rows)}x{len(rows[0])}-{hashlib.sha256(self.matrix.encode()).hexdigest()[:8]}"
+        return options
+
+    def generator_matrix(self) -> Matrix:
+        """Return G as it was given, or a basis of the words that satisfy the checks."""
+        return self._rows() if self.kind == "generator" else dual(self._rows())
+
+    def parity_check_matrix(self) -> Matrix:
+        """Return H as it was given, or a basis of the checks that all codewords satisfy."""
+        return self._rows() if self.kind == "parity-check" else dual(self._rows())
+
+    def _rows(self) -> Matrix:
+        return tuple(tuple(map(int, row)) for row in self.matrix.split("/"))
+
+
+def _read(path: Path) -> list[list[int]]:
+    """Read rows of 0 and 1. Raises InputOutputError, UsageError."""
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(f"'{path}' is neither a file of a matrix nor rows of 0 and 1.", _HINT)
+    try:
+        rows = _read_npy(path) if path.suffix == ".npy" else _read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
+    if not rows or not rows[0]:
+        raise InputOutputError(f"The matrix {path} is empty.", _HINT)
+    for index, row in enumerate(rows):
+        if wrong := [entry for entry in row if entry not in (0, 1)]:
+            raise InputOutputError(f"Row {index} of the matrix {path} holds {wrong[0]}.", "Entries are 0 or 1.")
+    return [[int(entry) for entry in row] for row in rows]
+
+
+def _read_npy(path: Path) -> list[list[float]]:
+    import numpy  # only here: whoever names such a file waits for it
+
+    try:
+        array = numpy.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise InputOutputError(
+            f"{path} holds {array.dtype} of the shape {array.shape}, which is no matrix of 0 and 1.", _HINT
+        )
+    rows: list[list[float]] = array.tolist()
+    return rows
+
+
+def _read_text(path: Path) -> list[list[float]]:
+    """Read a row from each line, entries apart (by spaces, commas or semicolons) or not; behind # is a remark."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = re.split(r"[\s,;]+", line.partition("#")[0].strip())
+        entries = list(words[0]) if len(words) == 1 else words
+        try:
+            row = [float(entry) for entry in entries]
+        except ValueError:
+            raise InputOutputError(f"Line {number} of the matrix {path} is not of 0 and 1: {line[:40]}", _HINT) from None
+        if row:
+            rows.append(row)
+    return rows
