@@ -9,14 +9,19 @@ import inspect
 import sys
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
 from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.parity import Parity
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
+from bvae_cli.codes.unequal import Unequal
 
 _PAGE = Path(__file__).with_name("codes.md")
 SHOWN: list[CodeSpec] = [
@@ -40,6 +45,10 @@ SHOWN: list[CodeSpec] = [
     Bch(n=31, t=2),
     Bch(n=31, t=3),
     Bch(n=63, t=2),
+    Ldpc(n=96),
+    Ldpc(n=200),
+    Linear(matrix="1101000/0110100/1110010/1010001"),
+    Unequal(groups="60 repetition:R=5 + 140 hamming:r=3 + 100 none"),
 ]
 _INTRODUCTION = """\
 # Codes
@@ -86,20 +95,21 @@ def _glance() -> str:
 
 def _family(family: type[CodeSpec]) -> str:
     text = inspect.getdoc(family) or ""
-    paragraphs = [part for part in text.split("\n\n") if not part.startswith(">>>")]
+    paragraphs = [part for part in text.split("\n\n") if not part.startswith((">>>", "Raises"))]
     lines = [f"### `{family.family}`\n", f"{family.summary[0].upper()}{family.summary[1:]}.\n"]
     lines += [part.replace("``", "`") + "\n" for part in paragraphs]
     options = [(name, info) for name, info in family.model_fields.items() if name != "pad"]
     if options:
         lines += ["| option | default | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | {_default(info.default)} | {info.description} |" for name, info in options]
+        lines += [f"| `{name}` | {_default(info)} | {info.description} |" for name, info in options]
         lines.append("")
     remarks = dict.fromkeys(spec.remark() for spec in SHOWN if type(spec) is family)
     lines += [f"{remark}\n" for remark in remarks if remark]
     return "\n".join(lines)
 
 
-def _default(value: object) -> str:
+def _default(info: FieldInfo) -> str:
+    value = "must be given" if info.is_required() else info.default
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -6,10 +6,13 @@ from bvae_cli import registry
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.parity import Parity
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
+from bvae_cli.codes.unequal import Unequal
 from bvae_cli.testing import CodeConformance
 
 
@@ -71,6 +74,26 @@ class TestBch(CodeConformance):
 
 class TestLargeBch(CodeConformance):
     spec = Bch(n=31, t=3)
+
+
+class TestLdpc(CodeConformance):
+    spec = Ldpc(n=96)
+
+
+class TestShortLdpc(CodeConformance):
+    spec = Ldpc(n=20, dv=3, dc=5, seed=1)
+
+
+class TestLinear(CodeConformance):
+    spec = Linear(matrix="110100/011010/111001")
+
+
+class TestParityChecks(CodeConformance):
+    spec = Linear(matrix="1101100/1011010/0111001", kind="parity-check")
+
+
+class TestUnequal(CodeConformance):
+    spec = Unequal(groups="14 hamming:r=3 + 10 repetition:R=5 + 6 none")
 
 
 def test_every_code_of_ours_is_under_the_kit() -> None:

@@ -10,8 +10,6 @@ from torch import Generator, Tensor
 from bvae_cli.codes import gf2
 from bvae_cli.codes.decoding import CHUNK_BYTES, Tables
 
-# Rounds of messages: beyond, the error rates of the codes that were tried no longer fall.
-ITERATIONS = 20
 # Received bits are read as right with this probability: the messages of hard decoding need a scale.
 _TRUST = 0.95
 
@@ -27,7 +25,7 @@ class BeliefPropagation:
 
     exact = False
 
-    def __init__(self, checks: gf2.Matrix, places: Sequence[int], iterations: int = ITERATIONS) -> None:
+    def __init__(self, checks: gf2.Matrix, places: Sequence[int], iterations: int) -> None:
         self._iterations = iterations
         of_check = [[bit for bit, one in enumerate(row) if one] for row in checks]
         edges = [(check, bit) for check, bits in enumerate(of_check) for bit in bits]

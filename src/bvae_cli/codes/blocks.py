@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 
 # Pairs of a coset leader and a codeword that are visited for the error rate of single bits.
 _MOST_VISITED = 1 << 20
+
+
+# Rounds of belief propagation. Soft decoding of a regular (96, 48) code, on noise at which 5 and 10 % of lone bits are
+# wrong, leaves 0.029 and 2.4 % wrong with 10 rounds, 0.011 and 2.0 % with 50; training pays for each of them at every step.
+SOFT_ITERATIONS, HARD_ITERATIONS = 10, 50
+
+
+class Decoders(NamedTuple):
+    """Which decoders a block can afford, None for none."""
+
+    soft: Literal["words", "trellis", "beliefs"] | None
+    hard: Literal["leaders", "words", "beliefs"] | None
 
 
 class BlockSpec(CodeSpec):
@@ -86,7 +98,7 @@ class BlockSpec(CodeSpec):
         A family with one of its own also says ``no_soft_decoder()`` and ``soft_decoding()``. Sparse parity checks that are
         too large for an exact decoder have belief propagation.
         """
-        return self._beliefs() if _soft_choice(self) == "beliefs" else None
+        return self.beliefs(SOFT_ITERATIONS) if self.decoders().soft == "beliefs" else None
 
     def hard_decoder(self) -> HardDecoder | None:
         """Return a decoder of bits of the family's own; None lets the size of the block choose one of nearest codewords.
@@ -94,9 +106,18 @@ class BlockSpec(CodeSpec):
         A family with one of its own also says ``no_hard_decoder()`` and ``hard_decoding()``, and in ``exemptions()`` what
         does not hold of it.
         """
-        return self._beliefs() if _hard_choice(self) == "beliefs" else None
+        return self.beliefs(HARD_ITERATIONS) if self.decoders().hard == "beliefs" else None
 
-    def _beliefs(self) -> BeliefPropagation:
+    def has_sparse_checks(self) -> bool:
+        """Say whether beliefs may be propagated over the parity checks: the family states them, and they are sparse."""
+        return _says(self, "parity_check_matrix") and is_sparse(self.parity_check_matrix() or ())
+
+    def decoders(self) -> Decoders:
+        """Return which of the host's decoders the size of the block can afford."""
+        return _decoders(self)
+
+    def beliefs(self, iterations: int) -> BeliefPropagation:
+        """Return belief propagation over the family's own parity checks, of so many rounds."""
         from bvae_cli.codes.belief_propagation import BeliefPropagation
 
         matrix, checks = self.generator_matrix(), self.parity_check_matrix()
@@ -104,11 +125,11 @@ class BlockSpec(CodeSpec):
         assert checks is not None
         places = gf2.unit_columns(matrix)
         assert places is not None  # a dual basis shows every information bit
-        return BeliefPropagation(checks, places)
+        return BeliefPropagation(checks, places, iterations)
 
     def exemptions(self) -> Mapping[str, str]:
         """Return what ``exempt`` says, and what belief propagation cannot do."""
-        if _hard_choice(self) != "beliefs":
+        if self.decoders().hard != "beliefs":
             return super().exemptions()
         return {**super().exemptions(), "nearest": "belief propagation need not find a nearest codeword"}
 
@@ -134,15 +155,15 @@ class BlockSpec(CodeSpec):
 
     def no_soft_decoder(self) -> str | None:
         """Say why no soft decoder can be afforded, None where one can."""
-        return None if _soft_choice(self) else no_soft_decoder(self)
+        return None if self.decoders().soft else no_soft_decoder(self)
 
     def no_hard_decoder(self) -> str | None:
         """Say why no hard decoder can be afforded, None where one can."""
-        return None if _hard_choice(self) else no_hard_decoder(self)
+        return None if self.decoders().hard else no_hard_decoder(self)
 
     def soft_decoding(self) -> str:
         """Say which sums give the posterior, and whether it is exact."""
-        block, choice = self.block(), _soft_choice(self)
+        block, choice = self.block(), self.decoders().soft
         if choice == "words":
             return f"sums over all {2**block.k:,} words of a block, exact"
         if choice == "beliefs":
@@ -151,7 +172,7 @@ class BlockSpec(CodeSpec):
 
     def hard_decoding(self) -> str:
         """Say how a codeword is found."""
-        block, choice = self.block(), _hard_choice(self)
+        block, choice = self.block(), self.decoders().hard
         if choice == "beliefs":
             return "belief propagation over the parity checks, which need not find a nearest codeword"
         if self.generator_matrix() is not None and choice == "leaders":
@@ -160,7 +181,7 @@ class BlockSpec(CodeSpec):
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
         """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
-        leaders = None if _hard_choice(self) == "beliefs" else _leaders(self)
+        leaders = None if self.decoders().hard == "beliefs" else _leaders(self)
         return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
 
     def hard_bit_error_rate(self, epsilon: float) -> float | None:
@@ -168,7 +189,7 @@ class BlockSpec(CodeSpec):
 
         None where leaders times codewords are more than 2^20.
         """
-        shares = None if _hard_choice(self) == "beliefs" else _wrong_shares(self)
+        shares = None if self.decoders().hard == "beliefs" else _wrong_shares(self)
         n = self.block().n
         return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
 
@@ -184,29 +205,13 @@ class BlockSpec(CodeSpec):
 
 
 @functools.lru_cache(maxsize=64)
-def _soft_choice(spec: BlockSpec) -> Literal["words", "trellis", "beliefs"] | None:
-    """Choose the soft decoder of a block, None where none can be afforded."""
-    block = spec.block()
-    choice = soft_decoder_of(block.n, block.k)
-    if choice != "trellis":
-        return choice or ("beliefs" if _has_sparse_checks(spec) else None)
-    matrix = spec.generator_matrix()
-    return "trellis" if matrix is not None and gf2.unit_columns(matrix) else None
-
-
-@functools.lru_cache(maxsize=64)
-def _hard_choice(spec: BlockSpec) -> Literal["leaders", "words", "beliefs"] | None:
-    """Choose the hard decoder of a block, None where none can be afforded."""
-    block = spec.block()
-    return hard_decoder_of(block.n, block.k) or ("beliefs" if _has_sparse_checks(spec) else None)
-
-
-def _has_sparse_checks(spec: BlockSpec) -> bool:
-    """Say whether the family states parity checks of its own, and they are sparse."""
-    if not _says(spec, "parity_check_matrix"):
-        return False
-    checks = spec.parity_check_matrix()
-    return checks is not None and is_sparse(checks)
+def _decoders(spec: BlockSpec) -> Decoders:
+    block, matrix = spec.block(), spec.generator_matrix()
+    sparse: Literal["beliefs"] | None = "beliefs" if spec.has_sparse_checks() else None
+    soft, hard = soft_decoder_of(block.n, block.k), hard_decoder_of(block.n, block.k)
+    if soft == "trellis" and (matrix is None or gf2.unit_columns(matrix) is None):
+        soft, sparse = None, None
+    return Decoders(soft or sparse, hard or sparse)
 
 
 def _says(spec: BlockSpec, method: str) -> bool:

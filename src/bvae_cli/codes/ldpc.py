@@ -8,13 +8,16 @@ import random
 import re
 from math import gcd
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix
 from bvae_cli.errors import InputOutputError, UsageError
+
+if TYPE_CHECKING:
+    from bvae_cli.codes.decoding import SoftDecoder
 
 # Graphs that are begun, each from a seed of its own, before a regular one is given up.
 _TRIES = 50
@@ -23,7 +26,7 @@ _ALIST = "The format: n m, the largest degrees, the degrees of columns and of ro
 
 
 class Ldpc(BlockSpec):
-    """The words that satisfy sparse parity checks (Gallager 1962; MacKay 1999): dv checks for each bit, dc bits in each check.
+    """The words that satisfy sparse parity checks, dv for each bit and of dc bits each (Gallager 1962; MacKay 1999).
 
     n dv / dc checks leave k ≥ n (1 − dv / dc) information bits: more where checks depend on each other. The graph grows
     edge by edge, each to a check as far away as there is one, which keeps cycles long (progressive edge growth: Hu,
@@ -43,6 +46,7 @@ class Ldpc(BlockSpec):
     dv: int = Field(3, ge=2, le=16, description="Checks on each bit.")
     dc: int = Field(6, ge=3, le=64, description="Bits in each check.")
     seed: int = Field(0, ge=0, description="Seed of the graph.")
+    iterations: int = Field(10, ge=1, le=1000, description="Rounds of belief propagation in soft decoding.")
     alist: str = Field("", description="File of parity checks in MacKay's alist format, in place of n, dv, dc and seed.")
 
     @model_validator(mode="after")
@@ -76,10 +80,20 @@ class Ldpc(BlockSpec):
     def told_options(self) -> dict[str, object]:
         """Return the options that make the graph; of a file, its length and what tells its checks from others."""
         options = super().told_options()
+        if self.iterations == type(self).model_fields["iterations"].default:
+            del options["iterations"]
         if self.alist:
-            options = {name: value for name, value in options.items() if name in ("n", "pad")}
+            options = {name: value for name, value in options.items() if name in ("n", "iterations", "pad")}
             options["alist"] = hashlib.sha256(self.alist.encode()).hexdigest()[:8]
         return options
+
+    def has_sparse_checks(self) -> bool:
+        """Return True: the family is that of sparse checks, also where a file has a few bits in many of them."""
+        return True
+
+    def soft_decoder(self) -> SoftDecoder | None:
+        """Return belief propagation of so many rounds, None where an exact decoder can be afforded."""
+        return self.beliefs(self.iterations) if self.decoders().soft == "beliefs" else None
 
     def parity_check_matrix(self) -> Matrix:
         """Return H, a row for each check."""

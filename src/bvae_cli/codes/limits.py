@@ -10,7 +10,8 @@ from bvae_cli.codes.base import CodeSpec
 # All 2^k words of a block are enumerated for exact soft decoding; 2^(n−k) syndromes are the states of a trellis.
 MAX_ENUMERATED_BITS = 12
 MAX_TRELLIS_CHECKS = 12
-# Ones in a column of sparse parity checks, in the mean: belief propagation is for these only.
+# Ones in any column of sparse parity checks: belief propagation is for these only. A random matrix that is too large for
+# an exact decoder has columns of more.
 _MOST_CHECKS_OF_A_BIT = 6
 # Hard decoding looks up the leaders of 2^(n−k) cosets, or correlates with all 2^k codewords.
 MAX_LEADER_CHECKS = 20
@@ -34,7 +35,7 @@ def is_sparse(checks: gf2.Matrix) -> bool:
     >>> is_sparse(((1, 1, 0, 1), (0, 1, 1, 0)))
     True
     """
-    return 0 < sum(map(sum, checks)) <= _MOST_CHECKS_OF_A_BIT * len(checks[0])
+    return len(checks) > 0 and max(map(sum, gf2.transposed(checks))) <= _MOST_CHECKS_OF_A_BIT
 
 
 def hard_decoder_of(n: int, k: int) -> Literal["leaders", "words"] | None:

@@ -70,6 +70,10 @@ class Linear(BlockSpec):
         """Return H as it was given, or a basis of the checks that all codewords satisfy."""
         return self._rows() if self.kind == "parity-check" else dual(self._rows())
 
+    def has_sparse_checks(self) -> bool:
+        """Say whether the matrix is of parity checks, and sparse."""
+        return self.kind == "parity-check" and super().has_sparse_checks()
+
     def _rows(self) -> Matrix:
         return tuple(tuple(map(int, row)) for row in self.matrix.split("/"))
 

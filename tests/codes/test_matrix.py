@@ -1,0 +1,107 @@
+"""A person's own matrix: from every kind of file and from the command itself, and what is wrong with one that is no code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+from pydantic import ValidationError
+
+from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.matrix import Linear
+from bvae_cli.errors import InputOutputError, UsageError
+
+ROWS = Hamming(r=3).generator_matrix()
+INLINE = "/".join("".join(map(str, row)) for row in ROWS)
+
+
+def _npy(path: Path) -> None:
+    numpy.save(path, numpy.array(ROWS, dtype=bool))
+
+
+def _text(separator: str) -> object:
+    def write(path: Path) -> None:
+        lines = [separator.join(map(str, row)) for row in ROWS]
+        path.write_text("# of Hamming\n\n" + "\n".join(lines) + "\n")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("g.npy", _npy), ("g.csv", _text(",")), ("g.csv", _text("; ")), ("g.txt", _text(" ")), ("g.txt", _text(""))],
+)
+def test_every_kind_of_file_gives_the_code_that_is_written_out(tmp_path: Path, name: str, write) -> None:
+    write(tmp_path / name)
+    spec = Linear(matrix=str(tmp_path / name))
+    (tmp_path / name).unlink()
+    assert spec == Linear(matrix=INLINE) == Linear(**spec.model_dump())
+    assert spec.build(14).digest() == Hamming(r=3).build(14).digest()
+
+
+def test_parity_checks_and_a_generator_of_one_code_have_one_set_of_words() -> None:
+    checks = "/".join("".join(map(str, row)) for row in Hamming(r=3).parity_check_matrix())
+    by_checks, by_rows = Linear(matrix=checks, kind="parity-check"), Linear(matrix=INLINE)
+    assert by_checks.block() == by_rows.block()
+    for row in by_checks.generator_matrix():
+        assert all(sum(a * b for a, b in zip(row, check, strict=True)) % 2 == 0 for check in by_rows.parity_check_matrix())
+
+
+def test_a_large_matrix_is_told_by_its_size_and_a_small_one_in_full() -> None:
+    assert Linear(matrix="110/011").label() == "linear(matrix=110/011)"
+    rows = "/".join("".join(str(int(place == row or place == row + 8)) for place in range(16)) for row in range(8))
+    assert Linear(matrix=rows).label().startswith("linear(matrix=8x16-")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "error", "words"),
+    [
+        ("110/110", UsageError, "linearly dependent"),
+        ("110/01", UsageError, "2 to 3 entries"),
+        ("matrix.pkl", UsageError, "neither a file of a matrix nor rows"),
+        ("12/01", UsageError, "neither a file of a matrix nor rows"),
+        ("none.npy", InputOutputError, "cannot be read"),
+        ("none.csv", InputOutputError, "cannot be read"),
+    ],
+)
+def test_what_is_no_matrix_is_refused_in_a_sentence(matrix: str, error: type[Exception], words: str) -> None:
+    with pytest.raises((error, ValidationError), match=words):
+        Linear(matrix=matrix).block()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.csv", "1,0\n0,2\n", "Row 1 .* holds 2"),
+        ("m.csv", "a,b\n1,0\n", "Line 1 .* is not of 0 and 1"),
+        ("m.txt", "", "is empty"),
+        ("m.txt", "# nothing\n", "is empty"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_with_its_place(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputOutputError, match=words):
+        Linear(matrix=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("array", [numpy.zeros(3), numpy.array([["1", "0"]]), numpy.array([[0.5, 1.0]])])
+def test_an_array_of_another_kind_is_refused(tmp_path: Path, array: numpy.ndarray) -> None:
+    numpy.save(tmp_path / "m.npy", array)
+    with pytest.raises(InputOutputError):
+        Linear(matrix=str(tmp_path / "m.npy"))
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "m.npy", numpy.array([[{}]], dtype=object), allow_pickle=True)
+    with pytest.raises(InputOutputError, match="cannot be read"):
+        Linear(matrix=str(tmp_path / "m.npy"))
+
+
+def test_rows_that_hide_an_information_bit_have_no_trellis_and_the_sentence_says_what_helps() -> None:
+    # Fourteen information bits: too many for all words, and the last row adds to every other column but its own.
+    k = 14
+    rows = [[int(place == row) for place in range(k)] + [1, int(row % 2)] for row in range(k)]
+    rows[0] = [a ^ b for a, b in zip(rows[0], rows[1], strict=True)]
+    spec = Linear(matrix="/".join("".join(map(str, row)) for row in rows))
+    assert "Reduced rows" in (spec.no_soft_decoder() or "")

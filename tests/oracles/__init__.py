@@ -1,0 +1,1 @@
+"""Our codes against those of other libraries, which CI installs: `pip install -e '.[oracles]'`."""
