@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bvae_cli import registry
 from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.parity import Parity
@@ -71,6 +72,26 @@ class TestBch(CodeConformance):
 
 class TestLargeBch(CodeConformance):
     spec = Bch(n=31, t=3)
+
+
+class TestTailBitingConvolutional(CodeConformance):
+    spec = Convolutional(k=10)
+
+
+class TestTerminatedConvolutional(CodeConformance):
+    spec = Convolutional(generators="15-17", k=8, termination="terminated")
+
+
+class TestConvolutionalOfThree(CodeConformance):
+    spec = Convolutional(generators="5-7-7", k=9)
+
+
+class TestLongConvolutional(CodeConformance):
+    spec = Convolutional(k=20)
+
+
+class TestLongTerminatedConvolutional(CodeConformance):
+    spec = Convolutional(generators="23-35", k=16, termination="terminated")
 
 
 def test_every_code_of_ours_is_under_the_kit() -> None:
