@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bvae_cli import registry
 from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
@@ -94,6 +95,26 @@ class TestParityChecks(CodeConformance):
 
 class TestUnequal(CodeConformance):
     spec = Unequal(groups="14 hamming:r=3 + 10 repetition:R=5 + 6 none")
+
+
+class TestTailBitingConvolutional(CodeConformance):
+    spec = Convolutional(k=10)
+
+
+class TestTerminatedConvolutional(CodeConformance):
+    spec = Convolutional(generators="15-17", k=8, termination="terminated")
+
+
+class TestConvolutionalOfThree(CodeConformance):
+    spec = Convolutional(generators="5-7-7", k=9)
+
+
+class TestLongConvolutional(CodeConformance):
+    spec = Convolutional(k=20)
+
+
+class TestLongTerminatedConvolutional(CodeConformance):
+    spec = Convolutional(generators="23-35", k=16, termination="terminated")
 
 
 def test_every_code_of_ours_is_under_the_kit() -> None:

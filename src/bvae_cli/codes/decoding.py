@@ -89,7 +89,7 @@ class WordTable:
         _, codewords = self._tables.on(logits.device, logits.dtype)
         chunks = logits.split(self._rows_at_once(logits.dtype))
         # The words lie along the first dimension: sums over them run along contiguous rows.
-        return torch.cat([torch.cat(_marginals(codewords @ chunk.T, self.k)) for chunk in chunks], 1).T
+        return torch.cat([torch.cat(marginals(codewords @ chunk.T, self.k)) for chunk in chunks], 1).T
 
     def _rows_at_once(self, dtype: torch.dtype) -> int:
         bytes_of_row: int = 2**self.k * dtype.itemsize
@@ -173,13 +173,13 @@ def gf2_words(k: int) -> Tensor:
     return ((torch.arange(2**k)[:, None] >> torch.arange(k)) & 1).to(torch.uint8)
 
 
-def _marginals(table: Tensor, bits: int) -> list[Tensor]:
-    """Return the logits of the bits from log weights of all words, ``[2^bits, rows] -> bits × [1, rows]``."""
+def marginals(table: Tensor, bits: int) -> list[Tensor]:
+    """Return the logits of the bits from log weights of all words, ``[2^bits, rows] -> bits × [1, rows]``, the low first."""
     if bits == 1:
         return [table[1:] - table[:1]]
     low = bits // 2
     halves = table.unflatten(0, (2 ** (bits - low), 2**low))
-    return _marginals(halves.logsumexp(0), low) + _marginals(halves.logsumexp(1), bits - low)
+    return marginals(halves.logsumexp(0), low) + marginals(halves.logsumexp(1), bits - low)
 
 
 def _leaders(checks: gf2.Matrix, length: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -211,6 +211,17 @@ def polynomial_remainder(dividend: int, divisor: int) -> int:
     return dividend
 
 
+def polynomial_divisor(first: int, second: int) -> int:
+    """Return the greatest common divisor of two polynomials over GF(2), by Euclid's algorithm.
+
+    >>> bin(polynomial_divisor(0b101, 0b11))
+    '0b11'
+    """
+    while second:
+        first, second = second, polynomial_remainder(first, second)
+    return first
+
+
 def _counted(generator: Matrix) -> tuple[int, ...]:
     """Visit every codeword once, in Gray order: each differs from the last by one row."""
     rows = [as_word(row) for row in generator]
