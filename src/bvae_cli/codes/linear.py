@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -30,8 +29,8 @@ from bvae_cli.codes.limits import (
 )
 from bvae_cli.errors import UsageError
 
-# The factors of a code bit's probability are gathered where they are at most this part of all information bits.
-_FEW = 4
+# What stands for a factor of 0 in a product of 1 − 2p: small, and far from the smallest number whose square is not 0.
+_NEARLY_ZERO = 1e-30
 
 
 class BlockCode(Code):
@@ -102,7 +101,6 @@ class LinearCode(BlockCode):
         if gf2.rank(matrix) < self.block_k:
             raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
         self._generator = Tables(torch.tensor(matrix, dtype=torch.float32))
-        self._supports = _supports(matrix)
         self._soft, self._hard = soft, hard
         if soft is None or hard is None:
             chosen_soft, chosen_hard = _decoders(matrix)
@@ -118,24 +116,15 @@ class LinearCode(BlockCode):
 
     def encode_probs(self, probabilities: Tensor) -> Tensor:
         """Probabilities of the code bits of independent bits: ĉ_j = ½ (1 − ∏_{i in supp G_j} (1 − 2 p_i))."""
-        signs = 1 - 2 * probabilities.unflatten(-1, (-1, self.block_k))
-        product = self._product_of_few(signs) if self._supports else self._product_of_many(signs)
-        return (0.5 * (1 - product)).flatten(-2)
-
-    def _product_of_many(self, signs: Tensor) -> Tensor:
-        """Multiply row by row: the gradient of a product along a dimension looks at its zeros, and waits for the device."""
-        (generator,) = self._generator.on(signs.device, signs.dtype)
-        product = torch.ones((), dtype=signs.dtype, device=signs.device)
-        for sign, row in zip(signs.unsqueeze(-1).unbind(-2), generator.unbind(0), strict=True):
-            product = product * torch.where(row > 0, sign, 1.0)
-        return product
-
-    def _product_of_few(self, signs: Tensor) -> Tensor:
-        """Multiply the few factors of each code bit, where a column of G has few ones."""
-        assert self._supports is not None
-        padded = torch.cat([signs, torch.ones_like(signs[..., :1])], -1)
-        factors = [padded.index_select(-1, places) for places in self._supports.on(signs.device)]
-        return functools.reduce(torch.mul, factors)
+        wide = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
+        (generator,) = self._generator.on(wide.device, wide.dtype)
+        factors = 1 - 2 * wide.unflatten(-1, (-1, self.block_k))
+        # As exp Σ log, two products of matrices do for all code bits. A factor of 0 is moved off it, and keeps its gradient.
+        moved = factors + torch.where(factors.abs() < _NEARLY_ZERO, _NEARLY_ZERO - factors, 0.0).detach()
+        size = (moved.abs().log() @ generator).exp()
+        odd = (moved < 0).to(wide.dtype) @ generator % 2
+        encoded: Tensor = 0.5 * (1 - (1 - 2 * odd) * size)
+        return encoded.flatten(-2).to(probabilities.dtype)
 
     def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
         if self._hard is None:
@@ -188,16 +177,6 @@ class CodebookCode(BlockCode):
 
     def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
         return self._words.soft_decode(blocks)
-
-
-def _supports(matrix: gf2.Matrix) -> Tables | None:
-    """Return, place by place, the information bits in each code bit, filled up with k; None where they are many."""
-    columns = [[row for row, bit in enumerate(column) if bit] for column in gf2.transposed(matrix)]
-    most = max(map(len, columns))
-    if most * _FEW > len(matrix):
-        return None
-    filled = torch.tensor([column + [len(matrix)] * (most - len(column)) for column in columns])
-    return Tables(*filled.T.contiguous())
 
 
 def _decoders(matrix: gf2.Matrix) -> tuple[SoftDecoder | None, HardDecoder | None]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from bvae_cli.codes.base import Block
 from bvae_cli.codes.blocks import BlockSpec
-from bvae_cli.codes.gf2 import Matrix, as_bits, reduced
+from bvae_cli.codes.gf2 import Matrix, reduced
 from bvae_cli.codes.limits import hard_decoder_of, soft_decoder_of
 from bvae_cli.errors import UsageError
 
