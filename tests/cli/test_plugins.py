@@ -86,7 +86,7 @@ def test_a_broken_package_is_an_error_for_whoever_asks_for_it(bvae: Bvae, instal
     bvae("train", "--dataset", "shards").refused(4, "shards", "bvae-broken 0.0.1")
 
 
-@pytest.mark.parametrize("package", ["broken", "clashing"])
+@pytest.mark.parametrize("package", ["broken", "clashing", "ancient"])
 def test_nobody_else_hears_of_a_bad_package(bvae: Bvae, install: Install, workplace: Path, package: str) -> None:
     before = bvae("--help").succeeded().out
     install(package)
@@ -94,6 +94,13 @@ def test_nobody_else_hears_of_a_bad_package(bvae: Bvae, install: Install, workpl
     assert "--epochs" in bvae("train", "--help").succeeded().out
     run = bvae("train", "--dataset", "bits.npy", "--hidden", 8, "--latent", 12, "--epochs", 1, "-q", "--json")
     assert run.succeeded().json()["state"] == "finished"
+
+
+def test_a_package_of_another_contract_is_refused_with_both_versions(bvae: Bvae, install: Install, workplace: Path) -> None:
+    install("ancient")
+    assert "plugin API 0; this bvae speaks 1" in state_of(bvae, "fossil")
+    for arguments in (("train", "--ecc", "fossil"), ("codes", "show", "fossil"), ("compare", "--ecc", "fossil:R=3")):
+        bvae(*arguments).refused(4, "fossil", "bvae-ancient 0.0.1", "plugin API 0")
 
 
 def test_help_is_there_also_where_the_file_names_a_broken_code(bvae: Bvae, install: Install, workplace: Path) -> None:
@@ -167,7 +174,7 @@ def test_what_is_no_spec_is_refused(
     bvae("train", "--ecc", "odd").refused(4, "odd 1.0", words)
 
 
-@pytest.mark.parametrize("package", ["good", "broken", "clashing"])
+@pytest.mark.parametrize("package", ["good", "broken", "clashing", "ancient"])
 def test_the_packages_are_real_and_build_into_wheels(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = pytest.importorskip("hatchling.build", reason="needs hatchling, which builds them")
     monkeypatch.chdir(PLUGINS / package)
