@@ -90,6 +90,8 @@ class CodeSpec(BaseModel):
     api_version: ClassVar[int] = 1
     family: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    # Options of which a label need not speak while they have their defaults.
+    told_when_changed: ClassVar[frozenset[str]] = frozenset()
     # Checks of `bvae codes check` that do not hold of this family, each with the reason.
     exempt: ClassVar[Mapping[str, str]] = {}
 
@@ -109,12 +111,14 @@ class CodeSpec(BaseModel):
     def told_options(self) -> dict[str, object]:
         """Return the options that tell this code from others of its family.
 
-        What is switched off (false, none or 0), and is so by default, is not told; options of the base class come last.
+        What has its default is not told where it is switched off (false, none or 0) or one of ``told_when_changed``;
+        options of the base class come last.
         """
         fields, values = type(self).model_fields, self.model_dump(mode="json")
         inherited = {name for base in type(self).__mro__[1:] for name in getattr(base, "__annotations__", {})}
         ordered = sorted(fields, key=lambda name: name in inherited)
-        return {name: values[name] for name in ordered if values[name] or values[name] != fields[name].default}
+        told = [name for name in ordered if values[name] and name not in self.told_when_changed]
+        return {name: values[name] for name in ordered if name in told or values[name] != fields[name].default}
 
     def information_bits(self, n: int) -> int:
         """Return K for a latent of ``n`` code bits. Raises UsageError, with the nearest sizes, where ``n`` does not fit."""

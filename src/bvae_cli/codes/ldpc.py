@@ -41,6 +41,7 @@ class Ldpc(BlockSpec):
 
     family: ClassVar[str] = "ldpc"
     summary: ClassVar[str] = "sparse parity checks, regular from a seed or of an alist file; decoded by belief propagation"
+    told_when_changed: ClassVar[frozenset[str]] = frozenset({"iterations"})
 
     n: int = Field(96, ge=4, le=1024, description="Length of a block.")
     dv: int = Field(3, ge=2, le=16, description="Checks on each bit.")
@@ -80,8 +81,6 @@ class Ldpc(BlockSpec):
     def told_options(self) -> dict[str, object]:
         """Return the options that make the graph; of a file, its length and what tells its checks from others."""
         options = super().told_options()
-        if self.iterations == type(self).model_fields["iterations"].default:
-            del options["iterations"]
         if self.alist:
             options = {name: value for name, value in options.items() if name in ("n", "iterations", "pad")}
             options["alist"] = hashlib.sha256(self.alist.encode()).hexdigest()[:8]

@@ -37,6 +37,8 @@ class Linear(BlockSpec):
     family: ClassVar[str] = "linear"
     summary: ClassVar[str] = "a generator or parity-check matrix of your own, from a file or written out"
 
+    told_when_changed: ClassVar[frozenset[str]] = frozenset({"kind"})
+
     matrix: str = Field(description="A .npy, .csv or .txt file, or the rows themselves, as 1101000/0110100.")
     kind: Literal["generator", "parity-check"] = Field("generator", description="What the matrix is.")
 
@@ -55,8 +57,6 @@ class Linear(BlockSpec):
     def told_options(self) -> dict[str, object]:
         """Return the options; of a large matrix its size and what tells it from others."""
         options = super().told_options()
-        if self.kind == "generator":
-            del options["kind"]
         if len(self.matrix) > _LONGEST_TOLD:
             rows = self.matrix.split("/")
             options["matrix"] = f"{len(rows)}x{len(rows[0])}-{hashlib.sha256(self.matrix.encode()).hexdigest()[:8]}"
