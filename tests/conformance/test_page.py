@@ -39,7 +39,7 @@ def problems(spec: CodeSpec, folder: str) -> dict[str, str]:
         sys.path.remove(folder)
 
 
-@pytest.mark.parametrize("name", ["EvenWeight", "OneOfFour", "Adjacent"])
+@pytest.mark.parametrize("name", ["EvenWeight", "LeastReliable", "OneOfFour", "Adjacent"])
 def test_every_code_on_the_page_passes_the_checks(shown: ModuleType, name: str) -> None:
     assert problems(getattr(shown, name)(), str(Path(str(shown.__file__)).parent)) == {}
 

@@ -114,6 +114,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         for rates in facts["error_rates"]
     ]
     show_table(["ε", "BER, hard", "block errors, hard", "BER, soft"], rows, "Error rates in closed form")
+    print("Hard: bits flip with probability ε. Soft: Gaussian noise at which a bit sent alone is wrong with probability ε.")
     if facts["generator_matrix"] is not None and facts["n"] <= _LARGEST_MATRIX:
         print("generator matrix")
         for row in facts["generator_matrix"]:
@@ -177,7 +178,7 @@ def _check(spec: CodeSpec, as_json: bool) -> None:
     if failed:
         raise BvaeError(
             f"{spec.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
-            "Each says above what was seen and what is likely wrong.",
+            "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
             ExitCode.PLUGIN,
         )
 
