@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.parity import Parity
@@ -40,6 +41,12 @@ SHOWN: list[CodeSpec] = [
     Bch(n=31, t=2),
     Bch(n=31, t=3),
     Bch(n=63, t=2),
+    Convolutional(k=10),
+    Convolutional(k=50),
+    Convolutional(k=48, termination="terminated"),
+    Convolutional(generators="5-7-7", k=50),
+    Convolutional(generators="23-35", k=50),
+    Convolutional(generators="133-171", k=44, termination="terminated"),
 ]
 _INTRODUCTION = """\
 # Codes
