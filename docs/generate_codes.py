@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
@@ -49,6 +50,12 @@ SHOWN: list[CodeSpec] = [
     Ldpc(n=200),
     Linear(matrix="1101000/0110100/1110010/1010001"),
     Unequal(groups="60 repetition:R=5 + 140 hamming:r=3 + 100 none"),
+    Convolutional(k=10),
+    Convolutional(k=50),
+    Convolutional(k=48, termination="terminated"),
+    Convolutional(generators="5-7-7", k=50),
+    Convolutional(generators="23-35", k=50),
+    Convolutional(generators="133-171", k=44, termination="terminated"),
 ]
 _INTRODUCTION = """\
 # Codes

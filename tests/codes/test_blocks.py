@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.blocks import BlockSpec
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.parity import Parity
@@ -29,6 +30,7 @@ FAMILIES: list[BlockSpec] = [
     ReedMuller(r=1, m=4),
     Bch(n=15, t=2),
     Bch(n=31, t=3),
+    Convolutional(k=8),
 ]
 EPSILONS = (0.01, 0.05, 0.1, 0.2)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MOST_STATES = 1 << 12
 MOST_MEMORY = 12
 MOST_GENERATORS = 8
-# Ways through the trellis that are looked at for the minimum distance of a tail-biting block.
-_MOST_SEARCHED = 1 << 23
+# k · 4^ν, with which the search for the minimum distance of a tail-biting block grows.
+_MOST_SEARCHED = 1 << 26
 _KNOWN = "Take generators that are known to be good, as 5-7, 15-17, 23-35 or 133-171."
 
 
@@ -31,8 +31,8 @@ class Convolutional(BlockSpec):
     """Each information bit and the ν before it give n₀ code bits, c_{t,j} = Σ_i g_{j,i} u_{t−i} mod 2.
 
     Elias 1955; Lin and Costello 2004, ch. 11. The generators are octal numbers of ν + 1 bits, of which the leftmost,
-    g_{j,0}, multiplies the present bit (Lin and Costello, table 12.1, write the reverse); zeros that all of them have on the
-    right are left out. A code bit of step t lies at n₀ t + j. ``tail-biting`` goes round: the bits before the first are the
+    g_{j,0}, multiplies the present bit; all of them read from the right give a code of the same distances. Zeros that all have
+    on the right are left out. A code bit of step t lies at n₀ t + j. ``tail-biting`` goes round: the bits before the first are the
     last ones, n = n₀ k (Solomon and van Tilborg 1979; Ma and Wolf 1986). ``terminated`` has ν zeros at the end and before
     the start, n = n₀ (k + ν). Generators with a common factor are catastrophic and refused (Massey and Sain 1968).
 
@@ -162,6 +162,17 @@ class Convolutional(BlockSpec):
         if not self._over_paths():
             return super().hard_decoding()
         return f"the shortest path over {self._told_states()}, a fair coin among all that are as short"
+
+    def remark(self) -> str | None:
+        """Say what a tail-biting block of several states costs."""
+        if not self._over_states() or self.termination == "terminated" or self.memory() < 4:
+            return None
+        states = 2 ** self.memory()
+        return (
+            f"With generators={self.generators} a tail-biting block carries every one of {states} starts beside every state: "
+            f"with termination=terminated decoding takes about {states} times fewer sums, and n is "
+            f"{len(self.polynomials()) * self.memory()} more."
+        )
 
     def _register(self) -> Register:
         from bvae_cli.codes.forward_backward import Register

@@ -28,18 +28,16 @@ class Register:
         self.states = 2**memory
         self.starts = self.states if tail_biting else 1
         outputs = [[(way & generator).bit_count() % 2 for generator in generators] for way in range(2 * self.states)]
-        bits = torch.tensor(outputs, dtype=torch.float32)
-        # For each code bit a column of the ways where it is 1, and one of those where it is 0.
-        self._outputs = Tables(torch.cat([bits, 1 - bits], 1))
+        self._outputs = Tables(torch.tensor(outputs, dtype=torch.float32))
 
-    def worth(self, ones: Tensor, zeros: Tensor) -> tuple[Tensor, ...]:
-        """Add up what code bits are worth as 1 and as 0, ``[n, rows]`` each, for each step ``[2, states / 2, 2, 1, rows]``.
+    def worth(self, ones: Tensor) -> tuple[Tensor, ...]:
+        """Add up what the ones of each way are worth, ``[n, rows]``, for each step ``[2, states / 2, 2, 1, rows]``.
 
         The dimensions of a step are the information bit, the bits of the register that stay in it, and the one that leaves.
         """
         (outputs,) = self._outputs.on(ones.device, ones.dtype)
-        values = torch.cat([part.unflatten(0, (self.steps, -1)) for part in (ones, zeros)], 1)
-        steps: tuple[Tensor, ...] = (outputs @ values).unflatten(1, (2, -1, 2, 1)).unbind(0)
+        ways = outputs @ ones.unflatten(0, (self.steps, -1))
+        steps: tuple[Tensor, ...] = ways.unflatten(1, (2, -1, 2, 1)).unbind(0)
         return steps
 
     def edge(self, like: Tensor, other: float) -> Tensor:
@@ -86,15 +84,14 @@ class RegisterPosterior:
 
     def _decoded(self, logits: Tensor) -> Tensor:
         register = self._register
-        # A bit costs nothing as what its logit says: sums stay as small as the noise is, however long the block.
-        likely = logits.detach().clamp_min(0)
-        worth = register.worth(logits - likely, -likely)
+        worth = register.worth(logits)
         read = [*range(register.memory, register.k, register.memory), register.k]
         forward = self._forward(worth, set(read))
         backward, decoded = register.edge(logits, NEVER), []
         for time in range(register.steps, 0, -1):
             if time in forward:
                 new = time - max([0, *(earlier for earlier in read if earlier < time)])
+                backward = _settled(backward)
                 decoded.append(self._last_bits(forward[time] + backward, new))
             zero, one = register.ahead(backward)
             step = worth[time - 1]
@@ -108,7 +105,7 @@ class RegisterPosterior:
         for time, step in enumerate(worth[: register.k], 1):
             forward = torch.logaddexp(*register.along(forward, step))
             if time in read:
-                kept[time] = forward
+                kept[time] = forward = _settled(forward)
         return kept
 
     def _last_bits(self, weights: Tensor, count: int) -> Tensor:
@@ -136,8 +133,9 @@ class NearestPath:
 
     def _decoded(self, received: Tensor, generator: Generator) -> Tensor:
         register = self._register
-        worth = register.worth(1 - received, received)
-        edge = register.edge(received, len(received) + 1.0)
+        # A one costs a flip where a zero was received, and saves one where a one was.
+        worth = register.worth(1 - 2 * received)
+        edge = register.edge(received, 2.0 * len(received) + 1)
         if register.tail_biting:
             flips, count, _ = self._backward(worth, edge, keep=False)
             place = torch.arange(register.states, device=received.device)
@@ -165,6 +163,11 @@ class NearestPath:
             if keep:
                 odds.append((of_one - of_zero)[:, :, 0].flatten(0, 1))
         return flips, count, odds[::-1]
+
+
+def _settled(weights: Tensor) -> Tensor:
+    """Move the log weights of a row, of which only differences count, to 0 and below: they would grow with the block."""
+    return weights - weights.detach().amax((0, 1))
 
 
 def _drawn(flips: Tensor, count: Tensor, generator: Generator) -> Tensor:

@@ -128,12 +128,12 @@ class LinearCode(BlockCode):
 
     def _decode_blocks(self, blocks: Tensor, generator: Generator) -> Tensor:
         if self._hard is None:
-            raise UsageError(no_hard_decoder(self.spec))
+            raise UsageError(self.spec.no_hard_decoder() or no_hard_decoder(self.spec))
         return self._hard.decode(blocks, generator)
 
     def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
         if self._soft is None:
-            raise UsageError(no_soft_decoder(self.spec))
+            raise UsageError(self.spec.no_soft_decoder() or no_soft_decoder(self.spec))
         return self._soft.soft_decode(blocks)
 
 
