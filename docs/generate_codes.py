@@ -14,6 +14,7 @@ from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.polar import Polar
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
@@ -40,6 +41,10 @@ SHOWN: list[CodeSpec] = [
     Bch(n=31, t=2),
     Bch(n=31, t=3),
     Bch(n=63, t=2),
+    Polar(n=16, k=8),
+    Polar(n=32, k=16),
+    Polar(n=64, k=32),
+    Polar(n=128, k=64),
 ]
 _INTRODUCTION = """\
 # Codes

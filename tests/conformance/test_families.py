@@ -7,6 +7,7 @@ from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.polar import Polar
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
@@ -71,6 +72,18 @@ class TestBch(CodeConformance):
 
 class TestLargeBch(CodeConformance):
     spec = Bch(n=31, t=3)
+
+
+class TestPolar(CodeConformance):
+    spec = Polar(n=16, k=8)
+
+
+class TestPolarBySuccessiveCancellation(CodeConformance):
+    spec = Polar(n=16, k=8, decoder="successive-cancellation")
+
+
+class TestLargePolar(CodeConformance):
+    spec = Polar(n=64, k=32)
 
 
 def test_every_code_of_ours_is_under_the_kit() -> None:
