@@ -19,6 +19,7 @@ from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.polar import Polar
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
@@ -56,6 +57,10 @@ SHOWN: list[CodeSpec] = [
     Convolutional(generators="5-7-7", k=50),
     Convolutional(generators="23-35", k=50),
     Convolutional(generators="133-171", k=44, termination="terminated"),
+    Polar(n=16, k=8),
+    Polar(n=32, k=16),
+    Polar(n=64, k=32),
+    Polar(n=128, k=64),
 ]
 _INTRODUCTION = """\
 # Codes

@@ -10,6 +10,7 @@ from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.parity import Parity
+from bvae_cli.codes.polar import Polar
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
@@ -115,6 +116,18 @@ class TestLongConvolutional(CodeConformance):
 
 class TestLongTerminatedConvolutional(CodeConformance):
     spec = Convolutional(generators="23-35", k=16, termination="terminated")
+
+
+class TestPolar(CodeConformance):
+    spec = Polar(n=16, k=8)
+
+
+class TestPolarBySuccessiveCancellation(CodeConformance):
+    spec = Polar(n=16, k=8, decoder="successive-cancellation")
+
+
+class TestLargePolar(CodeConformance):
+    spec = Polar(n=64, k=32)
 
 
 def test_every_code_of_ours_is_under_the_kit() -> None:

@@ -1,8 +1,9 @@
 """Decoders of polar codes: successive cancellation of bits, and soft cancellation of logits.
 
-A block of 2n bits is [a ⊕ b, b] with a and b blocks of n bits (Arıkan 2009, eq. 17 and fig. 3, without the reversal of bits).
-Both decoders go through that tree once from the left to the right, a before b. Within this file a logit is log p(0)/p(1), so
-that the sum of two bits is the product of two signs; what comes in and goes out is log p(1)/p(0), as everywhere.
+A block of 2n bits is [a ⊕ b, b] with a and b blocks of n bits (Arıkan 2009, IEEE Trans. IT 55(7), section II, without its
+reversal of bits, which orders the code bits and nothing else). Both decoders go through that tree, a before b. Within this
+file a logit is log p(0)/p(1), so that the sum of two bits is the product of two signs; what comes in and goes out is
+log p(1)/p(0), as everywhere.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-# Logits of a chunk of rows are kept to so many bytes: within a core's cache.
-_CHUNK_BYTES = 1 << 18
+from bvae_cli.codes.decoding import CHUNK_BYTES, Tables
 
 
 @dataclass(frozen=True)
 class Node:
-    """A block of the tree: its first place, its length, and its halves where some of its bits are frozen and some free."""
+    """A block of the tree: its first place, its length, and its halves where some of its inputs are frozen and some free."""
 
     start: int
     length: int
@@ -31,83 +31,93 @@ class Node:
 
     @classmethod
     def of(cls, free: Sequence[bool], start: int = 0) -> Node:
-        """Return the tree over places that are free, or else frozen to 0.
+        """Return the tree over inputs that are free, or else frozen to 0.
 
-        No half is a mixture where all of the other's bits are worth as much: free beside it on the left, or frozen on the
-        right. The places that a channel polarises are never so.
+        An input is free only where the one at the same place of the second half is: of polarised channels the second is
+        never the worse.
         """
         half = len(free) // 2
         mixed = any(free) and not all(free)
+        assert not mixed or all(free[half + place] for place in range(half) if free[place]), "not ordered by polarisation"
         halves = (cls.of(free[:half], start), cls.of(free[half:], start + half)) if mixed else None
-        assert halves is None or not (halves[0].free or halves[1].frozen), "no set of polarised places"
         return cls(start, len(free), not any(free), all(free), halves)
 
 
 class SoftCancellation:
-    """Posterior logits of code bits by soft cancellation, nearly exact (Fayyaz and Barry 2014, IEEE JSAC 32(5), section III).
+    """Posterior logits of code bits by soft cancellation: near the exact ones, and differentiable.
 
-    Where successive cancellation hands back decisions, a node hands back what it knows of each of its bits beside their
-    logits L. With ⊞ for the logit of a sum of two bits, a node of the halves a and b asks the first half with
-    L_a ⊞ (L_b + B_b), the second with L_b + (L_a ⊞ B_a), and knows [B_a ⊞ (L_b + B_b), B_b + (L_a ⊞ B_a)]; a free bit knows
-    0, a frozen one ∞. B_b is that of the iteration before, and 0 in the first. The posterior of a code bit is L + B at the
-    root, read at ``places``. It is exact where no node has two halves that are each neither all free nor all frozen: the
-    graph then has no cycles.
+    Fayyaz and Barry 2014, IEEE JSAC 32(5), 958–966. Where successive cancellation hands back decisions, a node hands back
+    what it knows of each of its bits, B, beside their logits L. With ⊞ for the logit of a sum of two bits, a node of the
+    halves a and b asks the first with L_a ⊞ (L_b + B_b) and the second with L_b + (L_a ⊞ B_a), and knows
+    [B_a ⊞ (L_b + B_b), B_b + (L_a ⊞ B_a)]; a free input knows 0, a frozen one ∞. The first half is asked with the B_b of the
+    iteration before, 0 in the first. The posterior of a code bit is L + B at the root, read at ``places``. It is exact where
+    no node has two halves that are each partly frozen: then nothing that is known comes back as news.
     """
 
     exact = False
 
     def __init__(self, free: Sequence[bool], places: Sequence[int], iterations: int) -> None:
         self._root = Node.of(free)
-        self._places = list(places)
+        self._places = Tables(torch.tensor(places))
         self._iterations = iterations
 
     def soft_decode(self, logits: Tensor) -> Tensor:
         """Return posterior logits, ``[rows, n] -> [rows, k]``."""
-        rows = max(1, _CHUNK_BYTES // (self._root.length * logits.dtype.itemsize))
-        return torch.cat([self._decoded(chunk.T.contiguous()) for chunk in logits.split(rows)], 1).T
+        rows = max(1, CHUNK_BYTES // (self._root.length * logits.dtype.itemsize))
+        # The bits lie along the first dimension: halves are slices, and each sum runs along contiguous rows.
+        return torch.cat([self._decoded(-chunk.T.contiguous()) for chunk in logits.split(rows)], 1).T
 
     def _decoded(self, logits: Tensor) -> Tensor:
-        known_before: dict[int, Tensor] = {}
+        (places,) = self._places.on(logits.device)
+        before: dict[int, Tensor] = {}
+        known = torch.zeros_like(logits)
         for _ in range(self._iterations):
-            known = _known(self._root, -logits, known_before)
-        return torch.stack([logits[place] - known[place] for place in self._places])
+            known = _known(self._root, logits, before)
+        return -(logits + known).index_select(0, places)
 
 
 class SuccessiveCancellation:
-    """Hard decoding bit after bit, each given the decisions before it (Arıkan 2009, section VIII).
+    """Hard decoding input after input, each given the decisions before it (Arıkan 2009, section VIII).
 
-    The logits of received bits are ±1: with the smallest of two sizes in place of ⊞ no decision depends on their scale, and
-    no noise need be known. A decision between equals is a coin's.
+    The logits of received bits are ±1: with the smaller of two sizes in place of ⊞ no decision depends on their scale, and
+    no noise need be known (Leroux et al. 2013, IEEE Trans. SP 61(2), section II). A decision between equals is a coin's.
+
+    Every pattern of fewer than d/2 errors is corrected. Say 0 was sent, |L| ≤ 1, and count (1 − L)/2 as the error of a bit,
+    which is 1 where it is wrong. The smaller of two sizes has at most the sum of their errors, and half of L_a + L_b half of
+    it; the code of the first half has a distance of at least d, that of the second of at least d/2. So what is below d/2 at
+    a node is so at its halves, down to the single input, whose distance is 1 and whose L is then above 0.
     """
 
     def __init__(self, free: Sequence[bool], places: Sequence[int]) -> None:
         self._root = Node.of(free)
-        self._places = list(places)
+        self._places = Tables(torch.tensor(places))
 
     def decode(self, bits: Tensor, generator: Generator) -> Tensor:
         """Return the information bits, ``[rows, n] -> [rows, k]``."""
-        return self.decided(1 - 2 * bits.float(), generator)[:, self._places]
+        (places,) = self._places.on(bits.device)
+        return self.codewords(2 * bits.float() - 1, generator).index_select(1, places)
 
-    def decided(self, logits: Tensor, generator: Generator) -> Tensor:
-        """Return the codewords that are decided for, ``[rows, n] -> [rows, n]``, of logits log p(0)/p(1)."""
-        rows = max(1, _CHUNK_BYTES // (self._root.length * logits.dtype.itemsize))
-        codewords = []
+    def codewords(self, logits: Tensor, generator: Generator) -> Tensor:
+        """Return the codewords that are decided for, ``[rows, n] -> [rows, n]``, of logits log p(1)/p(0)."""
+        rows = max(1, CHUNK_BYTES // (self._root.length * logits.dtype.itemsize))
+        signs = []
         for chunk in logits.split(rows):
-            coins = torch.rand(chunk.T.shape, device=logits.device, generator=generator) - 0.5
-            codewords.append((_signs(self._root, chunk.T.contiguous(), coins) < 0).to(logits.dtype))
-        return torch.cat(codewords, 1).T
+            coins = 1.0 - 2.0 * (torch.rand(chunk.T.shape, device=logits.device, generator=generator) < 0.5)
+            signs.append(_signs(self._root, -chunk.T.contiguous(), coins.to(logits.dtype)))
+        return (torch.cat(signs, 1).T < 0).to(logits.dtype)
 
 
 def box_plus(first: Tensor, second: Tensor) -> Tensor:
-    """Return the logit of a sum of two bits, 2 artanh(tanh(a/2) tanh(b/2)), of logits log p(0)/p(1).
+    """Return the logit of a sum of two bits, 2 artanh(tanh(a/2) tanh(b/2)), of logits log p(0)/p(1) of one shape.
 
-    Written as sign(a) sign(b) min(|a|, |b|) + log(1 + e^{−|a + b|}) − log(1 + e^{−|a − b|}) it is exact for every size; its
-    derivative by a is σ(a + b) − σ(a − b) (Hagenauer, Offer and Papke 1996, IEEE Trans. IT 42(2), section II).
+    Written as sign(a) sign(b) min(|a|, |b|) + log(1 + e^{−|a + b|}) − log(1 + e^{−|a − b|}) it is
+    accurate at every size; its derivative by a is σ(a + b) − σ(a − b). Hagenauer, Offer and Papke 1996, IEEE Trans. IT
+    42(2), section II.
 
     >>> box_plus(torch.tensor([1e4, 0.0]), torch.tensor([0.5, 3.0]))
     tensor([0.5000, 0.0000])
     """
-    result: Tensor = _BoxPlus.apply(*torch.broadcast_tensors(first, second))
+    result: Tensor = _BoxPlus.apply(first, second)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -154,7 +164,7 @@ def _signs(node: Node, logits: Tensor, coins: Tensor) -> Tensor:
     """Return the bits of a node that are decided for, as signs."""
     if node.halves is None:
         coin = coins[node.start : node.start + node.length]
-        return torch.where(logits == 0, coin, logits).sign()
+        return torch.where(logits == 0, coin, logits.sign())
     first, second = node.halves
     of_first, of_second = logits.chunk(2)
     if first.frozen:

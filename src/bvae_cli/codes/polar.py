@@ -22,30 +22,35 @@ _LENGTHS = [2**m for m in range(1, 11)]
 
 
 class Polar(BlockSpec):
-    """The k most reliable of the n = 2^m inputs that the kernel [[1, 0], [1, 1]]^{⊗m} makes of a channel carry information.
+    """The k most reliable of the n = 2^m inputs of [[1, 0], [1, 1]]^{⊗m} carry information, the others are frozen to 0.
 
-    Arıkan 2009, IEEE Trans. IT 55(7). Reliable are the inputs of small Bhattacharyya parameter, Z⁻ = 2Z − Z² and Z⁺ = Z²
-    from Z = 2√(ε(1 − ε)) (section I.D, eq. 6; exact on an erasure channel, a bound on others). The minimum distance is the
-    least 2^w over the information positions, with w the number of ones in the index of a position (Hussami, Korada and Urbanke
-    2009, ISIT). The generator matrix is reduced, so that a codeword shows every information bit, at the information positions
-    (systematic polar coding, Arıkan 2011, IEEE Commun. Lett. 15(8)).
+    Arıkan 2009, IEEE Trans. IT 55(7), sections V to IX. Reliable are the inputs of small Bhattacharyya parameter,
+    Z⁻ = 2Z − Z² and Z⁺ = Z² from Z = 2√(ε(1 − ε)): exact on a channel of erasures, a bound on others (section III). The
+    minimum distance is the least 2^w over the information positions, with w the number of ones in a position's index
+    (Hussami, Korada and Urbanke 2009, ISIT). The generator matrix is reduced, so that a codeword shows the information bits,
+    at the information positions (systematic polar coding, Arıkan 2011, IEEE Commun. Lett. 15(8)).
+
+    Logits are decoded exactly where k ≤ 12 or n − k ≤ 12, bits to a nearest codeword where k ≤ 16 or n − k ≤ 20; larger
+    blocks by soft cancellation (Fayyaz and Barry 2014, IEEE JSAC 32(5)) and by successive cancellation.
 
     >>> Polar(n=16, k=8).block()
     Block(n=16, k=8, min_distance=4)
     """
 
     family: ClassVar[str] = "polar"
-    summary: ClassVar[str] = "the most reliable of the 2^m inputs of a recursive sum; any rate, and long blocks"
+    summary: ClassVar[str] = "the most reliable of the 2^m inputs of a recursive sum; any rate, long blocks"
+
+    told_when_changed: ClassVar[frozenset[str]] = frozenset({"design_epsilon", "decoder", "iterations"})
 
     n: int = Field(64, description="Length of a block: a power of 2 from 2 to 1024.")
     k: int = Field(32, ge=1, le=1023, description="Information bits in a block.")
     design_epsilon: float = Field(
-        0.05, gt=0, lt=0.5, description="Flip probability for which the information positions are chosen."
+        0.05, gt=0, le=0.49, description="Flip probability for which the information positions are chosen."
     )
     decoder: Literal["best", "successive-cancellation"] = Field(
         "best", description="best: exact where a block is small enough; successive-cancellation: never exact."
     )
-    iterations: int = Field(2, ge=1, le=50, description="Passes of soft cancellation, where that decodes.")
+    iterations: int = Field(1, ge=1, le=50, description="Passes of soft cancellation, where that decodes.")
 
     @model_validator(mode="after")
     def _a_power_of_two_and_a_check(self) -> Self:
@@ -57,6 +62,12 @@ class Polar(BlockSpec):
                 f"k={self.k} information bits leave no check in a block of n={self.n}.", f"Take at most k={self.n - 1}."
             )
         return self
+
+    def told_options(self) -> dict[str, object]:
+        """Return n and k, and of the other options what is not the default."""
+        fields = type(self).model_fields
+        told = super().told_options()
+        return {name: value for name, value in told.items() if name in ("n", "k") or value != fields[name].default}
 
     def information_positions(self) -> tuple[int, ...]:
         """Return the k positions, counted from 0, of the inputs that carry information, in order.
@@ -79,11 +90,12 @@ class Polar(BlockSpec):
         return _generator_matrix(self.n, self.information_positions())
 
     def exemptions(self) -> Mapping[str, str]:
-        """Return what does not hold of successive cancellation, nothing where a nearest codeword is found."""
+        """Return what does not hold of successive cancellation; nothing where a nearest codeword is found."""
         if not self._hard_cancellation():
             return {}
-        reason = "successive cancellation decides bit after bit, and may miss the nearest codeword"
-        return {"nearest": reason, "corrects": reason}
+        return {
+            "nearest": "successive cancellation decides bit after bit, and beyond t errors may miss the nearest codeword"
+        }
 
     def soft_decoder(self) -> SoftDecoder | None:
         """Return soft cancellation where the exact posterior is not to be had."""
@@ -102,11 +114,11 @@ class Polar(BlockSpec):
         return SuccessiveCancellation(self._free(), self.information_positions())
 
     def no_soft_decoder(self) -> str | None:
-        """Every block can be decoded."""
+        """Return None: every block can be decoded."""
         return None
 
     def no_hard_decoder(self) -> str | None:
-        """Every block can be decoded."""
+        """Return None: every block can be decoded."""
         return None
 
     def soft_decoding(self) -> str:
@@ -114,13 +126,13 @@ class Polar(BlockSpec):
         if not self._soft_cancellation():
             return super().soft_decoding()
         passes = "one pass" if self.iterations == 1 else f"{self.iterations} passes"
-        return f"soft cancellation, {passes} of f and g over the code's tree, not exact"
+        return f"soft cancellation, {passes} over the tree of the code, not exact"
 
     def hard_decoding(self) -> str:
         """Say how bits are decoded."""
         if not self._hard_cancellation():
             return super().hard_decoding()
-        return "successive cancellation, bit after bit, a fair coin between equals; not always a nearest codeword"
+        return "successive cancellation, a fair coin between equals; not always a nearest codeword"
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
         """Return that of a nearest codeword, None where bits are decoded by successive cancellation."""
@@ -131,10 +143,11 @@ class Polar(BlockSpec):
         return None if self._hard_cancellation() else super().hard_bit_error_rate(epsilon)
 
     def remark(self) -> str | None:
-        """Say what is exact and what is not."""
-        soft = "no exact posterior" if self._soft_cancellation() else "the exact posterior"
-        hard = "not always to a nearest codeword" if self._hard_cancellation() else "to a nearest codeword"
-        return f"Logits are decoded to {soft}, bits {hard}."
+        """Say what is exact and what is not, None where all is."""
+        soft = "logits by soft cancellation, which comes near the exact posterior but is not it"
+        hard = "bits by successive cancellation, which corrects any t wrong bits but beyond may miss the nearest codeword"
+        told = [*([soft] if self._soft_cancellation() else []), *([hard] if self._hard_cancellation() else [])]
+        return f"Such a block is decoded without trying all words: {'; '.join(told)}." if told else None
 
     def _free(self) -> list[bool]:
         return [place in self.information_positions() for place in range(self.n)]
@@ -156,19 +169,20 @@ def bhattacharyya_logits(n: int, parameter: float) -> list[float]:
     """Return log Z/(1 − Z) of the Bhattacharyya parameters Z of the n inputs, for a channel of the given parameter.
 
     Z and 1 − Z change places between Z⁻ = 2Z − Z² = 1 − (1 − Z)² and Z⁺ = Z², so that with the logarithms of both none is
-    too near to 0 or 1 to be told from another (Arıkan 2009, eq. 38). The first half of the inputs sees Z⁻.
+    too near to 0 or 1 to be told from another. The first half of the inputs sees Z⁻ of the channel, the second Z⁺.
 
     >>> [round(1 / (1 + exp(-logit)), 3) for logit in bhattacharyya_logits(4, 0.5)]
     [0.938, 0.562, 0.438, 0.062]
     """
     logs = [(log(parameter), log1p(-parameter))]
     while len(logs) < n:
-        logs = [
-            half
-            for one, other in logs
-            for half in ((one + log1p(1 - exp(one)), 2 * other), (2 * one, other + log1p(exp(one))))
-        ]
+        logs = [half for one, other in logs for half in (_minus(one, other), _minus(other, one)[::-1])]
     return [one - other for one, other in logs]
+
+
+def _minus(one: float, other: float) -> tuple[float, float]:
+    """Return log Z⁻ and log(1 − Z⁻) of log Z and log(1 − Z)."""
+    return one + log1p(exp(other)), 2 * other
 
 
 @functools.lru_cache(maxsize=64)
