@@ -20,7 +20,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
 from tests.helpers import joint_threshold, property_settings, words_tensor
 
-# The free distances of the best codes: Larsen 1973, table I; Lin and Costello 2004, table 12.1.
+# The free distances of the best codes: Larsen 1973; Lin and Costello 2004, ch. 12.
 FREE_DISTANCES = {
     "5-7": 5,
     "15-17": 6,

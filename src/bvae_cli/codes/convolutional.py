@@ -31,10 +31,12 @@ class Convolutional(BlockSpec):
     """Each information bit and the ν before it give n₀ code bits, c_{t,j} = Σ_i g_{j,i} u_{t−i} mod 2.
 
     Elias 1955; Lin and Costello 2004, ch. 11. The generators are octal numbers of ν + 1 bits, of which the leftmost,
-    g_{j,0}, multiplies the present bit; all of them read from the right give a code of the same distances. Zeros that all have
-    on the right are left out. A code bit of step t lies at n₀ t + j. ``tail-biting`` goes round: the bits before the first are the
-    last ones, n = n₀ k (Solomon and van Tilborg 1979; Ma and Wolf 1986). ``terminated`` has ν zeros at the end and before
-    the start, n = n₀ (k + ν). Generators with a common factor are catastrophic and refused (Massey and Sain 1968).
+    g_{j,0}, multiplies the present bit; all of them read from the right give a code of the same distances. Zeros that all
+    of them have on the right are left out. A code bit of step t lies at n₀ t + j.
+
+    ``tail-biting`` goes round: the bits before the first are the last ones, n = n₀ k (Solomon and van Tilborg 1979; Ma and
+    Wolf 1986). ``terminated`` has ν zeros before the start and at the end, n = n₀ (k + ν). Generators with a common factor
+    are catastrophic and refused (Massey and Sain 1968).
 
     Raises UsageError where the options make no code.
 
@@ -169,8 +171,8 @@ class Convolutional(BlockSpec):
             return None
         states = 2 ** self.memory()
         return (
-            f"With generators={self.generators} a tail-biting block carries every one of {states} starts beside every state: "
-            f"with termination=terminated decoding takes about {states} times fewer sums, and n is "
+            f"With generators={self.generators} a tail-biting block carries every one of {states} starts beside every "
+            f"state: with termination=terminated decoding takes about {states} times fewer sums, and n is "
             f"{len(self.polynomials()) * self.memory()} more."
         )
 
