@@ -105,7 +105,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
             ("code", facts["code"]),
             ("block", f"n = {facts['n']} code bits, k = {facts['k']} information bits, rate {facts['rate']:.4g}"),
             ("distance", _distance(facts["min_distance"], facts["correctable"], facts["counted_distance"])),
-            ("soft", facts["soft_decoding"]),
+            ("soft", facts["soft_decoding"] + _cost(facts["soft_cost"])),
             ("hard", facts["hard_decoding"]),
         ]
     )
@@ -113,8 +113,13 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         [percent(rates["epsilon"]), *(percent(rates[name]) for name in ("hard_bit", "hard_block", "soft_bit"))]
         for rates in facts["error_rates"]
     ]
-    show_table(["ε", "BER, hard", "block errors, hard", "BER, soft"], rows, "Error rates in closed form")
-    print("Hard: bits flip with probability ε. Soft: Gaussian noise at which a bit sent alone is wrong with probability ε.")
+    if all(cell == percent(None) for row in rows for cell in row[1:]):
+        print("No error rates are known in closed form; `bvae codes ber` measures them.")
+    else:
+        show_table(["ε", "BER, hard", "block errors, hard", "BER, soft"], rows, "Error rates in closed form")
+        print(
+            "Hard: bits flip with probability ε. Soft: Gaussian noise at which a bit sent alone is wrong with probability ε."
+        )
     if facts["generator_matrix"] is not None and facts["n"] <= _LARGEST_MATRIX:
         print("generator matrix")
         for row in facts["generator_matrix"]:
@@ -123,11 +128,19 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         print(facts["remark"])
 
 
+def _cost(cost: float | None) -> str:
+    if not cost:
+        return ""
+    return f"; about {cost:,.0f} exponentials and logarithms for each information bit"
+
+
 def _distance(distance: int | None, correctable: int | None, counted: int | None) -> str:
     if distance is None:
         return "not known"
     if counted not in (None, distance):
         return f"the code claims d = {distance}; counted are {counted}"
+    if not correctable:
+        return f"d = {distance}: no wrong bit is certain to be corrected"
     return f"d = {distance}: up to {correctable} wrong bit{'' if correctable == 1 else 's'} always corrected"
 
 
@@ -143,6 +156,7 @@ def _facts(spec: CodeSpec) -> dict[str, Any]:
         "correctable": block.correctable,
         "counted_distance": None if matrix is None else min_distance(matrix),
         "soft_decoding": spec.no_soft_decoder() or spec.soft_decoding(),
+        "soft_cost": None if spec.no_soft_decoder() else spec.soft_cost(),
         "hard_decoding": spec.no_hard_decoder() or spec.hard_decoding(),
         "generator_matrix": matrix,
         "error_rates": [

@@ -187,6 +187,10 @@ class CodeSpec(BaseModel):
         """Say how logits are decoded, and whether the result is the exact posterior."""
         return "by a decoder of its own"
 
+    def soft_cost(self) -> float | None:
+        """Return about how many exponentials and logarithms an information bit takes in soft decoding, None if not known."""
+        return None
+
     def hard_decoding(self) -> str:
         """Say how bits are decoded."""
         return "by a decoder of its own"

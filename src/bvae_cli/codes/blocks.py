@@ -170,6 +170,21 @@ class BlockSpec(CodeSpec):
             return "belief propagation over the parity checks, not exact"
         return f"forward and backward over the trellis of {2 ** (block.n - block.k):,} syndromes, exact"
 
+    def soft_cost(self) -> float | None:
+        """Return about how many exponentials and logarithms a block takes, for each information bit."""
+        block, choice = self.block(), self.decoders().soft
+        if choice == "words":
+            return 2.0 ** (block.k + 1) / block.k
+        if choice == "trellis":
+            return 2.0 ** (block.n - block.k) * (4 * block.n + 2 * block.k) / block.k
+        if choice == "beliefs":
+            return self.cost_of_beliefs(SOFT_ITERATIONS)
+        return None
+
+    def cost_of_beliefs(self, iterations: int) -> float:
+        """Return the exponentials and logarithms of so many rounds of belief propagation, for each information bit."""
+        return 2 * iterations * sum(map(sum, self.parity_check_matrix() or ())) / self.block().k
+
     def hard_decoding(self) -> str:
         """Say how a codeword is found."""
         block, choice = self.block(), self.decoders().hard

@@ -159,6 +159,13 @@ class Convolutional(BlockSpec):
         """Say which sums give the exact posterior."""
         return f"forward and backward over {self._told_states()}, exact" if self._over_states() else super().soft_decoding()
 
+    def soft_cost(self) -> float | None:
+        """Return about how many exponentials and logarithms a block takes, for each information bit."""
+        if not self._over_states():
+            return super().soft_cost()
+        pairs = 2.0 ** (self.memory() * (2 if self.termination == "tail-biting" else 1))
+        return 4 * pairs * self.block().n / len(self.polynomials()) / self.k
+
     def hard_decoding(self) -> str:
         """Say how a nearest codeword is found."""
         if not self._over_paths():

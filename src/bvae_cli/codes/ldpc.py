@@ -94,6 +94,10 @@ class Ldpc(BlockSpec):
         """Return belief propagation of so many rounds, None where an exact decoder can be afforded."""
         return self.beliefs(self.iterations) if self.decoders().soft == "beliefs" else None
 
+    def soft_cost(self) -> float | None:
+        """Return about how many exponentials and logarithms a block takes, for each information bit."""
+        return self.cost_of_beliefs(self.iterations) if self.decoders().soft == "beliefs" else super().soft_cost()
+
     def parity_check_matrix(self) -> Matrix:
         """Return H, a row for each check."""
         return _matrix(self.alist, self.n, self.dv, self.dc, self.seed)

@@ -38,6 +38,10 @@ class Repetition(CodeSpec):
         """Return how the logits of the copies are put together."""
         return "the logits of the copies are added, exact"
 
+    def soft_cost(self) -> float:
+        """Return 0: nothing but sums."""
+        return 0.0
+
     def hard_decoding(self) -> str:
         """Return how the copies are put together."""
         return "the majority of the copies, a fair coin where they tie"

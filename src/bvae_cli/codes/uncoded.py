@@ -34,6 +34,10 @@ class Uncoded(CodeSpec):
         """Return what the identity does."""
         return "the logits themselves, exact"
 
+    def soft_cost(self) -> float:
+        """Return 0: nothing but sums."""
+        return 0.0
+
     def hard_decoding(self) -> str:
         """Return what the identity does."""
         return "the bits themselves"

@@ -113,6 +113,12 @@ class Unequal(CodeSpec):
         """Say how each group is decoded."""
         return "; ".join(f"{group.spec.label()}: {group.spec.soft_decoding()}" for group in self.parts())
 
+    def soft_cost(self) -> float | None:
+        """Return the mean over the information bits of all groups, None where one is not known."""
+        costs = [(group.spec.information_bits(group.size), group.spec.soft_cost()) for group in self.parts()]
+        known = [bits * cost for bits, cost in costs if cost is not None]
+        return sum(known) / self.block().k if len(known) == len(costs) else None
+
     def hard_decoding(self) -> str:
         """Say how each group is decoded."""
         return "; ".join(f"{group.spec.label()}: {group.spec.hard_decoding()}" for group in self.parts())
