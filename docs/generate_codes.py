@@ -100,7 +100,13 @@ def _glance() -> str:
             rate(epsilon) for rate in (spec.hard_bit_error_rate, spec.hard_block_error_rate) for epsilon in (0.01, 0.05)
         ]
         soft = "none that can be afforded" if spec.no_soft_decoder() else spec.soft_decoding()
-        cells = [f"`{spec.label()}`", block.n, block.k, f"{block.k / block.n:.3f}", block.min_distance, block.correctable]
+        cells = [
+            f"`{spec.label()}`",
+            block.n,
+            block.k,
+            f"{block.k / block.n:.3f}",
+            *map(_known, (block.min_distance, block.correctable)),
+        ]
         lines.append("| " + " | ".join(map(str, [*cells, *map(_percent, rates), soft])) + " |")
     return "\n".join([*lines, ""])
 
@@ -123,6 +129,10 @@ def _family(family: type[CodeSpec]) -> str:
 def _default(info: FieldInfo) -> str:
     value = "must be given" if info.is_required() else info.default
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _known(value: int | None) -> str:
+    return "–" if value is None else str(value)
 
 
 def _percent(rate: float | None) -> str:
