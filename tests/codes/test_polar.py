@@ -89,7 +89,7 @@ def transformed(inputs: Sequence[int]) -> list[int]:
 
 
 def textbook_soft(logits: Sequence[float], frozen: Sequence[bool], iterations: int) -> list[float]:
-    """Soft cancellation of one row of logits log p(0)/p(1) by tables of messages over stages, as Fayyaz and Barry print it.
+    """Soft cancellation of one row of logits log p(0)/p(1) by tables of messages over stages.
 
     ``down[s][i]`` and ``up[s][i]`` are the messages at stage s, of blocks of 2^s bits; nothing is pruned, a frozen input
     knows 1e4.
@@ -191,7 +191,7 @@ def test_soft_cancellation_is_near_the_exact_posterior_elsewhere_and_not_it() ->
 
 @pytest.mark.parametrize(("n", "k"), [*WITHOUT_CYCLES, *WITH_CYCLES])
 @pytest.mark.parametrize("iterations", [1, 2, 5])
-def test_soft_cancellation_does_what_the_tables_of_its_authors_do(n: int, k: int, iterations: int) -> None:
+def test_soft_cancellation_does_what_plain_tables_of_messages_do(n: int, k: int, iterations: int) -> None:
     spec = Polar(n=n, k=k)
     _, logits = sent_over_noise(spec, 4, 1.0)
     found = soft(spec, iterations).soft_decode(logits)
