@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -115,5 +117,6 @@ class RepetitionCode(Code):
 
         Inputs are clamped to ±1e4, so that copies that are infinitely sure of opposite values give 0, not NaN.
         """
-        decoded: Tensor = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).unflatten(-1, (self.copies, self.k)).sum(-2)
-        return decoded
+        # Copy by copy: a sum along a dimension took two to five times as long on more than a few thousand rows.
+        copies = [copy.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) for copy in logits.split(self.k, -1)]
+        return functools.reduce(operator.add, copies)

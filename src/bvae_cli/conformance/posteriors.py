@@ -164,7 +164,8 @@ def soft_gradient(subject: Subject) -> None:
 @check(needs_soft=True)
 def soft_without_waiting(subject: Subject) -> None:
     """Soft decoding waits for no device."""
-    never_waits(lambda: subject.code.soft_decode(torch.zeros(3, subject.n)), "soft_decode")
+    code = subject.code
+    never_waits(lambda: code.soft_decode(torch.zeros(3, code.n)), "soft_decode")
 
 
 @check()

@@ -1,6 +1,6 @@
 """How often the intervals of a comparison cover, how often its test is wrong, and what it can find.
 
-    python benchmarks/coverage.py [--runs benchmarks/data/seed_values.csv] [--comparisons 4000]
+    python benchmarks/interval_coverage.py [--runs benchmarks/data/seed_values.csv] [--comparisons 4000]
 
 Synthetic comparisons are made of real ones: the paired differences of measured runs (arm − reference, seed by seed) are
 centred, so that the true difference is 0, and resampled with replacement, all claims of a seed together. The file holds
