@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bvae_cli import runs
-from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.config import Sizes
 from bvae_cli.errors import ExitCode, InputOutputError, UsageError
 
 ROW = {
@@ -51,28 +51,30 @@ def leftovers(folder: Path) -> list[str]:
             Sizes(200, 100, 2),
             1.0,
             0.001,
-            PluginRef(type="none"),
+            ("none", {}),
             "hidden_size_200_latent_size_100_depth_2_beta_1.0_lr_0.001",
         ),
         (
             Sizes(200, 300, 2),
             1.0,
             0.001,
-            PluginRef(type="repetition", options={"R": 3}),
+            ("repetition", {"R": 3}),
             "hidden_size_200_latent_size_300_depth_2_beta_1.0_lr_0.001_ecc_repetition_R_3",
         ),
-        (Sizes(1, 2, 3), 0.5, 1e-05, PluginRef(type="none"), "hidden_size_1_latent_size_2_depth_3_beta_0.5_lr_1e-05"),
+        (Sizes(1, 2, 3), 0.5, 1e-05, ("none", {}), "hidden_size_1_latent_size_2_depth_3_beta_0.5_lr_1e-05"),
         (
             Sizes(1, 2, 3),
             1.0,
             0.1,
-            PluginRef(type="odd/../name", options={"a b": "c:d/e", "g": [1]}),
+            ("odd/../name", {"a b": "c:d/e", "g": [1]}),
             "hidden_size_1_latent_size_2_depth_3_beta_1.0_lr_0.1_ecc_odd-..-name_a-b_c-d-e_g_-1-",
         ),
     ],
 )
-def test_a_folders_name_says_sizes_beta_lr_and_code(sizes: Sizes, beta: float, lr: float, ecc: PluginRef, name: str) -> None:
-    assert runs.folder_name(sizes, beta, lr, ecc) == name
+def test_a_folders_name_says_sizes_beta_lr_and_code(
+    sizes: Sizes, beta: float, lr: float, ecc: tuple[str, dict], name: str
+) -> None:
+    assert runs.folder_name(sizes, beta, lr, *ecc) == name
     assert "/" not in name
 
 

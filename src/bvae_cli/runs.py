@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.config import Sizes
 from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -61,18 +61,17 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
 
 
-def folder_name(sizes: Sizes, beta_max: float, lr: float, ecc: PluginRef) -> str:
+def folder_name(sizes: Sizes, beta_max: float, lr: float, code: str, options: Mapping[str, object]) -> str:
     """Name a run's folder by its sizes, β, learning rate and code, as users of this method know it.
 
-    >>> folder_name(Sizes(200, 300, 2), 1.0, 0.001, PluginRef(type="repetition", options={"R": 3}))
+    ``options`` are those that tell the code from others of its family.
+
+    >>> folder_name(Sizes(200, 300, 2), 1.0, 0.001, "repetition", {"R": 3})
     'hidden_size_200_latent_size_300_depth_2_beta_1.0_lr_0.001_ecc_repetition_R_3'
     """
     name = f"hidden_size_{sizes.hidden}_latent_size_{sizes.latent}_depth_{sizes.depth}_beta_{beta_max}_lr_{lr}"
-    if ecc.type != "none":
-        options = "".join(
-            f"_{key}_{_short(value)}" for key, value in ecc.options.items() if value
-        )  # what is off is not said
-        name += f"_ecc_{ecc.type}{options}"
+    if code != "none":
+        name += f"_ecc_{code}" + "".join(f"_{key}_{_short(value)}" for key, value in options.items())
     return "".join(character if character.isalnum() or character in "._-+" else "-" for character in name)
 
 

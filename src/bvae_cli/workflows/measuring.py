@@ -46,7 +46,9 @@ def find_weights(config: SampleConfig, named: frozenset[str]) -> Path:
     ``named`` are the fields that a person gave; sizes or a code given beside weights must be those of the weights.
     """
     if config.weights is None:
-        name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
+        name = runs.folder_name(
+            config.sizes, config.beta_max, config.lr, config.ecc.type, config.ecc.spec("code").told_options()
+        )
         folder = config.output_dir / name
         if not (folder / runs.WEIGHTS).is_file():
             others = runs.namesakes(folder)

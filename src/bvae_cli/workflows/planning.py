@@ -87,7 +87,9 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
         "torch": torch.__version__.partition("+")[0],
     }
     digest = digest_of(decides)
-    name = runs.folder_name(config.sizes, config.beta_max, config.lr, config.ecc)
+    name = runs.folder_name(
+        config.sizes, config.beta_max, config.lr, config.ecc.type, config.ecc.spec("code").told_options()
+    )
     run = runs.open_run(config.output_dir, name, digest)
     origin = registry.origins("data set", config.dataset.type)[0]
     run_config = {
