@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from bvae_cli.codes import gf2
-from bvae_cli.codes.decoding import CHUNK_BYTES, Tables
+from bvae_cli.codes.decoding import CHUNK_BYTES, Tables, in_chunks
 
 # Received bits are read as right with this probability: the messages of hard decoding need a scale.
 _TRUST = 0.95
@@ -49,8 +49,8 @@ class BeliefPropagation:
         """Return approximate posterior logits of the information bits, ``[rows, n] -> [rows, k]``."""
         (places,) = self._places.on(logits.device)
         rows = max(1, CHUNK_BYTES // (self._edges * logits.dtype.itemsize))
-        chunks = [self._posterior(chunk.T).index_select(0, places) for chunk in logits.split(rows)]
-        return torch.cat(chunks, 1).T
+        kept = 8 * self._edges * self._iterations
+        return in_chunks(lambda chunk: self._posterior(chunk).index_select(0, places), logits, rows, kept)
 
     def decode(self, bits: Tensor, generator: Generator) -> Tensor:
         """Decode to the signs of the posterior of bits that are right with probability 0.95, a fair coin where it is 0."""

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from bvae_cli.codes.decoding import CHUNK_BYTES, Tables
+from bvae_cli.codes.decoding import CHUNK_BYTES, Tables, in_chunks
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class SoftCancellation:
     def soft_decode(self, logits: Tensor) -> Tensor:
         """Return posterior logits, ``[rows, n] -> [rows, k]``."""
         rows = max(1, CHUNK_BYTES // (self._root.length * logits.dtype.itemsize))
-        # The bits lie along the first dimension: halves are slices, and each sum runs along contiguous rows.
-        return torch.cat([self._decoded(-chunk.T.contiguous()) for chunk in logits.split(rows)], 1).T
+        kept = 8 * self._iterations * self._root.length * self._root.length.bit_length()
+        return in_chunks(lambda chunk: self._decoded(-chunk.contiguous()), logits, rows, kept)
 
     def _decoded(self, logits: Tensor) -> Tensor:
         (places,) = self._places.on(logits.device)

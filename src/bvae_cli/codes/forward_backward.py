@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from bvae_cli.codes.decoding import CHUNK_BYTES, NEVER, Tables, marginals
+from bvae_cli.codes.decoding import CHUNK_BYTES, NEVER, Tables, in_chunks, marginals
 
 # What is kept of all steps of a chunk of rows.
 _KEPT_BYTES = 1 << 26
@@ -79,8 +79,8 @@ class RegisterPosterior:
         """Return the exact posterior logits of the information bits, ``[rows, n] -> [rows, k]``."""
         register = self._register
         kept = 2 * register.states + -(-register.states * register.starts // register.memory)
-        chunks = logits.split(register.rows_at_once(logits.dtype.itemsize, kept))
-        return torch.cat([self._decoded(chunk.T) for chunk in chunks], 1).T
+        rows = register.rows_at_once(logits.dtype.itemsize, kept)
+        return in_chunks(self._decoded, logits, rows, 8 * register.states * register.starts * register.steps)
 
     def _decoded(self, logits: Tensor) -> Tensor:
         register = self._register
