@@ -68,7 +68,7 @@ def main() -> None:
             times[name].append(1e3 * (time.perf_counter() - started) / 2)
     middle = statistics.median(times["none"])
     print(
-        f"torch {torch.__version__}, {arguments.threads} thread(s), batch {arguments.batch}, {arguments.rounds} rounds in turn"
+        f"torch {torch.__version__}, {arguments.threads} threads, batch {arguments.batch}, {arguments.rounds} rounds in turn"
     )
     print("| code | ms a step, median | quartiles | beside `none` |\n|---|---|---|---|")
     for name, values in times.items():
