@@ -130,6 +130,13 @@ class Polar(BlockSpec):
         passes = "one pass" if self.iterations == 1 else f"{self.iterations} passes"
         return f"soft cancellation, {passes} over the tree of the code, not exact"
 
+    def soft_cost(self) -> float | None:
+        """Return about how many exponentials and logarithms a block takes, for each information bit."""
+        if not self._soft_cancellation():
+            return super().soft_cost()
+        # Three sums of half as many logits in every node that is neither frozen nor free, four functions each.
+        return 6 * self.iterations * _mixed_lengths(self._free()) / self.k
+
     def hard_decoding(self) -> str:
         """Say how bits are decoded."""
         if not self._hard_cancellation():
@@ -159,6 +166,14 @@ class Polar(BlockSpec):
 
     def _hard_cancellation(self) -> bool:
         return self.decoder == "successive-cancellation" or hard_decoder_of(self.n, self.k) is None
+
+
+def _mixed_lengths(free: list[bool]) -> int:
+    """Return the lengths, added up, of all nodes of the tree that have frozen and free inputs."""
+    if all(free) or not any(free):
+        return 0
+    half = len(free) // 2
+    return len(free) + _mixed_lengths(free[:half]) + _mixed_lengths(free[half:])
 
 
 @functools.lru_cache(maxsize=64)
