@@ -189,3 +189,12 @@ def test_majority_error_rate_agrees_with_coins_thrown_by_hand():
         expected = majority_bit_error_rate(copies, epsilon)
         deviation = math.sqrt(expected * (1 - expected) / words)
         assert abs(wrong.double().mean().item() - expected) < joint_threshold(6) * deviation
+
+
+def test_small_rates_keep_their_digits() -> None:
+    """Two errors in seven bits are not corrected: 21 ε² of the words, and no rounding of 1 − 1."""
+    for epsilon in (1e-4, 1e-7, 1e-10):
+        rate = nearest_codeword_block_error_rate([1, 7], 7, epsilon)
+        assert rate == pytest.approx(21 * epsilon**2, rel=1e-3)
+    assert nearest_codeword_block_error_rate([1, 7], 7, 0.0) == 0.0
+    assert nearest_codeword_block_error_rate([1, 1023, 1024], 2000, 0.4) == pytest.approx(1.0)

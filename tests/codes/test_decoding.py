@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bvae_cli.codes import decoding
+from bvae_cli.codes import decoding, gf2
 from bvae_cli.codes.base import CodeSpec
 from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.convolutional import Convolutional
+from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.polar import Polar
 
 SPECS: list[CodeSpec] = [Hamming(r=4), Bch(n=31, t=1), Ldpc(n=48), Polar(), Convolutional(k=20)]
@@ -50,3 +53,43 @@ def test_many_rows_leave_no_more_behind_than_one_chunk_of_them(monkeypatch: pyte
 def test_chunks_are_put_together_in_the_order_of_the_rows() -> None:
     logits = torch.arange(12.0).reshape(6, 2)
     assert torch.equal(decoding.in_chunks(lambda chunk: chunk[:1], logits, rows=4, kept=1), logits[:, :1])
+
+
+@pytest.mark.parametrize("spec", [Hamming(r=3, extended=True), Golay(n=24), Bch(n=15, t=2)], ids=lambda spec: spec.family)
+def test_lightest_errors_that_are_walked_to_are_as_near_as_those_in_the_list(
+    spec: BlockSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks, unencoder = spec.parity_check_matrix(), gf2.unencoder(spec.generator_matrix())
+    listed = decoding.LeaderTable(checks, unencoder)
+    monkeypatch.setattr(decoding, "_MOST_LISTED", 0)
+    walked = decoding.LeaderTable(checks, unencoder)
+    code = spec.build(spec.block().n)
+    received = torch.randint(0, 2, (500, code.n), generator=torch.Generator().manual_seed(0))
+    away = []
+    for table in (listed, walked):
+        found = table.decode(received, torch.Generator().manual_seed(1))
+        away.append((code.encode(found) != received).sum(-1))
+    assert torch.equal(*away)
+
+
+def test_equally_light_errors_are_walked_to_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two flips in a word of the (8, 4) code are as near to three other words: a quarter of the draws each."""
+    spec, draws = Hamming(r=3, extended=True), 8000
+    monkeypatch.setattr(decoding, "_MOST_LISTED", 0)
+    table = decoding.LeaderTable(spec.parity_check_matrix(), gf2.unencoder(spec.generator_matrix()))
+    received = torch.zeros(draws, 8, dtype=torch.long)
+    received[:, :2] = 1
+    found = table.decode(received, torch.Generator().manual_seed(2))
+    counts = found.long().unique(dim=0, return_counts=True)[1].double()
+    assert len(counts) == 4
+    spread = (draws * 0.25 * 0.75) ** 0.5
+    assert ((counts - draws / 4).abs() < 4.2 * spread).all()
+
+
+def test_billions_of_lightest_errors_take_neither_memory_nor_time() -> None:
+    rows = ["".join("1" if place // 4 == row else "0" for place in range(56)) for row in range(14)]
+    code = Linear(matrix="/".join(rows), kind="parity-check").build(56)
+    received = (torch.rand(200, 56, generator=torch.Generator().manual_seed(0)) < 0.1).long()
+    found = code.encode(code.decode(received))
+    # One flip mends an odd group of four, whatever its place.
+    assert torch.equal((found != received).sum(-1), (received.unflatten(-1, (14, 4)).sum(-1) % 2).sum(-1))

@@ -166,3 +166,11 @@ def test_an_even_number_of_copies_is_said_to_waste_one(copies):
 def test_an_odd_number_of_copies_needs_no_remark_and_a_single_one_is_called_uncoded():
     assert Repetition(R=3).remark() is None
     assert "uncoded" in Repetition(R=1).remark()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_copies_in_half_precision_are_added_in_single_precision(dtype: torch.dtype) -> None:
+    assert Repetition(R=1024).build(1024).soft_decode(torch.ones(1, 1024, dtype=dtype)).item() == 1024
+    contradicting = torch.full((1, 64), torch.inf, dtype=dtype)
+    contradicting[:, ::2] = -torch.inf
+    assert Repetition(R=64).build(64).soft_decode(contradicting).item() == 0

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, erfc, expm1, log1p, log2, sqrt
+from math import comb, erfc, exp, expm1, log, log1p, log2, sqrt
 from statistics import NormalDist
 
 
@@ -52,14 +52,22 @@ def q_function(x: float) -> float:
 
 
 def nearest_codeword_block_error_rate(leaders: Sequence[int], length: int, epsilon: float) -> float:
-    """Block error rate of a linear code decoded to a nearest codeword, 1 − Σ_i a_i ε^i (1−ε)^{n−i}.
+    """Block error rate of a linear code decoded to a nearest codeword, Σ_i (C(n, i) − a_i) ε^i (1−ε)^{n−i}.
 
-    ``leaders[i]`` is a_i, the number of coset leaders of weight i (MacWilliams and Sloane 1977, ch. 1 §5).
+    ``leaders[i]`` is a_i, the number of coset leaders of weight i (MacWilliams and Sloane 1977, ch. 1 §5). Patterns that
+    are not corrected are summed: one less those that are would lose all digits of a small rate.
 
     >>> round(nearest_codeword_block_error_rate([1, 7], 7, 0.05), 6)
     0.044381
+    >>> f"{nearest_codeword_block_error_rate([1, 7], 7, 1e-9):.3g}"
+    '2.1e-17'
     """
-    return 1.0 - sum(a * epsilon**i * (1 - epsilon) ** (length - i) for i, a in enumerate(leaders))
+    if epsilon <= 0.0:
+        return 0.0
+    wrong = [comb(length, i) - (leaders[i] if i < len(leaders) else 0) for i in range(length + 1)]
+    # Through logarithms: a number of patterns may be larger than any float.
+    logs = [log(count) + i * log(epsilon) + (length - i) * log1p(-epsilon) for i, count in enumerate(wrong) if count]
+    return min(1.0, sum(map(exp, logs)))
 
 
 def any_of(count: int, rate: float) -> float:

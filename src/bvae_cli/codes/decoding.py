@@ -19,6 +19,8 @@ from bvae_cli.codes.base import LARGEST_LOGIT
 
 # Scores of a chunk of rows are kept to about 2 MB: two to three times faster than one large product.
 CHUNK_BYTES = 1 << 21
+# Bits of lightest errors that are kept in a list.
+_MOST_LISTED = 1 << 26
 # What a step of training may keep of its sums for their gradient.
 _MOST_KEPT = 1 << 29
 # What stands for log 0: below every sum of clamped logits, and finite, so that its gradient is 0 and not NaN.
@@ -106,30 +108,56 @@ class LeaderTable:
     """For each syndrome the lightest errors that have it: the nearest codeword is what is left without one of them.
 
     MacWilliams and Sloane 1977, ch. 1 §5. ``checks`` are the rows of H ``[n − k, n]``, ``unencoder`` is T ``[n, k]`` with
-    m = c T for every codeword c = m G.
+    m = c T for every codeword c = m G. Where there are few lightest errors they are kept in a list, else one is found step
+    by step: from a syndrome to one of a lighter coset, in proportion to the ways on from there. Every error of w bits has
+    w! orders, so that all lightest errors are equally likely.
     """
 
     def __init__(self, checks: gf2.Matrix, unencoder: gf2.Matrix) -> None:
-        length = len(unencoder)
-        patterns, first, count = _leaders(checks, length)
+        self.length = len(unencoder)
+        columns = [gf2.as_word(column) for column in gf2.transposed(checks)] if checks else [0] * self.length
+        weights, ways = _coset_weights(columns, len(checks))
+        self._radius = int(weights.max())
+        factorials = torch.tensor([math.factorial(weight) for weight in range(self._radius + 1)], dtype=torch.float64)
+        self._listed = float((ways / factorials[weights.long()]).sum()) * self.length <= _MOST_LISTED
         powers = torch.tensor([1 << row for row in range(len(checks))], dtype=torch.float64)
-        columns = torch.tensor(checks, dtype=torch.float64).reshape(len(checks), length).T
-        self._checks = Tables(columns.float())
+        self._checks = Tables(torch.tensor(checks, dtype=torch.float32).reshape(len(checks), self.length).T)
         self._unencoder = Tables(torch.tensor(unencoder, dtype=torch.float32))
-        self._leaders = Tables(powers.long(), patterns, first, count)
+        cosets = _leaders(columns, weights) if self._listed else (torch.tensor(columns), weights, ways.float())
+        self._cosets = Tables(powers.long(), *cosets)
 
     def decode(self, bits: Tensor, generator: Generator) -> Tensor:
         """Decode to a nearest codeword; among equally near ones each is drawn with the same probability."""
-        powers, patterns, first, count = self._leaders.on(bits.device)
         (columns,) = self._checks.on(bits.device)
         (unencoder,) = self._unencoder.on(bits.device)
+        powers, *cosets = self._cosets.on(bits.device)
         received = bits.float()
         syndrome = ((received @ columns) % 2).long() @ powers if len(powers) else torch.zeros_like(received[:, 0]).long()
-        draw = torch.rand(syndrome.shape, device=bits.device, generator=generator)
+        find = self._looked_up if self._listed else self._walked
+        return ((received + find(syndrome, generator, *cosets)) % 2) @ unencoder % 2
+
+    def _looked_up(self, syndrome: Tensor, generator: Generator, patterns: Tensor, first: Tensor, count: Tensor) -> Tensor:
+        draw = torch.rand(syndrome.shape, device=syndrome.device, generator=generator)
         several = count[syndrome]
         chosen = first[syndrome] + (draw * several).long().minimum(several - 1)
-        corrected = received + patterns[chosen].float()
-        return (corrected % 2) @ unencoder % 2
+        return patterns[chosen].float()
+
+    def _walked(self, syndrome: Tensor, generator: Generator, columns: Tensor, weights: Tensor, ways: Tensor) -> Tensor:
+        rows = max(1, CHUNK_BYTES // (8 * self.length))
+        return torch.cat([self._path(some, generator, columns, weights, ways) for some in syndrome.split(rows)])
+
+    def _path(self, syndrome: Tensor, generator: Generator, columns: Tensor, weights: Tensor, ways: Tensor) -> Tensor:
+        errors = torch.zeros(len(syndrome), self.length, device=syndrome.device)
+        for _ in range(self._radius):
+            reached = syndrome[:, None] ^ columns
+            lighter = weights[reached] < weights[syndrome][:, None]
+            # The largest of logarithms with Gumbel noise falls in proportion to what they are logarithms of.
+            noise = -torch.empty(reached.shape, device=syndrome.device).exponential_(generator=generator).log()
+            chosen = torch.where(lighter, ways[reached].log() + noise, -torch.inf).argmax(1, keepdim=True)
+            going = weights[syndrome][:, None] > 0
+            errors += torch.zeros_like(errors).scatter_(1, chosen, going.float())
+            syndrome = torch.where(going[:, 0], reached.gather(1, chosen)[:, 0], syndrome)
+        return errors
 
 
 class SyndromeTrellis:
@@ -160,13 +188,13 @@ class SyndromeTrellis:
         start[0] = 0.0
         forward = [start]
         for step, logit in zip(steps[:-1], logits[:-1], strict=True):
-            forward.append(torch.logaddexp(forward[-1], forward[-1][step] + logit))
+            forward.append(settled(torch.logaddexp(forward[-1], forward[-1][step] + logit)))
         backward, decoded = start, {}
         for place in range(len(steps) - 1, -1, -1):
             one = backward[steps[place]] + logits[place]
             if place in self._places:
                 decoded[place] = (forward[place] + one).logsumexp(0) - (forward[place] + backward).logsumexp(0)
-            backward = torch.logaddexp(backward, one)
+            backward = settled(torch.logaddexp(backward, one))
         return torch.stack([decoded[place] for place in self._places])
 
 
@@ -185,6 +213,11 @@ def in_chunks(decode: Callable[[Tensor], Tensor], logits: Tensor, rows: int, kep
         decoded = [decode(chunk.T) for chunk in chunks]
     # The bits lie along the first dimension: sums over them run along contiguous rows.
     return torch.cat(decoded, 1).T
+
+
+def settled(scores: Tensor) -> Tensor:
+    """Return log weights ``[states, …]`` less their largest, which changes no posterior and keeps the digits of sums."""
+    return scores - scores.detach().amax(0, keepdim=True)
 
 
 def clamped(logits: Tensor) -> Tensor:
@@ -206,29 +239,45 @@ def marginals(table: Tensor, bits: int) -> list[Tensor]:
     return marginals(halves.logsumexp(0), low) + marginals(halves.logsumexp(1), bits - low)
 
 
-def _leaders(checks: gf2.Matrix, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def _coset_weights(columns: Sequence[int], checks: int) -> tuple[Tensor, Tensor]:
+    """Return for each syndrome the weight of its coset, and in how many orders a lightest error can be put together.
+
+    Weight by weight: a lightest error without one of its bits is a lightest error of another coset.
+    """
+    weights = torch.full((2**checks,), -1, dtype=torch.int16)
+    ways = torch.zeros(2**checks, dtype=torch.float64)
+    weights[0], ways[0] = 0, 1.0
+    edge = torch.zeros(1, dtype=torch.long)
+    for weight in range(1, len(columns) + 1):
+        for column in columns:
+            reached = edge ^ column
+            fresh = (weights[reached] < 0) | (weights[reached] == weight)
+            weights[reached[fresh]] = weight
+            ways[reached[fresh]] += ways[edge[fresh]]  # one column leads to each syndrome once
+        edge = (weights == weight).nonzero()[:, 0]
+        if not len(edge):
+            break
+    return weights, ways
+
+
+def _leaders(columns: Sequence[int], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the coset leaders sorted by syndrome ``[all, n]`` uint8, and for each syndrome where they begin and how many.
 
     A leader without its last one is a leader of another coset, so that all are found weight by weight.
     """
-    columns = torch.tensor([gf2.as_word(column) for column in gf2.transposed(checks)] if checks else [0] * length)
-    lightest = torch.full((2 ** len(checks),), -1)
-    lightest[0] = 0
-    words, syndromes = torch.zeros(1, length, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
+    numbers = torch.tensor(columns)
+    words, syndromes = torch.zeros(1, len(columns), dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
     last = torch.full((1,), -1)
     found = [(words, syndromes)]
-    for weight in range(1, length + 1):
-        place = torch.arange(length)
-        parent, added = ((place > last[:, None]) & (columns != 0)).nonzero(as_tuple=True)
-        reached = syndromes[parent] ^ columns[added]
-        lightest[reached[lightest[reached] < 0]] = weight
-        kept = (lightest[reached] == weight).nonzero()[:, 0]
-        if not len(kept):
-            break
+    place = torch.arange(len(columns))
+    for weight in range(1, int(weights.max()) + 1):
+        parent, added = (place > last[:, None]).nonzero(as_tuple=True)
+        reached = syndromes[parent] ^ numbers[added]
+        kept = (weights[reached] == weight).nonzero()[:, 0]
         words = words[parent[kept]].scatter(1, added[kept, None], 1)
         syndromes, last = reached[kept], added[kept]
         found.append((words, syndromes))
     patterns, of = torch.cat([words for words, _ in found]), torch.cat([syndromes for _, syndromes in found])
     order = of.argsort(stable=True)
-    count = torch.bincount(of, minlength=len(lightest))
+    count = torch.bincount(of, minlength=len(weights))
     return patterns[order], count.cumsum(0) - count, count

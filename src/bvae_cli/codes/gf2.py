@@ -122,20 +122,21 @@ def weight_distribution(generator: Matrix) -> tuple[int, ...] | None:
     n, k = len(generator[0]), len(generator)
     if k <= n - k:
         return _counted(generator) if 2**k <= MAX_VISITED else None
-    if 2 ** (n - k) > MAX_VISITED:
-        return None
-    checks = dual(generator)
-    of_dual = _counted(checks) if checks else (1, *[0] * n)
-    return tuple(
-        sum(count * _krawtchouk(weight, other, n) for other, count in enumerate(of_dual) if count) >> (n - k)
-        for weight in range(n + 1)
-    )
+    of_dual = _weights_of_dual(generator)
+    return None if of_dual is None else tuple(_turned_over(of_dual, weight) for weight in range(n + 1))
 
 
 def min_distance(generator: Matrix) -> int | None:
-    """Return the least weight of a codeword other than 0, None where it cannot be counted."""
-    weights = weight_distribution(generator)
-    return None if weights is None else next(weight for weight, count in enumerate(weights) if weight and count)
+    """Return the least weight of a codeword other than 0, None where it cannot be counted.
+
+    Of a high-rate code the numbers of codewords are turned over from the dual weight by weight, until one is not 0.
+    """
+    n, k = len(generator[0]), len(generator)
+    if k <= n - k:
+        weights = weight_distribution(generator)
+        return None if weights is None else next(weight for weight, count in enumerate(weights) if weight and count)
+    of_dual = _weights_of_dual(generator)
+    return None if of_dual is None else next(weight for weight in range(1, n + 1) if _turned_over(of_dual, weight))
 
 
 def coset_leaders(checks: Matrix, length: int) -> tuple[int, ...] | None:
@@ -220,6 +221,21 @@ def polynomial_divisor(first: int, second: int) -> int:
     while second:
         first, second = second, polynomial_remainder(first, second)
     return first
+
+
+def _weights_of_dual(generator: Matrix) -> tuple[int, ...] | None:
+    n, k = len(generator[0]), len(generator)
+    if 2 ** (n - k) > MAX_VISITED:
+        return None
+    checks = dual(generator)
+    return _counted(checks) if checks else (1, *[0] * n)
+
+
+def _turned_over(of_dual: tuple[int, ...], weight: int) -> int:
+    """Return the number of words of a weight from the numbers of words of the dual, by MacWilliams' identity."""
+    n = len(of_dual) - 1
+    total = sum(count * _krawtchouk(weight, other, n) for other, count in enumerate(of_dual) if count)
+    return total // sum(of_dual)
 
 
 def _counted(generator: Matrix) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -101,11 +103,14 @@ class LinearCode(BlockCode):
         if gf2.rank(matrix) < self.block_k:
             raise UsageError(f"The rows of the generator matrix of {spec.label()} are linearly dependent.")
         self._generator = Tables(torch.tensor(matrix, dtype=torch.float32))
-        self._soft, self._hard = soft, hard
-        if soft is None or hard is None:
-            chosen_soft, chosen_hard = _decoders(matrix)
-            self._soft, self._hard = soft or chosen_soft, hard or chosen_hard
+        self._matrix, self._own_hard = matrix, hard
+        self._soft = soft or _soft_decoder(matrix)
         self.exact = self._soft is None or self._soft.exact
+
+    @functools.cached_property
+    def _hard(self) -> HardDecoder | None:
+        """The hard decoder: its tables are large, and training has no use for them."""
+        return self._own_hard or _hard_decoder(self._matrix)
 
     def encode(self, bits: Tensor) -> Tensor:
         """Encode block by block, c = m G mod 2, ``[..., K] -> [..., N]``."""
@@ -157,6 +162,11 @@ class CodebookCode(BlockCode):
         self._words, self._codewords = WordTable(table), Tables(table)
         self._powers = Tables(2 ** torch.arange(self.block_k))
 
+    def digest(self) -> str:
+        """Return a sha256 over every codeword of a block: of a code that is not linear a few do not tell the others."""
+        (table,) = self._codewords.on(torch.device("cpu"))
+        return hashlib.sha256(super().digest().encode() + table.contiguous().numpy().tobytes()).hexdigest()
+
     def encode(self, bits: Tensor) -> Tensor:
         """Look up the codeword of each block, ``[..., K] -> [..., N]``."""
         (table,), (powers,) = self._codewords.on(bits.device), self._powers.on(bits.device)
@@ -179,16 +189,20 @@ class CodebookCode(BlockCode):
         return self._words.soft_decode(blocks)
 
 
-def _decoders(matrix: gf2.Matrix) -> tuple[SoftDecoder | None, HardDecoder | None]:
-    """Return the soft and the hard decoder of a block, None where it is too large for any."""
-    n, k = len(matrix[0]), len(matrix)
-    hard, soft = hard_decoder_of(n, k), soft_decoder_of(n, k)
-    words = WordTable(_codewords(matrix)) if "words" in (hard, soft) else None
-    checks = gf2.dual(matrix)
-    leaders = LeaderTable(checks, gf2.unencoder(matrix)) if hard == "leaders" else None
-    places = gf2.unit_columns(matrix)
-    trellis = SyndromeTrellis(checks, places) if soft == "trellis" and places is not None else None
-    return trellis or (words if soft == "words" else None), leaders or (words if hard else None)
+def _soft_decoder(matrix: gf2.Matrix) -> SoftDecoder | None:
+    """Return the exact soft decoder of a block, None where it is too large for any."""
+    choice, places = soft_decoder_of(len(matrix[0]), len(matrix)), gf2.unit_columns(matrix)
+    if choice == "words":
+        return WordTable(_codewords(matrix))
+    return SyndromeTrellis(gf2.dual(matrix), places) if choice == "trellis" and places is not None else None
+
+
+def _hard_decoder(matrix: gf2.Matrix) -> HardDecoder | None:
+    """Return the nearest-codeword decoder of a block, None where it is too large for any."""
+    choice = hard_decoder_of(len(matrix[0]), len(matrix))
+    if choice == "leaders":
+        return LeaderTable(gf2.dual(matrix), gf2.unencoder(matrix))
+    return WordTable(_codewords(matrix)) if choice == "words" else None
 
 
 def _codewords(matrix: gf2.Matrix) -> Tensor:

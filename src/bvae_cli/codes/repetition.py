@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bvae_cli.codes.base import LARGEST_LOGIT, Block, Code, CodeSpec
+from bvae_cli.codes.base import Block, Code, CodeSpec
 from bvae_cli.codes.closed_forms import majority_bit_error_rate, summed_logits_bit_error_rate
 
 if TYPE_CHECKING:
@@ -115,9 +115,12 @@ class RepetitionCode(Code):
     def soft_decode(self, logits: Tensor) -> Tensor:
         """Add the logits of the copies: the exact posterior under a uniform prior, λ_k = Σ_r l_{rK+k}.
 
-        Inputs are clamped to ±1e4, so that copies that are infinitely sure of opposite values give 0, not NaN.
+        Inputs are clamped to ±1e4, so that copies that are infinitely sure of opposite values give 0, not NaN. Half
+        precision is summed in float32.
         """
+        from bvae_cli.codes.decoding import clamped
+
         # Copy by copy: a sum along a dimension took two to five times as long on more than a few thousand rows.
-        copies = [copy.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) for copy in logits.split(self.k, -1)]
+        copies = [clamped(copy) for copy in logits.split(self.k, -1)]
         decoded: Tensor = functools.reduce(operator.add, copies)
-        return decoded
+        return decoded.to(logits.dtype)
