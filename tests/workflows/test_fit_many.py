@@ -156,7 +156,7 @@ def test_runs_of_different_lengths_and_schedules_are_what_they_are_alone() -> No
     each: list[dict[str, Any]] = [
         {"epochs": 2, "lr_schedule": "cosine"},
         {"epochs": 5, "beta_warmup_epochs": 0},
-        {"epochs": 3, "tau_end": 0.9, "estimator": "gumbel"},
+        {"epochs": 3, "tau_start": 0.6, "tau_end": 0.58},
     ]
     each = [own | {"estimator": "gumbel", "seed": seed} for seed, own in enumerate(each)]
     many = FitMany(fits(each))
