@@ -165,6 +165,13 @@ def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
     return None, f"{what}: training starts anew, and what the run had made until now is kept in {place}."
 
 
+def how_stopped(stop: KeyboardInterrupt) -> tuple[str, ExitCode]:
+    """Return the word and the exit code for being interrupted by a person, or terminated by the system."""
+    if isinstance(stop, TerminatedError):
+        return "Terminated", ExitCode.TERMINATED
+    return "Interrupted", ExitCode.INTERRUPTED
+
+
 class Recording:
     """The folder of a run while it is trained: begun or gone on with, then told of each epoch and of how it ended."""
 
@@ -208,8 +215,7 @@ class Recording:
     def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
         """Save the state; return the error that says where."""
         self._keeper.write()
-        code = ExitCode.TERMINATED if isinstance(stop, TerminatedError) else ExitCode.INTERRUPTED
-        how = "Terminated" if code is ExitCode.TERMINATED else "Interrupted"
+        how, code = how_stopped(stop)
         _log(self.run, f"{how.lower()} after epoch {self._keeper.epoch}")
         return InterruptedRunError(
             f"{how} after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
