@@ -132,10 +132,14 @@ def _show_results(results: dict[int, TrainResult]) -> None:
     show_table(
         ("seed", "state", "val_loss (nats)", "best epoch", "epochs", "stopped", "folder"),
         [
-            (seed, one.state, f"{one.best_validation_loss:.2f}", one.best_epoch, one.epochs, one.reason, one.folder)
+            (seed, one.state, _bound(one), one.best_epoch or None, one.epochs, one.reason, one.folder)
             for seed, one in results.items()
         ],
     )
+
+
+def _bound(result: TrainResult) -> str:
+    return f"{result.best_validation_loss:.2f}" if result.best_epoch else "–"
 
 
 def _show_plan(what: Plan) -> None:
