@@ -105,7 +105,7 @@ def test_seeds_that_are_finished_are_left_alone_and_the_others_are_trained(tmp_p
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt, TerminatedError])
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, 3, 4])
 def test_an_interrupted_command_goes_on_to_the_same_runs(tmp_path: Path, how: type[BaseException], after: int) -> None:
     config, whole = config_for(tmp_path), config_for(tmp_path, output_dir=tmp_path / "whole")
     with pytest.raises(InterruptedRunError, match="3 runs under way") as caught:
