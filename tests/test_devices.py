@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -120,3 +122,11 @@ def test_the_survey_holds_the_cpu_the_choice_and_the_variables(machine: pytest.M
     assert found.variables["DISABLE_MPS"] is None
     assert found.torch_version == torch.__version__
     assert found.threads >= 1
+
+
+def test_the_memory_of_a_device_is_what_the_survey_says_and_none_where_it_is_not_known(machine: pytest.MonkeyPatch) -> None:
+    assert devices.memory_bytes("cpu") == devices.survey().devices[0].memory_bytes
+    assert devices.memory_bytes("mps") is None
+    properties = SimpleNamespace(total_memory=1 << 34)
+    machine.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert devices.memory_bytes("cuda:0") == 1 << 34

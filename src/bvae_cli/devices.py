@@ -76,6 +76,15 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+def memory_bytes(device: str) -> int | None:
+    """Return the whole memory of a device in bytes, None where it is not known."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return _memory() if device == "cpu" else None
+
+
 def survey() -> Survey:
     """List every device, what ``auto`` chooses and why, and what bears on it."""
     import torch

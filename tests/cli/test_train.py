@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from bvae_cli import runs
+from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.train import Observer, TrainResult
+from bvae_cli.workflows.train_many import ManyObserver
 
 from ..outcome import Bvae
 from .conftest import TINY
@@ -128,3 +131,66 @@ def test_a_file_of_settings_trains_as_flags_do(bvae: Bvae, workplace: Path) -> N
 def test_starting_from_other_weights_works_from_the_command_line(bvae: Bvae, workplace: Path, trained: TrainResult) -> None:
     outcome = bvae("train", *TINY, "--R", 3, "--init-from", trained.folder, "--json").succeeded()
     assert outcome.json()["state"] == "finished"
+
+
+# --- several seeds
+
+
+def test_seeds_are_a_table_of_runs_with_their_folders(bvae: Bvae, workplace: Path) -> None:
+    outcome = bvae("train", *TINY, "--seeds", 3, "--seed", 5).succeeded()
+    header, _, *rows = [line.split() for line in outcome.out.splitlines() if line.strip()]
+    assert header[:2] == ["seed", "state"]
+    assert [row[:2] for row in rows] == [["5", "finished"], ["6", "finished"], ["7", "finished"]]
+    assert all(Path(row[-1], runs.WEIGHTS).exists() for row in rows)
+    for words in ("epoch 1/2  3 in training", "epoch 2/2", "seed 6: weights", "images/s together", "Next: bvae runs"):
+        assert words in outcome.err
+    assert outcome.err.count("device cpu") == 1
+    assert "seed 6: loss" not in outcome.err
+    assert "seed 6: loss" in bvae("train", *TINY, "--seeds", 3, "--seed", 5, "--overwrite", "--verbose").succeeded().err
+
+
+def test_seeds_as_json_are_a_list_of_what_each_run_gives_alone(bvae: Bvae, workplace: Path) -> None:
+    results = bvae("train", *TINY, "--seeds", 2, "--json", "--quiet").succeeded().json()
+    assert [set(result) for result in results] == [FACTS | {"seed"}] * 2
+    assert [result["seed"] for result in results] == [0, 1]
+    alone = bvae("train", *TINY, "--seed", 1, "--json").succeeded().json()
+    assert alone["state"] == "already finished"
+    assert alone["folder"] == results[1]["folder"]
+
+
+def test_a_dry_run_of_seeds_names_each_folder_and_writes_nothing(bvae: Bvae, workplace: Path) -> None:
+    plans = bvae("train", *TINY, "--seeds", 2, "--dry-run", "--json").succeeded().json()
+    shown = bvae("train", *TINY, "--seeds", 2, "--dry-run").succeeded().out
+    assert all(plan["folder"] in shown and plan["digest"][:8] in shown for plan in plans)
+    assert len({plan["folder"] for plan in plans}) == 2
+    assert not Path("weights").exists()
+
+
+def test_no_seed_at_all_is_refused(bvae: Bvae, workplace: Path) -> None:
+    bvae("train", *TINY, "--seeds", 0).refused(2, "--seeds")
+
+
+def test_seeds_that_diverge_are_named_and_exit_with_five(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Fit._validation_loss
+    monkeypatch.setattr(
+        Fit, "_validation_loss", lambda fit: math.nan if fit.generator.initial_seed() == 1 else original(fit)
+    )
+    outcome = bvae("train", *TINY, "--seeds", 3)
+    assert outcome.code == 5
+    assert "Error: Training diverged with 1 of 3 seeds: 1.\nHint: " in outcome.err
+    rows = [line.split() for line in outcome.out.splitlines() if line.strip()][2:]
+    assert [row[1] for row in rows] == ["finished", "diverged", "finished"]
+    assert rows[1][2] == "–"
+
+
+def test_seeds_that_are_interrupted_say_how_to_go_on(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ManyObserver, "on_epoch", interrupt)
+        bvae("train", *TINY, "--seeds", 2, "--quiet").refused(130, "2 runs under way", "The same command goes on")
+    assert "going on after epoch 1" in bvae("train", *TINY, "--seeds", 2).succeeded().err
+
+
+def interrupt(self: ManyObserver, stats: object) -> None:
+    raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from bvae_cli.cli.render import say
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.planning import Plan
 from bvae_cli.workflows.train import Observer
+from bvae_cli.workflows.train_many import ManyObserver
 from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
@@ -30,6 +31,11 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
             yield observer
     else:
         yield _LineObserver(epochs, patience, verbose)
+
+
+def observer_of_seeds(epochs: int, quiet: bool, verbose: bool) -> ManyObserver:
+    """Return the observer of several seeds: a line for each run that begins, and one an epoch for all of them."""
+    return ManyObserver() if quiet else _SeedsObserver(epochs, verbose)
 
 
 def _introduce(plan: Plan, resumed_epoch: int) -> None:
@@ -64,6 +70,38 @@ class _LineObserver(Observer):
         """Say how the epoch went."""
         line = epoch_line(stats, self._epochs, self._patience)
         say(f"{line}  tau {stats.temperature:.3f}  lr {stats.lr:.2e}  {stats.seconds:.2f} s" if self._verbose else line)
+
+
+class _SeedsObserver(ManyObserver):
+    """One line an epoch for all seeds; with ``verbose`` one for each seed as well."""
+
+    def __init__(self, epochs: int, verbose: bool) -> None:
+        self._epochs, self._verbose = epochs, verbose
+        self._introduced = False
+
+    def on_note(self, seed: int, sentence: str) -> None:
+        """Say it."""
+        say(f"Note: seed {seed}: {sentence}")
+
+    def on_plan(self, seed: int, plan: Plan, resumed_epoch: int) -> None:
+        """Say once what all have in common, then each one's folder."""
+        for line in () if self._introduced else plan_lines(plan, 0)[:-1]:
+            say(line)
+        self._introduced = True
+        say(f"seed {seed}: {plan.folder}{f', going on after epoch {resumed_epoch}' if resumed_epoch else ''}")
+
+    def on_epoch(self, stats: dict[int, EpochStats]) -> None:
+        """Say how the epoch went."""
+        if not stats:
+            return
+        losses = [one.validation_loss for one in stats.values()]
+        speed = sum(one.images_per_second for one in stats.values())
+        say(
+            f"epoch {max(one.epoch for one in stats.values())}/{self._epochs}  {len(stats)} in training  "
+            f"val_loss {min(losses):.2f} … {max(losses):.2f}  {speed:,.0f} images/s together"
+        )
+        for seed, one in stats.items() if self._verbose else ():
+            say(f"  seed {seed}: loss {one.training_loss:.2f}  kl {one.kl:.2f}  val_loss {one.validation_loss:.2f}")
 
 
 class _BarObserver(Observer):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
 from bvae_cli.config import TrainConfig
+from bvae_cli.errors import DivergedError
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.planning import Plan
@@ -28,6 +30,15 @@ def _train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Train anew, also where this very run is finished.")
     ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="INTEGER",
+            help="Train so many seeds, from --seed upwards, as one model: each the run that it would be alone.",
+        ),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -35,7 +46,7 @@ def _train(
     """Train a binary variational autoencoder.
 
     Writes the best weights, the loss record and the log into a folder of its own below --output-dir. The same command
-    again goes on with an unfinished run and leaves a finished one alone.
+    again goes on with an unfinished run and leaves a finished one alone. With --seeds every seed is such a run.
     """
     resolved = given.resolve(TrainConfig)
     config: TrainConfig = resolved.config
@@ -51,6 +62,10 @@ def _train(
         f"code {spec.label()}, data {config.dataset.label()}; loading torch …",
         quiet,
     )
+
+    if seeds is not None:
+        _train_seeds(config, seeds, dry_run, overwrite, verbose, quiet, json)
+        return
 
     from bvae_cli.cli.progress import observer_for
     from bvae_cli.workflows.train import plan, train
@@ -71,6 +86,60 @@ def _train(
     if result.state == "already finished":
         say("This run was finished before; nothing was trained. Use --overwrite to train it anew.", quiet)
     say(f"Next: bvae sample --weights '{result.folder}'", quiet)
+
+
+def _train_seeds(
+    config: TrainConfig, seeds: int, dry_run: bool, overwrite: bool, verbose: bool, quiet: bool, json: bool
+) -> None:
+    from bvae_cli.cli.progress import observer_of_seeds
+    from bvae_cli.cli.render import say, show_json
+    from bvae_cli.workflows.train_many import plan_many, train_many
+
+    numbers = range(config.seed, config.seed + seeds)
+    if dry_run:
+        plans = plan_many(config, seeds)
+        if json:
+            show_json([{"seed": seed, **asdict(what)} for seed, what in zip(numbers, plans, strict=True)])
+        else:
+            _show_plans(dict(zip(numbers, plans, strict=True)))
+        return
+    results = dict(
+        zip(numbers, train_many(config, seeds, observer_of_seeds(config.epochs, quiet, verbose), overwrite), strict=True)
+    )
+    if json:
+        show_json([{"seed": seed, **asdict(result)} for seed, result in results.items()])
+    else:
+        _show_results(results)
+    diverged = [str(seed) for seed, result in results.items() if result.state == "diverged"]
+    if diverged:
+        raise DivergedError(
+            f"Training diverged with {len(diverged)} of {seeds} seeds: {', '.join(diverged)}.",
+            "Try a smaller --lr, or --grad-clip 1. The other runs are finished.",
+        )
+    say(f"Next: bvae runs '{config.output_dir}'", quiet)
+
+
+def _show_plans(plans: dict[int, Plan]) -> None:
+    from bvae_cli.cli.render import show_table
+
+    _show_plan(next(iter(plans.values())))
+    show_table(("seed", "digest", "folder"), [(seed, what.digest[:8], what.folder) for seed, what in plans.items()])
+
+
+def _show_results(results: dict[int, TrainResult]) -> None:
+    from bvae_cli.cli.render import show_table
+
+    show_table(
+        ("seed", "state", "val_loss (nats)", "best epoch", "epochs", "stopped", "folder"),
+        [
+            (seed, one.state, _bound(one), one.best_epoch or None, one.epochs, one.reason, one.folder)
+            for seed, one in results.items()
+        ],
+    )
+
+
+def _bound(result: TrainResult) -> str:
+    return f"{result.best_validation_loss:.2f}" if result.best_epoch else "–"
 
 
 def _show_plan(what: Plan) -> None:

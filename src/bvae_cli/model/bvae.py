@@ -36,28 +36,26 @@ class Samples(NamedTuple):
     images: Tensor
 
 
-class BinaryVAE(nn.Module):
-    """m ~ uniform {0,1}^K, c = C(m), x ~ Bernoulli(σ(decoder(c))); q(m given x) from the soft-decoded encoder logits.
+class CodedAutoencoder(nn.Module):
+    """Encoder and decoder networks around a code, of one model or of several side by side.
 
-    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``. With
-    ``autocast_dtype`` the two networks compute in that precision; codes, losses and what is returned never do.
-
-    >>> from bvae_cli.codes.repetition import Repetition
-    >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
-    >>> model.encode(torch.zeros(2, 5)).logits.shape
-    torch.Size([2, 4])
+    With ``autocast_dtype`` the two networks compute in that precision; codes, losses and what is returned never do.
     """
 
-    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "leaky-relu") -> None:
+    def __init__(self, code: Code, encoder: CenteredEncoder, decoder: CenteredDecoder) -> None:
         super().__init__()
         self.code = code
-        self.features = mean.numel()
         self.autocast_dtype: torch.dtype | None = None
-        self.encoder = CenteredEncoder(mean, hidden, depth, code.n, activation)
-        self.decoder = CenteredDecoder(mean, hidden, depth, code.n, activation)
+        self.encoder = encoder
+        self.decoder = decoder
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of weights, logits and losses."""
+        return self.encoder.mean.dtype
 
     def encode(self, x: Tensor) -> Posterior:
-        """Return the posterior of a batch, ``[B, D] -> ([B, N], [B, K])`` logits."""
+        """Return the posterior of a batch, ``[..., D] -> ([..., N], [..., K])`` logits."""
         code_logits = self._network(self.encoder, x)
         return Posterior(code_logits, self.code.soft_decode(code_logits))
 
@@ -69,17 +67,6 @@ class BinaryVAE(nn.Module):
         """Return the probabilities of the features, ``[..., N] -> [..., D]``."""
         return self.decode_logits(codewords).sigmoid()
 
-    @torch.no_grad()
-    def sample(self, count: int, generator: Generator | None = None, temperature: float = 1.0) -> Samples:
-        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``."""
-        device, dtype = self.encoder.mean.device, self.encoder.mean.dtype
-        draws = torch.rand(count, self.code.k, device=device, generator=generator)
-        information_bits = (draws < 0.5).to(dtype)
-        codewords = self.code.encode(information_bits)
-        probabilities = (self.decode_logits(codewords) / temperature).sigmoid()
-        pixels = torch.rand(probabilities.shape, device=device, generator=generator)
-        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(dtype))
-
     def _network(self, network: nn.Module, inputs: Tensor) -> Tensor:
         if self.autocast_dtype is None:
             outputs: Tensor = network(inputs)
@@ -87,3 +74,31 @@ class BinaryVAE(nn.Module):
         with torch.autocast(inputs.device.type, dtype=self.autocast_dtype):
             outputs = network(inputs)
         return outputs.to(inputs.dtype)
+
+
+class BinaryVAE(CodedAutoencoder):
+    """m ~ uniform {0,1}^K, c = C(m), x ~ Bernoulli(σ(decoder(c))); q(m given x) from the soft-decoded encoder logits.
+
+    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``.
+
+    >>> from bvae_cli.codes.repetition import Repetition
+    >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
+    >>> model.encode(torch.zeros(2, 5)).logits.shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "leaky-relu") -> None:
+        encoder = CenteredEncoder(mean, hidden, depth, code.n, activation)
+        super().__init__(code, encoder, CenteredDecoder(mean, hidden, depth, code.n, activation))
+        self.features = mean.numel()
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: Generator | None = None, temperature: float = 1.0) -> Samples:
+        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``."""
+        device, dtype = self.encoder.mean.device, self.dtype
+        draws = torch.rand(count, self.code.k, device=device, generator=generator)
+        information_bits = (draws < 0.5).to(dtype)
+        codewords = self.code.encode(information_bits)
+        probabilities = (self.decode_logits(codewords) / temperature).sigmoid()
+        pixels = torch.rand(probabilities.shape, device=device, generator=generator)
+        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(dtype))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bvae_cli.errors import UsageError
-from bvae_cli.model.bvae import BinaryVAE, Posterior
+from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder, Posterior
 from bvae_cli.model.relaxation import ESTIMATORS
 
 LN2 = math.log(2.0)
@@ -21,15 +21,18 @@ _VALUES_AT_ONCE = 1 << 24
 
 
 class Losses(NamedTuple):
-    """The terms of the training loss, each ``[B]`` in nats (the consistency term is a mean square in 0…1)."""
+    """The terms of the training loss, each ``[..., B]`` in nats (the consistency term is a mean square in 0…1)."""
 
     reconstruction: Tensor
     kl: Tensor
     consistency: Tensor
 
-    def total(self, beta: float | Tensor, consistency_weight: float) -> Tensor:
-        """Return the mean over the batch of reconstruction + β KL + w consistency."""
-        return (self.reconstruction + beta * self.kl + consistency_weight * self.consistency).mean()
+    def total(self, beta: float | Tensor, consistency_weight: float | Tensor) -> Tensor:
+        """Return the mean over the batch of reconstruction + β KL + w consistency, ``[..., B] -> [...]``.
+
+        Of M models, β and w may be ``[M, 1]``: each model has its own.
+        """
+        return (self.reconstruction + beta * self.kl + consistency_weight * self.consistency).mean(-1)
 
 
 def negative_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
@@ -44,19 +47,20 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
     return (LN2 - entropy).sum(-1)
 
 
-def consistency(model: BinaryVAE, posterior: Posterior) -> Tensor:
+def consistency(model: CodedAutoencoder, posterior: Posterior) -> Tensor:
     """Mean square between the encoder's code bits and the re-encoded marginals, mean_j (σ(l_j) − ĉ_j)²."""
     reencoded = model.code.encode_probs(posterior.logits.sigmoid())
     return (posterior.code_logits.sigmoid() - reencoded).square().mean(-1)
 
 
 def training_losses(
-    model: BinaryVAE, x: Tensor, uniform: Tensor, estimator: str, sampling: str, temperature: float
+    model: CodedAutoencoder, x: Tensor, uniform: Tensor, estimator: str, sampling: str, temperature: float | Tensor
 ) -> Losses:
     """Return the terms of the training loss of a batch, with the estimator's gradient.
 
     ``uniform`` is the noise, ``[B, K]`` for ``codeword`` and ``[B, N]`` for ``bitwise`` sampling. ``bitwise`` draws each
-    code bit on its own: a training surrogate (Martínez-García et al. 2025), never a bound.
+    code bit on its own: a training surrogate (Martínez-García et al. 2025), never a bound. Of M models side by side,
+    ``x`` and ``uniform`` have a leading M, and the temperature may be ``[M, 1, 1]``.
     """
     posterior = model.encode(x)
     expected_loss = ESTIMATORS[estimator].expected_loss

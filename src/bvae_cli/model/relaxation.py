@@ -2,8 +2,8 @@
 
 Every estimator estimates E_{b ~ Bernoulli(σ(l))}[f(b)] for each row of a batch, from one uniform draw for each bit, in a
 form whose gradient with respect to l is that estimator's. ``f`` maps bits ``[B, K]`` to a loss ``[B]`` and may be called
-more than once. The bits are 0/1 (or between, where an estimator is relaxed). Nothing is drawn here: the caller gives the
-noise, so that a run is decided by its seed alone.
+more than once; further dimensions may stand before B, such as that of several models. The bits are 0/1 (or between, where
+an estimator is relaxed). Nothing is drawn here: the caller gives the noise, so that a run is decided by its seed alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DVAE_INVERSE_TEMPERATURE = 15.0
 class ExpectedLoss(Protocol):
     """``(f, logits [B, K], uniform [B, K], temperature) -> [B]``, differentiable in the logits and in what f uses."""
 
-    def __call__(self, f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    def __call__(self, f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
         """Estimate the expected loss of each row."""
 
 
@@ -38,30 +38,30 @@ class Estimator(NamedTuple):
     hard: bool
 
 
-def relaxed_bits(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def relaxed_bits(logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Binary concrete variables σ((l + ln u − ln(1 − u)) / τ); Maddison et al. 2017, appendix B."""
     uniform = uniform.clamp(_SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
     return torch.sigmoid((logits + uniform.log() - torch.log1p(-uniform)) / temperature)
 
 
-def gumbel(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def gumbel(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Relaxed bits, pathwise gradient (Maddison et al. 2017; Jang et al. 2017). Biased: f sees no hard bit."""
     return f(relaxed_bits(logits, uniform, temperature))
 
 
-def gumbel_straight_through(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def gumbel_straight_through(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Hard bits, the gradient of the relaxed ones (Jang et al. 2017, §2.2)."""
     relaxed = relaxed_bits(logits, uniform, temperature)
     return f((relaxed > 0.5).to(relaxed.dtype) + _gradient_only(relaxed))
 
 
-def straight_through(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def straight_through(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Hard bits, df/dl = p(1 − p) · df/db with p = σ(l) (Bengio et al. 2013, §4). Exact where f is linear in each bit."""
     probabilities = torch.sigmoid(logits)
     return f((uniform < probabilities).to(logits.dtype) + _gradient_only(probabilities))
 
 
-def reinmax(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def reinmax(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Hard bits, df/dl = ½ (1 − P(b)) · df/db, P(b) the probability of the drawn value (Liu et al. 2023, 2304.08612).
 
     This is the trapezoid rule for f(1) − f(0): unbiased where f is quadratic in the bit.
@@ -71,7 +71,7 @@ def reinmax(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Ten
     return f(bits + _gradient_only(weight * logits))
 
 
-def disarm(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def disarm(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Hard bits in an antithetic pair (b, b̃), unbiased (Dong et al. 2020, 2006.10680, eq. 9).
 
     b = 1[u > 1 − p], b̃ = 1[u < p], df/dl = ½ (f(b) − f(b̃)) (−1)^b̃ 1[b ≠ b̃] σ(|l|). The value is the mean of both.
@@ -103,7 +103,7 @@ def smoothed_bits(logits: Tensor, uniform: Tensor, inverse_temperature: float = 
     return -exponential.log() / inverse_temperature
 
 
-def dvae(f: Loss, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def dvae(f: Loss, logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
     """Smoothed bits, pathwise gradient (Rolfe 2017; Vahdat et al. 2018). Biased: f sees no hard bit."""
     return f(smoothed_bits(logits, uniform))
 

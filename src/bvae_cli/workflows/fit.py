@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -46,9 +45,9 @@ class EpochStats:
 def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
     generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
-    total = torch.zeros((), device=x.device)
+    total = torch.zeros((), device=x.device, dtype=model.dtype)
     for rows in x.split(_VALIDATION_ROWS):
-        total -= elbo(model, rows.float(), generator, beta).sum()
+        total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
     return float(total) / len(x)
 
 
@@ -61,6 +60,9 @@ class Fit:
 
     ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]. Raises
     DivergedError when a loss is not a number.
+
+    What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
+    methods of their own, so that several runs can be trained as one: see ``fit_many``.
     """
 
     def __init__(
@@ -123,6 +125,10 @@ class Fit:
             return f"all {self.epochs} epochs done"
         return None
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the model's weights by name."""
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next epoch depends on, as tensors and plain values."""
         return {
@@ -165,12 +171,28 @@ class Fit:
             return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * self.steps_per_epoch)))
 
-    def _run_epoch(self) -> EpochStats:
-        started = time.perf_counter()
+    def order(self) -> Tensor:
+        """Draw the order of the training rows of the next epoch, ``[rows]``."""
+        return torch.randperm(len(self.train), device=self.device, generator=self.generator)
+
+    def drawn(self, x: Tensor) -> Tensor:
+        """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``."""
+        if self.fresh_bits:
+            return (torch.rand(x.shape, device=x.device, generator=self.generator) < x).to(x.dtype)
+        return x
+
+    def noise(self, rows: int) -> Tensor:
+        """Draw the uniform noise of a batch, ``[B, K]``, or ``[B, N]`` for ``bitwise`` sampling."""
+        bits = self.model.code.k if self.sampling == "codeword" else self.model.code.n
+        return torch.rand(rows, bits, device=self.device, generator=self.generator)
+
+    def finished_epoch(self, training_loss: float, kl: float, seconds: float) -> EpochStats:
+        """Validate the epoch that was trained, keep its weights if they are the best, and count it.
+
+        ``training_loss`` and ``kl`` are its means in nats per image. Raises DivergedError, with the epoch not counted, where
+        a loss is not a number.
+        """
         beta, temperature = self.beta(self.epoch), self.temperature(self.epoch)
-        training_loss, kl = self._train_epoch(beta, temperature)
-        # Reading the sums has waited for the device, so the clock is the device's too.
-        seconds = time.perf_counter() - started
         validation_loss = self._validation_loss()
         if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
             raise DivergedError(
@@ -193,30 +215,28 @@ class Fit:
             epochs_without_improvement=self.epochs_without_improvement,
         )
 
+    def _run_epoch(self) -> EpochStats:
+        started = time.perf_counter()
+        training_loss, kl = self._train_epoch(self.beta(self.epoch), self.temperature(self.epoch))
+        # Reading the sums has waited for the device, so the clock is the device's too.
+        return self.finished_epoch(training_loss, kl, time.perf_counter() - started)
+
     def _train_epoch(self, beta: float, temperature: float) -> tuple[float, float]:
         self.model.train()
-        order = torch.randperm(len(self.train), device=self.device, generator=self.generator)
-        sums = torch.zeros(2, device=self.device)
+        sums = torch.zeros(2, device=self.device, dtype=self.model.dtype)
         first_step = self.epoch * self.steps_per_epoch
-        for index, rows in enumerate(order.split(self.batch_size)):
+        for index, rows in enumerate(self.order().split(self.batch_size)):
             self.optimizer.param_groups[0]["lr"] = self.learning_rate(first_step + index)
-            sums += self._step(self._batch(rows), beta, temperature) * len(rows)
+            x = self.drawn(self.train[rows].to(self.model.dtype))
+            sums += self._step(x, beta, temperature) * len(rows)
             if self.on_step is not None:
                 self.on_step(index + 1, self.steps_per_epoch)
         loss, kl = (sums / len(self.train)).tolist()
         return loss, kl
 
-    def _batch(self, rows: Tensor) -> Tensor:
-        x = self.train[rows].float()
-        if self.fresh_bits:
-            x = (torch.rand(x.shape, device=x.device, generator=self.generator) < x).float()
-        return x
-
     def _step(self, x: Tensor, beta: float, temperature: float) -> Tensor:
         """Take one step; return its loss and KL, ``[2]``, without waiting for the device."""
-        bits = self.model.code.k if self.sampling == "codeword" else self.model.code.n
-        uniform = torch.rand(len(x), bits, device=x.device, generator=self.generator)
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        losses = training_losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -225,7 +245,7 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack([loss.detach(), losses.kl.detach().mean()]).float()
+        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)])
 
     def _validation_loss(self) -> float:
         self.model.eval()
@@ -235,7 +255,7 @@ class Fit:
         improved = loss < self.best_validation_loss
         if improved:
             self.best_validation_loss, self.best_epoch = loss, self.epoch + 1
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = self.weights()
         if loss < self._patience_reference - self.min_delta:
             self._patience_reference, self.epochs_without_improvement = loss, 0
         elif self.epoch >= self.beta_warmup_epochs:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
@@ -23,7 +26,7 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
-from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.fit import EpochStats, Fit, StepHook
 from bvae_cli.workflows.planning import Plan, Prepared, prepare
 from bvae_cli.workflows.words import epoch_line, plan_lines
 
@@ -77,14 +80,23 @@ def train(
     """
     observer = observer or Observer()
     prepared = prepare(config, splits)
-    with runs.held_run(config.output_dir, prepared.name, prepared.plan.digest) as run:
-        # Another run may have taken the folder of the plan meanwhile.
-        prepared = dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
-        done = None if overwrite else _already_finished(prepared.run)
+    with held(config, prepared) as prepared:
+        done = None if overwrite else already_finished(prepared.run)
         return done or _train(config, prepared, observer, overwrite)
 
 
-def _already_finished(run: runs.Run) -> TrainResult | None:
+@contextlib.contextmanager
+def held(config: TrainConfig, prepared: Prepared) -> Iterator[Prepared]:
+    """Hold the run's folder, which may be another than that of the plan: another run may have taken it meanwhile.
+
+    Raises HeldError where this very run is in another process's hands.
+    """
+    with runs.held_run(config.output_dir, prepared.name, prepared.plan.digest) as run:
+        yield dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
+
+
+def already_finished(run: runs.Run) -> TrainResult | None:
+    """Return how a finished run ended, None for any other. Raises InputOutputError where that is damaged."""
     run.require_readable_result()
     result = run.result()
     if result is None or run.state() != "finished" or not run.weights.exists():
@@ -93,13 +105,12 @@ def _already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
-    run, device = prepared.run, prepared.plan.device
-    model = prepared.new_model().to(device)
-    fit = Fit(
-        model,
-        prepared.splits.train.to(device),
-        prepared.splits.validation.to(device),
+def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: Tensor, on_step: StepHook | None) -> Fit:
+    """Return the training of a configuration, before its first epoch, on data that are on the device."""
+    return Fit(
+        prepared.new_model().to(prepared.plan.device),
+        train,
+        validation,
         epochs=config.epochs,
         batch_size=config.batch_size,
         lr=config.lr,
@@ -116,20 +127,24 @@ def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrit
         sampling=config.sampling,
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
-        on_step=observer.on_step,
+        on_step=on_step,
     )
-    state, note = (None, None) if overwrite else _state_to_resume(run)
-    if note is not None:
-        observer.on_note(note)
-    if state is None:
-        run.start(prepared.config)
-    else:
-        fit.load_state_dict(state)
-        run.cut_record(fit.epoch)
-    observer.on_plan(prepared.plan, fit.epoch)
-    for line in ([note] if note else []) + plan_lines(prepared.plan, fit.epoch):
-        _log(run, line)
-    return _epochs(config, prepared, fit, observer)
+
+
+def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
+    device, splits = prepared.plan.device, prepared.splits
+    fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), observer.on_step)
+    recording = Recording(config, prepared, fit, observer, overwrite)
+    try:
+        for stats in fit:
+            recording.note(stats)
+    except KeyboardInterrupt as stop:
+        raise recording.interrupted(stop) from None
+    except DivergedError as error:
+        raise recording.diverged(error) from None
+    finally:
+        recording.close()
+    return recording.finished()
 
 
 def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
@@ -150,52 +165,99 @@ def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
     return None, f"{what}: training starts anew, and what the run had made until now is kept in {place}."
 
 
-def _epochs(config: TrainConfig, prepared: Prepared, fit: Fit, observer: Observer) -> TrainResult:
-    run = prepared.run
-    keeper = _Keeper(run, prepared.config, fit)
-    writer = _tensorboard(run.folder) if config.tensorboard else None
-    started, rates = time.perf_counter(), []
-    try:
-        for stats in fit:
-            run.record(asdict(stats))
-            keeper.note()
-            rates.append(stats.images_per_second)
-            _log(run, epoch_line(stats, config.epochs, config.patience))
-            if config.save_every_epoch:
-                run.save_weights(prepared.config, fit.model.state_dict(), stats.epoch)
-            if writer is not None:
-                for column in runs.RECORD_COLUMNS:
-                    writer.add_scalar(column, getattr(stats, column), stats.epoch)
-            observer.on_epoch(stats)
-    except KeyboardInterrupt as stop:
-        keeper.write()
-        code = ExitCode.TERMINATED if isinstance(stop, TerminatedError) else ExitCode.INTERRUPTED
-        how = "Terminated" if code is ExitCode.TERMINATED else "Interrupted"
-        _log(run, f"{how.lower()} after epoch {keeper.epoch}")
-        raise InterruptedRunError(
-            f"{how} after epoch {keeper.epoch}; the state is in {run.folder}.",
+def how_stopped(stop: KeyboardInterrupt) -> tuple[str, ExitCode]:
+    """Return the word and the exit code for being interrupted by a person, or terminated by the system."""
+    if isinstance(stop, TerminatedError):
+        return "Terminated", ExitCode.TERMINATED
+    return "Interrupted", ExitCode.INTERRUPTED
+
+
+class Recording:
+    """The folder of a run while it is trained: begun or gone on with, then told of each epoch and of how it ended."""
+
+    def __init__(
+        self, config: TrainConfig, prepared: Prepared, fit: Fit, observer: Observer, overwrite: bool = False
+    ) -> None:
+        self._config, self._prepared, self._fit, self._observer = config, prepared, fit, observer
+        self.run = prepared.run
+        self._begin(overwrite)
+        self._keeper = _Keeper(self.run, prepared.config, fit)
+        self._writer = _tensorboard(self.run.folder) if config.tensorboard else None
+        self._started = time.perf_counter()
+        self._rates: list[float] = []
+
+    def _begin(self, overwrite: bool) -> None:
+        state, note = (None, None) if overwrite else _state_to_resume(self.run)
+        if note is not None:
+            self._observer.on_note(note)
+        if state is None:
+            self.run.start(self._prepared.config)
+        else:
+            self._fit.load_state_dict(state)
+            self.run.cut_record(self._fit.epoch)
+        self._observer.on_plan(self._prepared.plan, self._fit.epoch)
+        for line in ([note] if note else []) + plan_lines(self._prepared.plan, self._fit.epoch):
+            _log(self.run, line)
+
+    def note(self, stats: EpochStats) -> None:
+        """Record an epoch that is done, and tell of it."""
+        self.run.record(asdict(stats))
+        self._keeper.note()
+        self._rates.append(stats.images_per_second)
+        _log(self.run, epoch_line(stats, self._config.epochs, self._config.patience))
+        if self._config.save_every_epoch:
+            self.run.save_weights(self._prepared.config, self._fit.weights(), stats.epoch)
+        if self._writer is not None:
+            for column in runs.RECORD_COLUMNS:
+                self._writer.add_scalar(column, getattr(stats, column), stats.epoch)
+        self._observer.on_epoch(stats)
+
+    def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
+        """Save the state; return the error that says where."""
+        self._keeper.write()
+        how, code = how_stopped(stop)
+        _log(self.run, f"{how.lower()} after epoch {self._keeper.epoch}")
+        return InterruptedRunError(
+            f"{how} after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
             "The same command goes on from there.",
             code,
-        ) from None
-    except DivergedError as error:
-        raise _diverged(run, keeper, error) from None
-    finally:
-        if writer is not None:
-            writer.close()
-    keeper.write()
-    result = TrainResult(
-        folder=run.folder,
-        state="finished",
-        reason=fit.stop_reason or "",
-        epochs=fit.epoch,
-        best_epoch=fit.best_epoch,
-        best_validation_loss=fit.best_validation_loss,
-        seconds=time.perf_counter() - started,
-        images_per_second=sorted(rates)[len(rates) // 2] if rates else 0.0,
-    )
-    run.finish({**asdict(result), "folder": run.folder.name})
-    _log(run, f"finished: {result.reason}; best epoch {result.best_epoch}, val_loss {result.best_validation_loss:.4f}")
-    return result
+        )
+
+    def diverged(self, error: DivergedError) -> DivergedError:
+        """Write that the run has diverged; return the error that says what is kept."""
+        self._keeper.write()
+        self.run.finish({"state": "diverged", "reason": error.message, "epochs": self._keeper.epoch})
+        _log(self.run, error.message)
+        there = self.run.weights.exists()
+        kept = f"The best weights until then are in {self.run.weights}." if there else "No epoch was finished."
+        return DivergedError(error.message, f"{kept} {error.hint}")
+
+    def finished(self) -> TrainResult:
+        """Write how the run ended, and return it."""
+        self._keeper.write()
+        result = self.result("finished", self._fit.stop_reason or "")
+        self.run.finish({**asdict(result), "folder": self.run.folder.name})
+        best = f"best epoch {result.best_epoch}, val_loss {result.best_validation_loss:.4f}"
+        _log(self.run, f"finished: {result.reason}; {best}")
+        return result
+
+    def result(self, state: str, reason: str) -> TrainResult:
+        """Return where the run stands."""
+        return TrainResult(
+            folder=self.run.folder,
+            state=state,
+            reason=reason,
+            epochs=self._fit.epoch,
+            best_epoch=self._fit.best_epoch,
+            best_validation_loss=self._fit.best_validation_loss,
+            seconds=time.perf_counter() - self._started,
+            images_per_second=sorted(self._rates)[len(self._rates) // 2] if self._rates else 0.0,
+        )
+
+    def close(self) -> None:
+        """Close what is open beside the folder's files."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class _Keeper:
@@ -229,14 +291,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(item) for item in value]
     return value
-
-
-def _diverged(run: runs.Run, keeper: _Keeper, error: DivergedError) -> DivergedError:
-    keeper.write()
-    run.finish({"state": "diverged", "reason": error.message, "epochs": keeper.epoch})
-    _log(run, error.message)
-    kept = f"The best weights until then are in {run.weights}." if run.weights.exists() else "No epoch was finished."
-    return DivergedError(error.message, f"{kept} {error.hint}")
 
 
 def _log(run: runs.Run, line: str) -> None:

@@ -1,0 +1,143 @@
+"""Models of equal shape side by side: one batched network whose m-th slice is the m-th model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
+from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
+
+
+class StackedLinear(nn.Module):
+    """M linear layers side by side, y_m = x_m W_mᵀ + b_m: ``[M, B, inputs] -> [M, B, outputs]``.
+
+    The layers that it is made of go on as its slices: whatever changes one changes the other.
+
+    >>> alone = [nn.Linear(3, 2) for _ in range(4)]
+    >>> x = torch.rand(4, 5, 3)
+    >>> torch.allclose(StackedLinear(alone)(x)[1], alone[1](x[1]))
+    True
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = stacked([layer.weight for layer in layers])
+        self.bias = stacked([layer.bias for layer in layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of every layer for its own inputs."""
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class StackedEncoder(CenteredEncoder):
+    """M encoders side by side: ``[M, B, D] -> [M, B, N]`` logits of the code bits."""
+
+    def __init__(self, encoders: Sequence[CenteredEncoder]) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("mean", torch.stack([encoder.mean for encoder in encoders]).unsqueeze(1))
+        self.layers = _stacked_layers([encoder.layers for encoder in encoders])
+
+
+class StackedDecoder(CenteredDecoder):
+    """M decoders side by side: ``[M, B, N] -> [M, B, D]`` logits of the features."""
+
+    def __init__(self, decoders: Sequence[CenteredDecoder]) -> None:
+        nn.Module.__init__(self)
+        self.layers = _stacked_layers([decoder.layers for decoder in decoders])
+
+
+class StackedVAE(CodedAutoencoder):
+    """M models of one code and equal shape as one: the losses of ``objective`` take it, with M before every batch.
+
+    The models go on as its slices, sharing their memory with it; its parameters have the order and the names of theirs.
+
+    >>> from bvae_cli.codes.repetition import Repetition
+    >>> models = [BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1) for _ in range(2)]
+    >>> StackedVAE(models).encode(torch.zeros(2, 7, 5)).logits.shape
+    torch.Size([2, 7, 4])
+    """
+
+    def __init__(self, models: Sequence[BinaryVAE]) -> None:
+        encoder = StackedEncoder([model.encoder for model in models])
+        super().__init__(models[0].code, encoder, StackedDecoder([model.decoder for model in models]))
+        self.autocast_dtype = models[0].autocast_dtype
+
+
+class StackedAdam:
+    """Adam over M models, each with its own learning rate and its own count of steps.
+
+    With the gradient g of step t, m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g², and each weight falls by
+    α_t m / (√v + ε √(1 − β₂ᵗ)), α_t = α √(1 − β₂ᵗ) / (1 − β₁ᵗ): what ``torch.optim.Adam`` computes, in the order of
+    operations at the end of section 2 of Kingma & Ba 2015, arXiv:1412.6980. Neither weight decay nor AMSGrad.
+
+    ``parameters`` are stacked, ``[M, ...]`` each; ``optimizers`` are those of the M models, whose moments and counts go on
+    as slices of the stacked ones, so that each can take the next step alone.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Adam]) -> None:
+        self.parameters = list(parameters)
+        self.betas: tuple[float, float] = optimizers[0].param_groups[0]["betas"]
+        self.eps: float = optimizers[0].param_groups[0]["eps"]
+        device = self.parameters[0].device
+        self.counts = torch.zeros(len(self.parameters), len(optimizers), device=device)
+        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for model, optimizer in enumerate(optimizers):
+            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+                slices = {
+                    "step": self.counts[index, model],
+                    "exp_avg": self.means[index][model],
+                    "exp_avg_sq": self.squares[index][model],
+                }
+                for name, value in optimizer.state[parameter].items():
+                    slices[name].copy_(value)
+                optimizer.state[parameter] = slices
+
+    @torch.no_grad()
+    def step(self, rates: Tensor) -> None:
+        """Take one step along the gradients; ``rates`` are the learning rates α, ``[M]``."""
+        self.counts += 1
+        # 1 − βᵗ, which in single precision would cancel while t is small.
+        first, second = (-torch.expm1(self.counts[0].to(rates.dtype) * math.log(beta)) for beta in self.betas)
+        sizes, epsilons = rates * second.sqrt() / first, self.eps * second.sqrt()
+        for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
+            assert parameter.grad is not None
+            mean.lerp_(parameter.grad, 1 - self.betas[0])
+            square.mul_(self.betas[1]).addcmul_(parameter.grad, parameter.grad, value=1 - self.betas[1])
+            denominator = square.sqrt().add_(_across(epsilons, square))
+            parameter.addcmul_(torch.div(mean, denominator, out=denominator), _across(sizes, mean), value=-1)
+
+
+def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
+    """Return parameters of equal shape as one, ``[...] -> [M, ...]``; they go on as its slices."""
+    whole = nn.Parameter(torch.stack([parameter.detach() for parameter in parameters]))
+    for parameter, part in zip(parameters, whole.detach(), strict=True):
+        parameter.data = part
+    return whole
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Sequence[nn.Parameter], largest: Tensor) -> None:
+    """Scale the gradients of each of M models down to a norm of at most ``largest`` ``[M]``; 0 leaves a model's alone.
+
+    The norm is over all the weights of a model, and the formula that of ``torch.nn.utils.clip_grad_norm_``.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    scales = torch.where(largest > 0, (largest / (norms + 1e-6)).clamp(max=1), 1.0)
+    for gradient in gradients:
+        gradient.mul_(_across(scales, gradient))
+
+
+def _stacked_layers(networks: Sequence[nn.Sequential]) -> nn.Sequential:
+    places = [list(layers) for layers in zip(*networks, strict=True)]
+    return nn.Sequential(*[StackedLinear(layers) if isinstance(layers[0], nn.Linear) else layers[0] for layers in places])
+
+
+def _across(values: Tensor, like: Tensor) -> Tensor:
+    """Return one value for each model in a shape that broadcasts over its weights, ``[M] -> [M, 1, ...]``."""
+    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)
