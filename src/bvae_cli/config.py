@@ -65,6 +65,7 @@ PARAMETER_SET_USES: dict[int, str] = {
 DEFAULT_PARAMETER_SET = 1
 
 
+_LONGEST_SHOWN = 60
 # A comma that no bracket encloses.
 _BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
 
@@ -90,6 +91,12 @@ class PluginRef(BaseModel):
         """Return the name with its options, in the grammar that ``--dataset`` reads: ``name:key=value,…``."""
         options = ",".join(f"{key}={_bracketed(value)}" for key, value in self.options.items())
         return f"{self.type}:{options}" if options else self.type
+
+    def shown(self) -> str:
+        """Return the name with its options for a person to read: of a long value, as a matrix, its beginning."""
+        texts = {key: str(value) for key, value in self.options.items()}
+        short = {key: text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…" for key, text in texts.items()}
+        return PluginRef(type=self.type, options=short).label()
 
 
 def parse_code(text: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -74,6 +76,8 @@ def test_a_group_that_cannot_be_decoded_softly_is_named() -> None:
         ("", "'' is not a group"),
         ("hamming", "'hamming' is not a group"),
         ("0 none", "is not a group"),
+        ("² none", "is not a group"),
+        ("99999999999999 none", "is not a group"),
         ("-3 none", "is not a group"),
         ("8 hamming:r=3", "does not fit: Latent size 8 .* nearest valid: 7"),
         ("7 haming:r=3", "haming"),
@@ -99,3 +103,19 @@ def test_spaces_do_not_make_another_code_and_commas_in_options_stand_in_brackets
 def test_a_latent_that_is_no_multiple_of_the_groups_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"nearest valid: 35 \(17 information bits\), 70"):
         SPEC.build(40)
+
+
+def test_what_a_group_has_read_from_a_file_is_kept_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.txt"
+    file.write_text("1101000\n0110100\n1110010\n1010001\n")
+    spec = Unequal(groups=f"14 linear:matrix={file} + 4 none")
+    file.unlink()
+    again = Unequal(**spec.model_dump())
+    assert again == spec
+    assert again.build(18).digest() == spec.build(18).digest()
+    assert str(file) not in spec.groups
+
+
+def test_a_default_that_is_written_out_does_not_make_another_code() -> None:
+    assert Unequal(groups="7 hamming + 3 none") == Unequal(groups="7 hamming:r=3,extended=false + 3 none")
+    assert Unequal(groups="7 hamming + 3 none").label() == "unequal(groups=7 hamming:r=3 + 3 none)"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def show_plan(plan: ComparisonPlan, as_json: bool) -> None:
     """Print what would be done."""
     arms = [
-        {"name": arm.name, "code": arm.config.ecc.label(), **arm.config.sizes._asdict(), "note": arm.note}
+        {"name": arm.name, "code": arm.config.ecc.shown(), **arm.config.sizes._asdict(), "note": arm.note}
         for arm in plan.arms
     ]
     facts = {

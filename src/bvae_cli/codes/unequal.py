@@ -15,6 +15,8 @@ from bvae_cli.errors import UsageError
 if TYPE_CHECKING:
     from bvae_cli.codes.parts import PartsCode
 
+# As many code bits as a latent may have.
+_LARGEST = 1 << 20
 _EXAMPLE = "Write groups as in '60 repetition:R=5 + 140 hamming:r=3 + 100 none': code bits and a code, for each group."
 
 
@@ -50,7 +52,12 @@ class Unequal(CodeSpec):
     @field_validator("groups")
     @classmethod
     def _every_group_fits(cls, text: str) -> str:
-        return " + ".join(f"{size} {code.label()}" for size, code in _parsed(text))
+        return " + ".join(f"{size} {_kept(spec).label()}" for size, spec in _parsed(text))
+
+    def told_options(self) -> dict[str, object]:
+        """Return the groups, each with the options that tell its code from others of its family."""
+        told = [f"{size} {PluginRef(type=spec.family, options=spec.told_options()).label()}" for size, spec in self.parts()]
+        return {"groups": " + ".join(told)}
 
     def parts(self) -> tuple[Group, ...]:
         """Return the groups of one row."""
@@ -134,12 +141,19 @@ class Unequal(CodeSpec):
         return [Group(rows * group.size, group.spec) for group in self.parts()]
 
 
-def _parsed(text: str) -> list[tuple[int, PluginRef]]:
+def _kept(spec: CodeSpec) -> PluginRef:
+    """Return a code with every option that is not its default: also what it has read from a file."""
+    fields = type(spec).model_fields
+    options = {name: value for name, value in spec.model_dump(mode="json").items() if value != fields[name].default}
+    return PluginRef(type=spec.family, options=options)
+
+
+def _parsed(text: str) -> list[Group]:
     """Read sizes and codes. Raises UsageError where a group is not one."""
     found = []
     for item in text.split("+"):
         size, _, name = item.strip().partition(" ")
-        if not size.isdigit() or int(size) < 1 or not name.strip():
+        if not size.isascii() or not size.isdigit() or not 0 < int(size) <= _LARGEST or not name.strip():
             raise UsageError(f"'{item.strip()}' is not a group of latent bits.", _EXAMPLE)
         code: PluginRef = parse_code(name.strip())
         if code.type == Unequal.family:
@@ -149,10 +163,10 @@ def _parsed(text: str) -> list[tuple[int, PluginRef]]:
             spec.check_size(int(size))
         except UsageError as error:
             raise UsageError(f"The group '{item.strip()}' does not fit: {error.message}", error.hint) from None
-        found.append((int(size), code))
+        found.append(Group(int(size), spec))
     return found
 
 
 @functools.lru_cache(maxsize=64)
 def _groups(text: str) -> tuple[Group, ...]:
-    return tuple(Group(size, code.spec("code")) for size, code in _parsed(text))
+    return tuple(_parsed(text))

@@ -28,7 +28,7 @@ class Rebuilt:
     @property
     def label(self) -> str:
         """The code with its options."""
-        return PluginRef(type=self.config["code"]["type"], options=self.config["code"]["options"]).label()
+        return PluginRef(type=self.config["code"]["type"], options=self.config["code"]["options"]).shown()
 
 
 def new_model(code: Code, mean: Tensor, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:
@@ -113,7 +113,7 @@ def _same_code(facts: dict[str, Any], weights: Path) -> Code:
         code = build_code(reference, facts["n"])
     except BvaeError as error:
         raise PluginError(
-            f"{weights} was made with {reference.label()}, which cannot be built: {error.message}",
+            f"{weights} was made with {reference.shown()}, which cannot be built: {error.message}",
             f"Install {facts['distribution']} {facts['version']}.",
         ) from None
     if code.digest() != facts["digest"]:

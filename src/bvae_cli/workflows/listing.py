@@ -41,7 +41,7 @@ def _summarize(run: runs.Run) -> RunSummary:
     best = min(range(len(losses)), key=losses.__getitem__, default=None)
     return RunSummary(
         folder=run.folder,
-        code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).label(),
+        code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).shown(),
         data=_chosen(str(data.get("type", "?")), dict(data.get("options", {}))).label(),
         seed=config.get("decides", {}).get("seed"),
         epochs=len(losses),

@@ -163,8 +163,8 @@ def _require_same(config: SampleConfig, named: frozenset[str], weights: Path) ->
                 "Leave -n and the sizes out: the weights know theirs.",
             )
     if "ecc" in named and (config.ecc.type, config.ecc.options) != (saved["code"]["type"], saved["code"]["options"]):
-        theirs = PluginRef(type=saved["code"]["type"], options=saved["code"]["options"]).label()
+        theirs = PluginRef(type=saved["code"]["type"], options=saved["code"]["options"]).shown()
         raise UsageError(
-            f"{weights} was made with the code {theirs}, not {config.ecc.label()}.",
+            f"{weights} was made with the code {theirs}, not {config.ecc.shown()}.",
             "Leave the code out: the weights know theirs.",
         )
