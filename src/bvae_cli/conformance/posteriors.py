@@ -62,7 +62,8 @@ def soft_dtypes(subject: Subject) -> None:
         if error.max() > _TOLERANCE_OF_BFLOAT16:
             row = int(error.amax(-1).argmax())
             fail(
-                f"In bfloat16 {shown(logits[row])} is decoded to {shown(found[row])}, in {wide.dtype} to {shown(expected[row])}.",
+                f"In bfloat16 {shown(logits[row])} is decoded to {shown(found[row])}, in {wide.dtype} to "
+                f"{shown(expected[row])}.",
                 "sums in bfloat16; go through logits.float() and back.",
             )
 
