@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 import os
 import pickle
 import subprocess
@@ -14,9 +16,20 @@ from math import comb
 import torch
 from torch import Tensor
 
+from bvae_cli.codes import gf2
 from bvae_cli.codes.base import Code
 from bvae_cli.codes.decoding import gf2_words
-from bvae_cli.conformance.checks import Check, Subject, check_into, fail, shown
+from bvae_cli.conformance.checks import (
+    MANY_ROWS,
+    MAX_CHECK_BITS,
+    TOO_MANY_WORDS,
+    Check,
+    NotCheckedError,
+    Subject,
+    check_into,
+    fail,
+    shown,
+)
 from bvae_cli.errors import UsageError
 
 _DTYPES = (torch.uint8, torch.int64, torch.float32, torch.bfloat16, torch.float64)
@@ -226,8 +239,29 @@ def distance(subject: Subject) -> None:
     """The minimum distance is the one that is claimed."""
     claimed = subject.code.min_distance
     if claimed is None:
+        raise NotCheckedError("the code claims no minimum distance")
+    _distance_of_words(subject, claimed)
+    if subject.enumerated:
         return
-    for number, first in enumerate(subject.codewords[: 1 if subject.enumerated and _is_linear(subject) else 64]):
+    if (least := _least_weight(subject)) is None:
+        raise NotCheckedError("its words are too many to be counted; none of those that were tried is too light")
+    if least != claimed:
+        fail(
+            f"The lightest codeword has {least} ones; a minimum distance of {claimed} is claimed.", "min_distance is wrong."
+        )
+
+
+def _least_weight(subject: Subject) -> int | None:
+    """Return the least weight of a codeword of a linear code, None where it cannot be counted."""
+    if not is_linear(subject):
+        return None
+    # A word other than 0 that is encoded as 0 leaves nothing to be counted.
+    return gf2.min_distance(subject.matrix) if gf2.rank(subject.matrix) == subject.code.k else 0
+
+
+def _distance_of_words(subject: Subject, claimed: int) -> None:
+    """Fail where two words are nearer than claimed, or all of them farther apart."""
+    for number, first in enumerate(subject.codewords[: 1 if subject.enumerated and is_linear(subject) else 64]):
         distances = (subject.codewords ^ first).sum(-1)
         distances[(subject.words == subject.words[number]).all(-1)] = subject.n + 1
         least, other = distances.min(0)
@@ -237,14 +271,19 @@ def distance(subject: Subject) -> None:
                 f"{claimed} is claimed.",
                 "min_distance is wrong, or a row of the matrix.",
             )
-        if subject.enumerated and _is_linear(subject) and least > claimed:
+        if subject.enumerated and is_linear(subject) and least > claimed:
             fail(f"No two codewords are less than {int(least)} apart; {claimed} is claimed.", "min_distance is too small.")
 
 
 @check()
 def corrects(subject: Subject) -> None:
     """Every pattern of up to t errors is corrected."""
-    for errors in range(1, (subject.code.correctable or 0) + 1):
+    if (distance := subject.code.min_distance) is None:
+        raise NotCheckedError("the code claims no minimum distance")
+    if not subject.code.correctable:
+        raise NotCheckedError(f"at a minimum distance of {distance} there is no error that is always corrected")
+    _one_error_in_many_rows(subject)
+    for errors in range(1, subject.code.correctable + 1):
         words = subject.words[-1:] if comb(subject.n, errors) > 64 else subject.words[[0, -1]]
         patterns = list(itertools.islice(itertools.combinations(range(subject.n), errors), _MOST_PATTERNS))
         flips = torch.zeros(len(patterns), subject.n, dtype=torch.uint8).scatter_(1, torch.tensor(patterns), 1)
@@ -259,15 +298,29 @@ def corrects(subject: Subject) -> None:
                 )
 
 
+def _one_error_in_many_rows(subject: Subject) -> None:
+    words = torch.randint(0, 2, (MANY_ROWS, subject.code.k), generator=subject.generator(), dtype=torch.uint8)
+    received = subject.code.encode(words).clone()
+    received[torch.arange(MANY_ROWS), torch.arange(MANY_ROWS) % subject.n] ^= 1
+    wrong = (subject.code.decode(received) != words).any(-1).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        fail(
+            f"Of {MANY_ROWS:,} words with one error each row {first} is decoded wrongly: {shown(received[first])} is the "
+            f"codeword of {shown(words[first])}, bit {first % subject.n} flipped.",
+            "decode corrects nothing, or, where the first rows are right, it leaves out the rest of many rows.",
+        )
+
+
 @check()
 def nearest(subject: Subject) -> None:
     """Decode finds a nearest codeword."""
-    if not subject.enumerated:
-        return
-    received = _received(subject, 200)
-    found = subject.code.encode(subject.code.decode(received))
-    least = (received[:, None] != subject.codewords[None]).sum(-1).min(-1)[0]
-    for word, codeword, best in zip(received, found, least, strict=True):
+    distances = _distances_to_the_code(subject)
+    # The first and the last of many: a decoder may take them in pieces.
+    many = _received(subject, MANY_ROWS)
+    some = torch.cat([torch.arange(100), torch.arange(MANY_ROWS - 100, MANY_ROWS)])
+    received, decoded = many[some], subject.code.decode(many)[some]
+    for word, codeword, best in zip(received, subject.code.encode(decoded), distances(received), strict=True):
         if (away := int((word != codeword).sum())) > best:
             fail(
                 f"{shown(word)} is decoded to a codeword {away} flips away; the nearest is {int(best)} away.",
@@ -275,15 +328,40 @@ def nearest(subject: Subject) -> None:
             )
 
 
+def _distances_to_the_code(subject: Subject) -> Callable[[Tensor], list[int]]:
+    """Return what gives for received words the flips to the nearest codeword."""
+    if subject.enumerated:
+        return lambda received: (received[:, None] != subject.codewords[None]).sum(-1).min(-1)[0].tolist()
+    if not is_linear(subject) or subject.n - subject.code.k > MAX_CHECK_BITS:
+        raise NotCheckedError(TOO_MANY_WORDS.replace("summed over", "compared"))
+    columns = [gf2.as_word(column) for column in gf2.transposed(gf2.dual(subject.matrix))] or [0] * subject.n
+    lightest = _coset_weights(columns)
+    return lambda received: [
+        lightest[functools.reduce(operator.xor, itertools.compress(columns, word), 0)] for word in received.tolist()
+    ]
+
+
+def _coset_weights(columns: list[int]) -> dict[int, int]:
+    """Return for each syndrome the least number of columns that add up to it, nearest first."""
+    weights, edge = {0: 0}, [0]
+    while edge:
+        following = []
+        for syndrome, column in itertools.product(edge, set(columns)):
+            if (reached := syndrome ^ column) not in weights:
+                weights[reached] = weights[syndrome] + 1
+                following.append(reached)
+        edge = following
+    return weights
+
+
 @check()
 def fair_ties(subject: Subject) -> None:
     """Ties are broken by a fair coin."""
     rows = 20_000
+    if (expected := _fair_share(subject)) is None:
+        raise NotCheckedError("its received words are too many to be tried")
     received = torch.randint(0, 2, (rows, subject.n), generator=subject.generator(), dtype=torch.uint8)
     share = subject.code.decode(received, torch.Generator().manual_seed(1)).double().mean(0)
-    expected = _fair_share(subject)
-    if expected is None:
-        return
     limit = _SIGMAS * 0.5 / math.sqrt(rows)
     worst = int((share - expected).abs().argmax())
     if abs(float(share[worst] - expected[worst])) > limit:
@@ -317,7 +395,7 @@ def _fair_share(subject: Subject) -> Tensor | None:
 
     A linear code makes coins of coins. Of another one all received words are tried, each with all of its nearest words.
     """
-    if _is_linear(subject):
+    if is_linear(subject):
         return torch.full((subject.code.k,), 0.5, dtype=torch.float64)
     if subject.n + subject.code.k > _MOST_TRIED_BITS:
         return None
@@ -346,7 +424,8 @@ def _received(subject: Subject, rows: int) -> Tensor:
     return torch.randint(0, 2, (rows, subject.n), generator=subject.generator(), dtype=torch.uint8)
 
 
-def _is_linear(subject: Subject) -> bool:
+def is_linear(subject: Subject) -> bool:
+    """Say whether the code passes the check of linearity."""
     try:
         linear(subject)
     except AssertionError:
