@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy
 import pytest
 import torch
@@ -80,3 +82,21 @@ def words(matrix: numpy.ndarray) -> numpy.ndarray:
         matrix = numpy.array(gf2.dual(tuple(map(tuple, matrix.tolist()))))
     k = matrix.shape[0]
     return (numpy.arange(2**k)[:, None] >> numpy.arange(k) & 1) @ matrix % 2
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label())
+@pytest.mark.parametrize("epsilon", [0.01, 0.05, 0.1, 0.2])
+def test_over_gaussian_noise_decisions_and_error_rates_are_those_of_komm(spec: BlockSpec, epsilon: float) -> None:
+    block, words = spec.block(), 300 if spec.block().k > 8 else 3000
+    generator = torch.Generator().manual_seed(5)
+    code = spec.build(block.n)
+    bits = torch.randint(0, 2, (words, block.k), generator=generator)
+    deviation = 1 / -NormalDist().inv_cdf(epsilon)
+    received = 2.0 * code.encode(bits) - 1 + deviation * torch.randn(words, block.n, generator=generator)
+    logits = (2 * received / deviation**2).double()
+    decoder = komm.ExhaustiveBitwiseDecoder(komm.BlockCode(numpy.array(spec.generator_matrix())))
+    theirs = torch.from_numpy(decoder.decode(-logits.numpy().ravel())).reshape(words, block.k) < 0
+    ours = code.soft_decode(logits) > 0
+    assert torch.equal(ours, theirs)
+    wrong = (ours != bits.bool()).double().mean()
+    assert wrong < epsilon * 1.05 + 0.01  # decoded the right way round: no worse than bits alone

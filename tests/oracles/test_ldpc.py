@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy
 import pytest
 import torch
@@ -66,3 +68,27 @@ def test_posteriors_are_those_of_the_library_after_every_number_of_rounds() -> N
             # Theirs is log p(no error)/p(error) of each bit; the word sent is 0, so an error is a received 1.
             expected = -torch.tensor(decoder.log_prob_ratios, dtype=torch.float64) * torch.from_numpy(1 - 2.0 * flipped)
             assert torch.allclose(row, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.05, 0.1, 0.14])
+def test_over_gaussian_noise_posteriors_are_those_of_the_library(epsilon: float) -> None:
+    """Theirs decodes the syndrome of the hard decisions, with the probability that each of them is wrong."""
+    checks = numpy.array(SPEC.parity_check_matrix(), dtype=numpy.uint8)
+    deviation, rounds = 1 / -NormalDist().inv_cdf(epsilon), 10
+    noise = numpy.random.default_rng(7).normal(size=(40, SPEC.n))
+    logits = 2 * (-1 + deviation * noise) / deviation**2  # of the word 0
+    ours = BeliefPropagation(checks.tolist(), range(SPEC.n), rounds).soft_decode(torch.from_numpy(logits))
+    compared = 0
+    for row, posterior in zip(logits, ours, strict=True):
+        decided = (row > 0).astype(numpy.uint8)
+        doubts = 1 / (1 + numpy.exp(numpy.abs(row)))
+        decoder = ldpc.BpDecoder(checks, error_channel=doubts.tolist(), max_iter=rounds, bp_method="product_sum")
+        decoder.decode((decided @ checks.T % 2).astype(numpy.uint8))
+        if decoder.converge and decoder.iter < rounds:
+            found = (posterior.numpy() > 0).astype(numpy.uint8)
+            assert (found == decided ^ decoder.decoding).mean() > 0.98  # it stopped earlier, at a codeword
+            continue
+        expected = -torch.tensor(decoder.log_prob_ratios, dtype=torch.float64) * torch.from_numpy(1 - 2.0 * decided)
+        assert torch.allclose(posterior, expected, rtol=1e-5, atol=1e-6)
+        compared += 1
+    assert compared or epsilon < 0.1
