@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 
 from bvae_cli.codes.base import Block, Code, CodeSpec
+from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.linear import LinearCode
+from bvae_cli.codes.repetition import Repetition, RepetitionCode
 from bvae_cli.conformance import conformance_of
-from bvae_cli.conformance.checks import Subject
+from bvae_cli.conformance.checks import Outcome, Subject
 
+# The small one has all of its words tried; of the long one, k = 26, only syndromes can be.
 ROWS = Hamming(r=3).generator_matrix()
 Mutation = Callable[["Mutant"], dict[str, Any]]
 
@@ -25,12 +32,17 @@ class MutantSpec(CodeSpec):
     family: ClassVar[str] = "mutant"
     summary: ClassVar[str] = "a Hamming code with something wrong"
     distance: ClassVar[int] = 3
+    claims_to_be_exact: ClassVar[bool] = True
+
+    r: int = Field(3, description="Checks.")
 
     def block(self) -> Block:
-        return Block(7, 4, self.distance)
+        return Block(2**self.r - 1, 2**self.r - 1 - self.r, self.distance)
 
     def build(self, n: int) -> Code:
-        return Mutant(self, n, ROWS)
+        code = Mutant(self, n, Hamming(r=self.r).generator_matrix())
+        code.exact = self.claims_to_be_exact
+        return code
 
 
 class Mutant(LinearCode):
@@ -42,7 +54,7 @@ class Original(Mutant):
 
 
 def right(code: Code) -> Original:
-    return Original(code.spec, code.n, ROWS)
+    return Original(code.spec, code.n, Hamming(r=code.spec.r).generator_matrix())  # type: ignore[attr-defined]
 
 
 def max_log(code: Mutant, logits: Tensor) -> Tensor:
@@ -96,6 +108,22 @@ MUTANTS: dict[str, tuple[str, Callable[..., Any], str]] = {
         "soft_gradient",
     ),
     "max-log posing as exact": ("soft_decode", max_log, "soft_exact"),
+    "logits clamped far too early": ("soft_decode", lambda c, x: right(c).soft_decode(x.clamp(-25, 25)), "soft_extremes"),
+    "rows beyond a chunk left out": (
+        "soft_decode",
+        lambda c, x: torch.cat([right(c).soft_decode(x[:5000]), x[5000:, ..., : c.k]]),
+        "soft_rows_apart",
+    ),
+    "words beyond a chunk left out": (
+        "decode",
+        lambda c, b, g=None: torch.cat([right(c).decode(b[:5000], g), b[5000:, ..., : c.k]]),
+        "corrects",
+    ),
+    "words beyond a chunk not brought to the nearest": (
+        "decode",
+        lambda c, b, g=None: torch.cat([right(c).decode(b[:5000], g), b[5000:, ..., : c.k]]),
+        "nearest",
+    ),
     "half the logits": ("soft_decode", lambda c, x: right(c).soft_decode(x / 2), "soft_exact"),
     "twice the logits": ("soft_decode", lambda c, x: right(c).soft_decode(2 * x), "soft_calibrated"),
     "a constant added": ("soft_decode", lambda c, x: right(c).soft_decode(x) + 0.1, "soft_uniform"),
@@ -171,21 +199,62 @@ MUTANTS: dict[str, tuple[str, Callable[..., Any], str]] = {
 }
 
 
+# The same of a code with too many words to be tried. Cold logits are max-log: the largest term is all that is left.
+LONG_MUTANTS: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "max-log posing as exact": ("soft_decode", lambda c, x: right(c).soft_decode(50 * x) / 50, "soft_exact"),
+    "logits clamped far too early": ("soft_decode", lambda c, x: right(c).soft_decode(x.clamp(-25, 25)), "soft_extremes"),
+    "a decoder of the first bits": (
+        "decode",
+        lambda c, b, g=None: right(c).decode(torch.cat([b[..., :-1], torch.zeros_like(b[..., :1])], -1), g),
+        "nearest",
+    ),
+    "soft encoding by rounding": ("encode_probs", lambda c, p: right(c).encode(p.round()), "probabilities"),
+}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_by_the_check_that_is_named_for_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method, mutated, caught_by = MUTANTS[name]
-    monkeypatch.setattr(Mutant, method, mutated)
-    for restored in ("encode", "decode", "soft_decode", "encode_probs", "encode_logits"):
-        monkeypatch.setattr(Original, restored, getattr(LinearCode, restored), raising=False)
+    mutate(monkeypatch, method, mutated)
     outcome = outcome_of(caught_by)
     assert outcome.state == "failed", name
     assert outcome.message
 
 
+@pytest.mark.parametrize("name", LONG_MUTANTS)
+def test_a_long_mutant_is_caught_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, mutated, caught_by = LONG_MUTANTS[name]
+    mutate(monkeypatch, method, mutated)
+    assert outcome_of(caught_by, MutantSpec(r=5)).state == "failed"
+
+
+@pytest.mark.parametrize(("factor", "slope"), [(2.0, "0.5"), (0.5, "2.0")])
+def test_a_decoder_that_is_not_exact_is_caught_too_sure_and_too_unsure(
+    factor: float, slope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MutantSpec, "claims_to_be_exact", False)
+    assert outcome_of("soft_calibrated").state == "passed"
+    mutate(monkeypatch, "soft_decode", lambda c, x: factor * right(c).soft_decode(x))
+    outcome = outcome_of("soft_calibrated")
+    assert outcome.state == "failed"
+    assert f"multiplied by {slope}" in outcome.message
+
+
+def test_many_logits_added_in_bfloat16_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def added(code: RepetitionCode, logits: Tensor) -> Tensor:
+        return functools.reduce(operator.add, logits.clamp(-1e4, 1e4).split(code.k, -1))
+
+    monkeypatch.setattr(RepetitionCode, "soft_decode", added)
+    outcome = outcome_of("soft_dtypes", Repetition(R=30))
+    assert outcome.state == "failed"
+    assert "bfloat16" in outcome.message
+
+
+@pytest.mark.parametrize("r", [3, 5])
 @pytest.mark.parametrize("claimed", [2, 4])
-def test_a_wrong_distance_is_caught(claimed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_distance_is_caught(claimed: int, r: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MutantSpec, "distance", claimed)
-    assert outcome_of("distance").state == "failed"
+    assert outcome_of("distance", MutantSpec(r=r)).state == "failed"
 
 
 def test_a_repeated_row_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +275,33 @@ def test_a_class_without_a_summary_is_caught(monkeypatch: pytest.MonkeyPatch) ->
     assert outcome_of("described").state == "failed"
 
 
-def test_the_original_passes_every_check() -> None:
-    assert {o.check.name: o.message for o in conformance_of(MutantSpec()).outcomes() if o.state != "passed"} == {}
+@pytest.mark.parametrize("r", [3, 5])
+def test_the_original_passes_every_check(r: int) -> None:
+    assert {o.check.name: o.message for o in conformance_of(MutantSpec(r=r)).outcomes() if o.state != "passed"} == {}
 
 
-def outcome_of(name: str) -> Any:
-    conformance = conformance_of(MutantSpec())
+@pytest.mark.parametrize(
+    ("name", "spec", "reason"),
+    [
+        ("soft_exact", Convolutional(k=20), "its words are too many to be summed over"),
+        ("nearest", Convolutional(k=20), "its words are too many to be compared"),
+        ("distance", Ldpc(n=96), "the code claims no minimum distance"),
+        ("corrects", Repetition(R=2), "at a minimum distance of 2 there is no error that is always corrected"),
+    ],
+)
+def test_what_is_not_checked_is_not_called_passed(name: str, spec: CodeSpec, reason: str) -> None:
+    outcome = outcome_of(name, spec)
+    assert (outcome.state, outcome.message) == ("exempt", reason)
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, method: str, mutated: Callable[..., Any]) -> None:
+    monkeypatch.setattr(Mutant, method, mutated)
+    for restored in ("encode", "decode", "soft_decode", "encode_probs", "encode_logits"):
+        monkeypatch.setattr(Original, restored, getattr(LinearCode, restored), raising=False)
+
+
+def outcome_of(name: str, spec: CodeSpec | None = None) -> Outcome:
+    spec = spec or MutantSpec()
+    conformance = conformance_of(spec)
     check = next(check for check in conformance.checks if check.name == name)
-    return conformance.outcome(check, Subject(MutantSpec()))
+    return conformance.outcome(check, Subject(spec))
