@@ -32,7 +32,7 @@ _STEP = 1e-4
 # Words that are sent over a channel, and its deviation for decoders that are not exact: a fifth of uncoded bits is wrong.
 _SENT_ROWS = 4000
 _NOISE = 1.3
-# Slopes of soft cancellation and of belief propagation are 0.95 to 1.04 there; twice the logits halve it.
+# Slopes of soft cancellation and of belief propagation are 0.92 to 1.03 there; twice the logits halve it.
 _LEAST_SLOPE, _MOST_SLOPE = 0.75, 1.33
 
 CHECKS: list[Check] = []
