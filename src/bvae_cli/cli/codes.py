@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bvae_cli import registry
+from bvae_cli.cli.code_files import blaming_file, names_a_file, refuse_other_files, specs_of_file
 from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Epsilon, Given, Json, Verbose, command_for, complete_codes
 from bvae_cli.codes.gf2 import min_distance
@@ -28,7 +30,7 @@ _LARGEST_MATRIX = 32
 def build(arguments: Sequence[str], lenient: bool) -> Any:
     """Build the command with the options of the code that ``arguments`` name."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    named = ["--ecc", words[1]] if len(words) > 1 and words[0] in _ACTIONS[1:] else []
+    named = ["--ecc", words[1]] if len(words) > 1 and words[0] in _ACTIONS[1:] and not names_a_file(words[1]) else []
     return command_for(ModelChoice, _codes, "codes", named, lenient, leave_out=ModelChoice.model_fields)
 
 
@@ -44,7 +46,9 @@ def _codes(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME…", help="The code; `ber` takes several, as hamming:r=4.", autocompletion=complete_codes
+            metavar="NAME…",
+            help="The code; `ber` takes several, as hamming:r=4; `check` also a .py file that defines codes.",
+            autocompletion=complete_codes,
         ),
     ] = None,
     epsilon: Epsilon = None,
@@ -60,8 +64,9 @@ def _codes(
 
     `list` shows every code with its origin, version and options; a broken one says what is wrong with it. `show` tells
     length, rate, distance, generator matrix, error rates and how it is decoded. `check` runs the checks that plugin authors
-    have (bvae_cli.testing) and fails where one of them does. `ber` sends random words over flips and over Gaussian noise,
-    and shows the share of wrong information bits beside the closed form.
+    have (bvae_cli.testing) and fails where one of them does: on a code, or on every code that a file of your own defines
+    (my.py, or my.py:r=3 with options). `ber` sends random words over flips and over Gaussian noise, and shows the share of
+    wrong information bits beside the closed form.
     """
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
@@ -75,13 +80,20 @@ def _codes(
         raise UsageError(f"`bvae codes {action}` needs the name of a code.", "`bvae codes` lists them.")
     if len(named) > 1 and action != "ber":
         raise UsageError(f"`bvae codes {action}` takes one code.", "`bvae codes ber` takes several.")
+    for name in filter(names_a_file, named):
+        refuse_other_files(name, action)
+        _check_file(name, given.layer.code_options, json)
+        return
     specs = [_spec(name, given.layer.code_options if len(named) == 1 else {}) for name in named]
     if action == "ber":
         from bvae_cli.cli.error_rates import show_error_rates
 
         show_error_rates(specs, epsilon or _EPSILONS, words, seed, plot, json)
     elif action == "check":
-        _check(specs[0], json)
+        from bvae_cli.cli.render import say
+
+        say("bvae codes check: loading torch …")
+        _check(specs, lambda spec: registry.blaming("code", spec.family), json)
     else:
         with registry.blaming("code", specs[0].family):
             facts = _facts(specs[0])
@@ -172,33 +184,63 @@ def _facts(spec: CodeSpec) -> dict[str, Any]:
     }
 
 
-def _check(spec: CodeSpec, as_json: bool) -> None:
-    from bvae_cli.cli.render import say, show_json, show_table
+def _check_file(name: str, options: Mapping[str, Any], as_json: bool) -> None:
+    """Check every code that a .py file defines. Raises what importing it raises."""
+    from bvae_cli.cli.render import say
 
+    if options:
+        raise UsageError(
+            "Options of a code in a file are no options of `bvae codes`.",
+            f"Write them behind the name: {name}:{next(iter(options))}=….",
+        )
     say("bvae codes check: loading torch …")
+    # First of all: what the file is called must not be in the way of what these import.
+    import bvae_cli.conformance.posteriors
+    import bvae_cli.conformance.words  # noqa: F401
+
+    with specs_of_file(name) as (specs, left_out):
+        for sentence in left_out:
+            say(f"Not checked: {sentence}")
+        _check(specs, lambda spec: blaming_file(name, spec), as_json)
+
+
+def _check(specs: Sequence[CodeSpec], blaming: Callable[[CodeSpec], AbstractContextManager[None]], as_json: bool) -> None:
+    """Run all checks on each code and show them. Raises BvaeError where one fails."""
+    from bvae_cli.cli.render import show_json
     from bvae_cli.conformance import conformance_of
 
-    with registry.blaming("code", spec.family):
-        outcomes = list(conformance_of(spec).outcomes())
+    found: list[tuple[CodeSpec, list[Outcome]]] = []
+    for spec in specs:
+        with blaming(spec):
+            found.append((spec, list(conformance_of(spec).outcomes())))
     if as_json:
-        show_json([_outcome(outcome) for outcome in outcomes])
+        show_json([_outcome(spec, outcome) for spec, outcomes in found for outcome in outcomes])
     else:
-        rows = [[o.check.name, o.state, o.check.meaning.rstrip(".")] for o in outcomes]
-        show_table(["check", "state", "what must hold"], rows, f"{spec.label()}, {len(outcomes)} checks")
-        for outcome in outcomes:
-            if outcome.message:
-                print(f"{outcome.check.name}: {outcome.message}")
-    failed = [outcome.check.name for outcome in outcomes if outcome.state == "failed"]
-    if failed:
-        raise BvaeError(
-            f"{spec.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
-            "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
-            ExitCode.PLUGIN,
-        )
+        for spec, outcomes in found:
+            _show_outcomes(spec, outcomes)
+    for spec, outcomes in found:
+        failed = [outcome.check.name for outcome in outcomes if outcome.state == "failed"]
+        if failed:
+            raise BvaeError(
+                f"{spec.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
+                "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
+                ExitCode.PLUGIN,
+            )
 
 
-def _outcome(outcome: Outcome) -> dict[str, str]:
+def _show_outcomes(spec: CodeSpec, outcomes: Sequence[Outcome]) -> None:
+    from bvae_cli.cli.render import show_table
+
+    rows = [[o.check.name, o.state, o.check.meaning.rstrip(".")] for o in outcomes]
+    show_table(["check", "state", "what must hold"], rows, f"{spec.label()}, {len(outcomes)} checks")
+    for outcome in outcomes:
+        if outcome.message:
+            print(f"{outcome.check.name}: {outcome.message}")
+
+
+def _outcome(spec: CodeSpec, outcome: Outcome) -> dict[str, str]:
     return {
+        "code": spec.label(),
         "check": outcome.check.name,
         "state": outcome.state,
         "must": outcome.check.meaning,
