@@ -127,9 +127,11 @@ def _parse_named(text: str) -> PluginRef:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not an option.", "Write name:key=value,key=value.")
-        value = value.strip()
+        key, value = key.strip(), value.strip()
+        if key in options:
+            raise UsageError(f"'{text}' says the option '{key}' twice.", "Leave one of them out.")
         bracketed = value.startswith("(") and value.endswith(")")
-        options[key.strip()] = value[1:-1] if bracketed else value
+        options[key] = value[1:-1] if bracketed else value
     return PluginRef(type=name, options=options)
 
 

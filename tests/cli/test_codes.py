@@ -48,6 +48,12 @@ def test_a_code_is_shown_with_its_matrix_and_its_decoders(bvae: Bvae) -> None:
     assert "up to 1 wrong bit always corrected" in said
 
 
+def test_a_code_is_shown_at_the_flips_that_are_named(bvae: Bvae) -> None:
+    shown = bvae("codes", "show", "repetition", "--epsilon", 0.2, "--json").succeeded().json()
+    assert [rates["epsilon"] for rates in shown["error_rates"]] == [0.2]
+    assert shown["error_rates"][0]["hard_bit"] == pytest.approx(3 * 0.04 - 2 * 0.008)
+
+
 def test_a_code_that_cannot_be_afforded_says_what_it_would_take(bvae: Bvae) -> None:
     assert "n − k ≤ 12" in bvae("codes", "show", "bch", "--ecc-n", 31, "--t", 3).succeeded().out
     bvae("train", "--ecc", "bch:n=31,t=3", "--latent", 310).refused(2, "no model can be trained with it")
@@ -163,6 +169,14 @@ def test_error_rates_are_measured_beside_closed_forms_and_drawn(bvae: Bvae, tmp_
         (("show", "hamming", "--r", 1), ("r must be at least 2",)),
         (("ber", "none", "--epsilon", 0.7), ("--epsilon", "0.5")),
         (("ber", "none", "--plot", "r.doc"), ("not a format of a figure",)),
+        (("show", "hamming", "--plot", "r.svg"), ("no use for --plot", "bvae codes ber")),
+        (("show", "ldpc", "--seed", 9), ("no use for --seed", "--ecc-seed")),
+        (("check", "hamming", "--words", 10), ("no use for --words",)),
+        (("check", "hamming", "--epsilon", 0.1), ("no use for --epsilon", "show")),
+        (("list", "--epsilon", 0.1), ("no use for --epsilon",)),
+        (("list", "--R", 3), ("'R' is of one code, and none are named",)),
+        (("ber", "repetition", "none", "--R", 5), ("2 are named", "repetition:R=5")),
+        (("show", "hamming:r=3,r=4"), ("says the option 'r' twice",)),
     ],
 )
 def test_mistakes_about_codes_are_answered_in_a_sentence(

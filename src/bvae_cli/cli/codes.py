@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 _ACTIONS = ("list", "show", "check", "ber")
 _EPSILONS = (0.01, 0.02, 0.05, 0.1)
+_WORDS = 100_000
 _LARGEST_MATRIX = 32
+# The actions that have a use for an option; all others refuse it.
+_USED_BY = {"epsilon": ("show", "ber"), "words": ("ber",), "plot": ("ber",), "seed": ("ber",)}
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -53,10 +56,16 @@ def _codes(
     ] = None,
     epsilon: Epsilon = None,
     words: Annotated[
-        int, typer.Option("--words", min=1, max=100_000_000, help="ber: random words that are sent for each rate.")
-    ] = 100_000,
+        int | None,
+        typer.Option(
+            "--words",
+            min=1,
+            max=100_000_000,
+            help=f"ber: random words that are sent for each rate. [default: {_WORDS}]",
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="ber: draw the rates into this .png, .svg or .pdf.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="ber: seed of every draw.")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="ber: seed of every draw. [default: 0]")] = None,
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
@@ -71,24 +80,19 @@ def _codes(
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
     named = names or []
+    _require_use(action, {"epsilon": epsilon, "words": words, "plot": plot, "seed": seed})
+    _require_names(action, named, given.layer.code_options)
     if action == "list":
-        if named:
-            raise UsageError("`bvae codes list` takes no name.", f"`bvae codes show {named[0]}` shows one code.")
         show_plugins("code", json)
         return
-    if not named:
-        raise UsageError(f"`bvae codes {action}` needs the name of a code.", "`bvae codes` lists them.")
-    if len(named) > 1 and action != "ber":
-        raise UsageError(f"`bvae codes {action}` takes one code.", "`bvae codes ber` takes several.")
-    for name in filter(names_a_file, named):
-        refuse_other_files(name, action)
-        _check_file(name, given.layer.code_options, json)
+    if names_a_file(named[0]):
+        _check_file(named[0], given.layer.code_options, json)
         return
-    specs = [_spec(name, given.layer.code_options if len(named) == 1 else {}) for name in named]
+    specs = [_spec(name, given.layer.code_options) for name in named]
     if action == "ber":
         from bvae_cli.cli.error_rates import show_error_rates
 
-        show_error_rates(specs, epsilon or _EPSILONS, words, seed, plot, json)
+        show_error_rates(specs, epsilon or _EPSILONS, _WORDS if words is None else words, seed or 0, plot, json)
     elif action == "check":
         from bvae_cli.cli.render import say
 
@@ -96,8 +100,37 @@ def _codes(
         _check(specs, lambda spec: registry.blaming("code", spec.family), json)
     else:
         with registry.blaming("code", specs[0].family):
-            facts = _facts(specs[0])
+            facts = _facts(specs[0], sorted(epsilon or _EPSILONS))
         _show(facts, json)
+
+
+def _require_use(action: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that was given to an action without a use for it."""
+    for option, value in options.items():
+        if value is not None and action not in _USED_BY[option]:
+            users = " and ".join(f"`bvae codes {user}`" for user in _USED_BY[option])
+            raise UsageError(
+                f"`bvae codes {action}` has no use for --{option}.",
+                f"It is for {users}; an option of a code that is called {option} is said as --ecc-{option}.",
+            )
+
+
+def _require_names(action: str, named: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise UsageError where there are too few or too many names, or options that belong to none of them."""
+    if action == "list" and named:
+        raise UsageError("`bvae codes list` takes no name.", f"`bvae codes show {named[0]}` shows one code.")
+    if action != "list" and not named:
+        raise UsageError(f"`bvae codes {action}` needs the name of a code.", "`bvae codes` lists them.")
+    if len(named) > 1 and action != "ber":
+        raise UsageError(f"`bvae codes {action}` takes one code.", "`bvae codes ber` takes several.")
+    for name in filter(names_a_file, named):
+        refuse_other_files(name, action)
+    if options and len(named) != 1:
+        option = next(iter(options))
+        raise UsageError(
+            f"The option '{option}' is of one code, and {len(named) or 'none'} are named.",
+            f"Write options behind a name: {named[0] if named else 'NAME'}:{option}={options[option]}.",
+        )
 
 
 def _spec(name: str, options: Mapping[str, Any]) -> CodeSpec:
@@ -156,7 +189,7 @@ def _distance(distance: int | None, correctable: int | None, counted: int | None
     return f"d = {distance}: up to {correctable} wrong bit{'' if correctable == 1 else 's'} always corrected"
 
 
-def _facts(spec: CodeSpec) -> dict[str, Any]:
+def _facts(spec: CodeSpec, epsilons: Sequence[float]) -> dict[str, Any]:
     block = spec.block()
     matrix = getattr(spec, "generator_matrix", lambda: None)()
     return {
@@ -178,7 +211,7 @@ def _facts(spec: CodeSpec) -> dict[str, Any]:
                 "hard_block": spec.hard_block_error_rate(epsilon),
                 "soft_bit": spec.soft_bit_error_rate(epsilon),
             }
-            for epsilon in _EPSILONS
+            for epsilon in epsilons
         ],
         "remark": spec.remark(),
     }

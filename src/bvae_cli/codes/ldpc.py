@@ -75,6 +75,12 @@ class Ldpc(BlockSpec):
         length = _supports(kept)[0]
         if "n" in self.model_fields_set and self.n != length:
             raise UsageError(f"n={self.n} is said, and the checks of the file are on {length} bits.", "Leave n out.")
+        for name in ("dv", "dc", "seed"):
+            # A saved configuration names every option: what is the default there was not meant as a wish.
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UsageError(
+                    f"{name}={getattr(self, name)} makes a graph, and the checks are those of a file.", f"Leave {name} out."
+                )
         object.__setattr__(self, "alist", kept)  # frozen for everybody else
         object.__setattr__(self, "n", length)
 
