@@ -59,6 +59,13 @@ def test_a_code_that_cannot_be_afforded_says_what_it_would_take(bvae: Bvae) -> N
     bvae("train", "--ecc", "bch:n=31,t=3", "--latent", 310).refused(2, "no model can be trained with it")
 
 
+def test_of_a_code_that_nothing_decodes_no_measurement_is_promised(bvae: Bvae) -> None:
+    said = bvae("codes", "show", "bch", "--ecc-n", 127, "--t", 10).succeeded().out
+    assert "nothing decodes it" in said
+    assert "bvae codes ber" not in said
+    assert "bvae codes ber" in bvae("codes", "show", "ldpc").succeeded().out
+
+
 def test_the_checks_of_a_code_are_a_table(bvae: Bvae) -> None:
     outcomes = bvae("codes", "check", "hamming", "--r", 3, "--json").succeeded().json()
     assert len(outcomes) == 36

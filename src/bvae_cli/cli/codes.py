@@ -159,7 +159,10 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         for rates in facts["error_rates"]
     ]
     if all(cell == percent(None) for row in rows for cell in row[1:]):
-        print("No error rates are known in closed form; `bvae codes ber` measures them.")
+        measured = (
+            "; `bvae codes ber` measures them" if facts["can_be_decoded"] else ", and nothing decodes it to measure them"
+        )
+        print(f"No error rates are known in closed form{measured}.")
     else:
         show_table(["ε", "BER, hard", "block errors, hard", "BER, soft"], rows, "Error rates in closed form")
         print(
@@ -203,6 +206,7 @@ def _facts(spec: CodeSpec, epsilons: Sequence[float]) -> dict[str, Any]:
         "soft_decoding": spec.no_soft_decoder() or spec.soft_decoding(),
         "soft_cost": None if spec.no_soft_decoder() else spec.soft_cost(),
         "hard_decoding": spec.no_hard_decoder() or spec.hard_decoding(),
+        "can_be_decoded": spec.no_soft_decoder() is None or spec.no_hard_decoder() is None,
         "generator_matrix": matrix,
         "error_rates": [
             {
