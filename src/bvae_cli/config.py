@@ -176,9 +176,8 @@ class ModelChoice(BaseModel):
         try:
             spec.check_size(self.latent)
         except UsageError as error:
-            raise UsageError(
-                error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)
-            ) from None
+            fitting = sets_that_fit(spec, sized=True)
+            raise UsageError(error.message, f"{error.hint} {fitting}" if error.hint else fitting) from None
         return self
 
     def _builds_its_size(self) -> bool:
@@ -334,11 +333,11 @@ class SampleConfig(ModelChoice):
         return self.weights is None
 
 
-def sets_that_fit(spec: Any) -> str:
-    """Say which parameter sets a code fits, as a sentence."""
+def sets_that_fit(spec: Any, sized: bool = False) -> str:
+    """Say which parameter sets a code fits, as a sentence; ``sized`` where sizes that do were just named."""
     fitting = [str(number) for number, sizes in PARAMETER_SETS.items() if spec.fits(sizes.latent)]
     if not fitting:
-        return "No parameter set fits; name a size with --latent."
+        return f"No parameter set fits; name {'one of these sizes' if sized else 'a size'} with --latent."
     return f"Parameter sets that fit: {', '.join(fitting)}."
 
 

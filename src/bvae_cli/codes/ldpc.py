@@ -168,12 +168,12 @@ def _read_alist(path: Path) -> str:
     """
     try:
         numbers = [[int(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputOutputError(
-            f"The parity checks {path} cannot be read: {error}.", "Name a file in alist format."
+            f"The parity checks {path} cannot be read: {error.strerror or error}.", "Name a file in alist format."
         ) from None
-    except ValueError as error:
-        raise InputOutputError(f"{path} is not in alist format: {error}.", _ALIST) from None
+    except ValueError:  # also where it is no text
+        raise InputOutputError(f"{path} is not in alist format: it holds more than whole numbers.", _ALIST) from None
     numbers = [line for line in numbers if line]
     try:
         (n, m), degrees = numbers[0], numbers[3]
