@@ -76,6 +76,10 @@ def _codes(
     have (bvae_cli.testing) and fails where one of them does: on a code, or on every code that a file of your own defines
     (my.py, or my.py:r=3 with options). `ber` sends random words over flips and over Gaussian noise, and shows the share of
     wrong information bits beside the closed form.
+
+    Several codes have their options behind their names: bch:n=31,t=2, with brackets around a value that has commas in it,
+    and quotes around one that has spaces: "unequal:groups=(15 repetition:R=5 + 16 hamming:r=3,extended=true)". An option n
+    of a code is said as --ecc-n, because -n is the parameter set.
     """
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
