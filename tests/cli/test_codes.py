@@ -171,6 +171,7 @@ def test_error_rates_are_measured_beside_closed_forms_and_drawn(bvae: Bvae, tmp_
         (("shwo",), ("There is no action 'shwo'", "Did you mean 'show'?")),
         (("show",), ("needs the name of a code",)),
         (("show", "hammin"), ("Did you mean 'hamming'?",)),
+        (("show", "hammin:shorten=" + 300 * "1"), ("Did you mean 'hamming'?",)),
         (("show", "hamming", "golay"), ("takes one code",)),
         (("list", "hamming"), ("takes no name",)),
         (("show", "hamming", "--r", 1), ("r must be at least 2",)),

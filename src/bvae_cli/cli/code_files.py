@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
 import re
 import sys
 import warnings
@@ -27,7 +28,8 @@ def names_a_file(name: str) -> bool:
     """Say whether a word names a file and not an installed code."""
     if name.partition(":")[0] in registry.names("code"):
         return False
-    return _PYTHON.match(name) is not None or Path(name).is_file()
+    # Unlike pathlib's, this is False for a word that is too long to be a path.
+    return _PYTHON.match(name) is not None or os.path.isfile(name)  # noqa: PTH113
 
 
 def refuse_other_files(name: str, action: str) -> None:
@@ -100,7 +102,8 @@ def _imported(path: Path) -> Iterator[ModuleType]:
                 ) from error
         yield found
     finally:
-        sys.path.remove(str(path.parent))
+        with contextlib.suppress(ValueError):  # the file may have changed the search path itself
+            sys.path.remove(str(path.parent))
         sys.modules.pop(module, None)
 
 
