@@ -68,10 +68,20 @@ _INTRODUCTION = """\
 <!-- Made by `python docs/generate_codes.py`; do not edit. -->
 
 A code turns K information bits of the latent into N code bits. `bvae codes` lists what is installed, `bvae codes show hamming --r 4`
-tells all of one code, `bvae codes check NAME` runs the checks of [](write-a-code.md) on it, and
+tells all of one code, `bvae codes check NAME` runs the checks of [](write-a-code.md) on it (or on the codes of a file, `my.py`), and
 `bvae codes ber none repetition:R=3 hamming --plot rates.svg` measures error rates over flips and over Gaussian noise. A code is named with its options as
 `--ecc hamming --r 4`, or in one word as `--ecc hamming:r=4`. Its blocks stand side by side in the latent; a latent size that is not a
 whole number of blocks is answered with the nearest that are, and `--pad` leaves the rest uncoded instead.
+
+Where several codes are named, as in `bvae codes ber`, each has its options behind its name: `name:option=value,option=value`. A value
+with commas in it stands in brackets, and what has spaces or brackets in it in the quotes of the shell. An option `n` of a code is said
+as `--ecc-n`, because `-n` is the parameter set; behind a name it is `n` still.
+
+```sh
+bvae codes ber none bch:n=31,t=2 ldpc:alist=checks.alist
+bvae codes ber "unequal:groups=(15 repetition:R=5 + 16 hamming:r=3,extended=true)" repetition:R=3
+bvae codes show bch --ecc-n 31 --t 2
+```
 
 Whether a code helps a model is another question: see [](evaluation.md), and compare it with the uncoded model of as many information
 bits. No code of rate K/N carries more than N(1 − H₂(ε)) information bits through flips: 91.9, 71.4 and 53.1 of 100 at ε = 1, 5, 10 %.
@@ -121,8 +131,10 @@ def _family(family: type[CodeSpec]) -> str:
         lines += ["| option | default | meaning |", "|---|---|---|"]
         lines += [f"| `{name}` | {_default(info)} | {info.description} |" for name, info in options]
         lines.append("")
-    remarks = dict.fromkeys(spec.remark() for spec in SHOWN if type(spec) is family)
-    lines += [f"{remark}\n" for remark in remarks if remark]
+    remarks = dict.fromkeys(remark for spec in SHOWN if type(spec) is family and (remark := spec.remark()))
+    # A smaller code of a family may be remarked on with the first half of what is said of a larger one.
+    whole = [one for one in remarks if not any(other != one and other.startswith(one.rstrip(".")) for other in remarks)]
+    lines += [f"{remark}\n" for remark in whole]
     return "\n".join(lines)
 
 

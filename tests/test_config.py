@@ -74,7 +74,10 @@ def test_no_option_can_be_changed_afterwards() -> None:
         ({"ecc": "repetition:R"}, ["'R'", "name:key=value"]),
         ({"ecc": 5}, ["--ecc", "5"]),
         ({"params": 0, "ecc": "repetition:R=3"}, ["100", "block length 3", "99", "102", "Parameter sets that fit: 5, 7"]),
-        ({"latent": 5, "ecc": "repetition:R=1000"}, ["1000 (1 information", "No parameter set fits"]),
+        (
+            {"latent": 5, "ecc": "repetition:R=1000"},
+            ["1000 (1 information", "No parameter set fits; name one of these sizes with --latent"],
+        ),
         ({"dataset": "mnst"}, ["'mnst'", "'mnist'", "give its path"]),
         ({"dataset": "arrays"}, ["data set 'arrays'", "needs the option 'path'"]),
         ({"dataset": "arrays:pth=x.npy"}, ["'pth'", "'path'"]),

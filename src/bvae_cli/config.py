@@ -134,9 +134,11 @@ def _parse_named(text: str) -> PluginRef:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not an option.", "Write name:key=value,key=value.")
-        value = value.strip()
+        key, value = key.strip(), value.strip()
+        if key in options:
+            raise UsageError(f"'{text}' says the option '{key}' twice.", "Leave one of them out.")
         bracketed = value.startswith("(") and value.endswith(")")
-        options[key.strip()] = value[1:-1] if bracketed else value
+        options[key] = value[1:-1] if bracketed else value
     return PluginRef(type=name, options=options)
 
 
@@ -181,9 +183,8 @@ class ModelChoice(BaseModel):
         try:
             spec.check_size(self.latent)
         except UsageError as error:
-            raise UsageError(
-                error.message, f"{error.hint} {sets_that_fit(spec)}" if error.hint else sets_that_fit(spec)
-            ) from None
+            fitting = sets_that_fit(spec, sized=True)
+            raise UsageError(error.message, f"{error.hint} {fitting}" if error.hint else fitting) from None
         return self
 
     def _builds_its_size(self) -> bool:
@@ -339,11 +340,11 @@ class SampleConfig(ModelChoice):
         return self.weights is None
 
 
-def sets_that_fit(spec: Any) -> str:
-    """Say which parameter sets a code fits, as a sentence."""
+def sets_that_fit(spec: Any, sized: bool = False) -> str:
+    """Say which parameter sets a code fits, as a sentence; ``sized`` where sizes that do were just named."""
     fitting = [str(number) for number, sizes in PARAMETER_SETS.items() if spec.fits(sizes.latent)]
     if not fitting:
-        return "No parameter set fits; name a size with --latent."
+        return f"No parameter set fits; name {'one of these sizes' if sized else 'a size'} with --latent."
     return f"Parameter sets that fit: {', '.join(fitting)}."
 
 

@@ -116,3 +116,11 @@ def test_a_file_and_variables_bear_on_it_as_on_training(
     monkeypatch.setenv("BVAE_LATENT", "24")
     assert verdict(bvae, "--R", 2, "-n", 0)["latent"] == 100
     assert verdict(bvae, "--R", 2, "--latent", 12)["latent"] == 12
+
+
+def test_no_closed_form_is_said_only_where_none_is_known(bvae: Bvae) -> None:
+    said = "No closed form is known"
+    assert said not in bvae("check-ecc", "--ecc", "golay", "--latent", 240).succeeded().out
+    assert f"{said} for this code; --measure" in bvae("check-ecc", "--ecc", "ldpc", "--latent", 96).succeeded().out
+    undecoded = bvae("check-ecc", "--ecc", "bch:n=127,t=10", "--latent", 127).succeeded().out
+    assert f"{said} for this code.\n" in undecoded

@@ -106,12 +106,21 @@ def test_a_file_that_is_not_of_the_format_is_refused(tmp_path: Path, content: st
 
 
 def test_a_file_that_is_not_there_and_a_length_that_is_not_its_own_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputOutputError, match="cannot be read"):
+    with pytest.raises(InputOutputError, match="cannot be read: No such file or directory\\."):
         Ldpc(alist=str(tmp_path / "none.alist"))
     file = tmp_path / "hamming.alist"
     file.write_text(HAMMING)
     with pytest.raises(UsageError, match="on 7 bits"):
         Ldpc(alist=str(file), n=8)
+
+
+@pytest.mark.parametrize(("option", "value"), [("dv", 2), ("dc", 4), ("seed", 9)])
+def test_what_makes_a_graph_is_refused_beside_a_file(tmp_path: Path, option: str, value: int) -> None:
+    file = tmp_path / "hamming.alist"
+    file.write_text(HAMMING)
+    with pytest.raises(UsageError, match=f"{option}={value} makes a graph"):
+        Ldpc(alist=str(file), **{option: value})
+    assert Ldpc(**Ldpc(alist=str(file)).model_dump()).block().n == 7
 
 
 def test_a_small_block_is_decoded_exactly_and_a_large_one_says_that_it_is_not() -> None:

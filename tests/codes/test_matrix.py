@@ -61,8 +61,11 @@ def test_a_large_matrix_is_told_by_its_size_and_a_small_one_in_full() -> None:
         ("110/01", UsageError, "2 to 3 entries"),
         ("matrix.pkl", UsageError, "neither a file of a matrix nor rows"),
         ("12/01", UsageError, "neither a file of a matrix nor rows"),
-        ("none.npy", InputOutputError, "cannot be read"),
-        ("none.csv", InputOutputError, "cannot be read"),
+        ("none.npy", InputOutputError, "cannot be read: No such file or directory\\."),
+        ("none.csv", InputOutputError, "cannot be read: No such file or directory\\."),
+        ("", UsageError, "The matrix is empty"),
+        ("000", UsageError, "Row 0 .* is all zeros"),
+        ("110/000", UsageError, "Row 1 .* is all zeros"),
     ],
 )
 def test_what_is_no_matrix_is_refused_in_a_sentence(matrix: str, error: type[Exception], words: str) -> None:
@@ -94,8 +97,22 @@ def test_an_array_of_another_kind_is_refused(tmp_path: Path, array: numpy.ndarra
 
 def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
     numpy.save(tmp_path / "m.npy", numpy.array([[{}]], dtype=object), allow_pickle=True)
-    with pytest.raises(InputOutputError, match="cannot be read"):
+    with pytest.raises(InputOutputError, match="cannot be read") as refused:
         Linear(matrix=str(tmp_path / "m.npy"))
+    assert "pickle" not in str(refused.value)
+
+
+def test_a_name_in_capitals_and_a_comma_behind_the_last_entry_are_read(tmp_path: Path) -> None:
+    (tmp_path / "U.CSV").write_text("1,0,1,\n0,1,1,\n")
+    assert Linear(matrix=str(tmp_path / "U.CSV")).matrix == "101/011"
+    numpy.save(tmp_path / "u.npy", numpy.eye(2))
+    (tmp_path / "u.npy").rename(tmp_path / "U.NPY")
+    assert Linear(matrix=str(tmp_path / "U.NPY")).matrix == "10/01"
+
+
+def test_checks_of_full_rank_are_said_to_leave_no_information_bit() -> None:
+    with pytest.raises(UsageError, match="leave no information bit"):
+        Linear(matrix="10/01", kind="parity-check").block()
 
 
 def test_rows_that_hide_an_information_bit_have_no_trellis_and_the_sentence_says_what_helps() -> None:

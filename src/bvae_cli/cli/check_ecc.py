@@ -199,7 +199,8 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
             row += [_estimate(measured.get("hard")), _estimate(measured.get("soft"))]
         rows.append(row)
     columns = ["ε", "BER, hard", "WER, hard", "BER, soft", "N bits carry at most"]
-    closed = verdict["rates"][0]["hard_bit_error_rate"] is not None
+    known = ("hard_bit_error_rate", "hard_word_error_rate", "soft_bit_error_rate")
+    closed = any(rates[name] is not None for rates in verdict["rates"] for name in known)
     measured = len(rows[0]) > len(columns)
     if measured:
         columns += ["BER, hard, measured ± s.e.", "BER, soft, measured ± s.e."]
@@ -209,7 +210,8 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
         "which a lone bit is wrong with probability ε, and logits are decoded."
     )
     if not (closed or measured):
-        print("No closed form is known for this code; --measure 100000 measures its rates.")
+        decoded = verdict["no_hard_decoder"] is None or verdict["no_soft_decoder"] is None
+        print("No closed form is known for this code" + ("; --measure 100000 measures its rates." if decoded else "."))
     for sentence in (verdict["no_hard_decoder"], verdict["no_soft_decoder"], verdict["remark"]):
         if sentence:
             print(sentence)

@@ -244,6 +244,11 @@ def _matrix_of(spec: BlockSpec) -> gf2.Matrix:
 def _require_matrix(spec: BlockSpec, matrix: gf2.Matrix) -> None:
     """Raise UsageError where a matrix is empty, ragged, not of 0 and 1, or has rows that depend on each other."""
     of = f"the generator matrix of {spec.label()}"
+    if not len(matrix) and _says(spec, "parity_check_matrix"):
+        raise UsageError(
+            f"The parity checks of {spec.label()} leave no information bit: as many as the block has bits are independent.",
+            "Leave some of them out.",
+        )
     if not len(matrix) or not len(matrix[0]):
         raise UsageError(f"{of[0].upper()}{of[1:]} is empty.", "It has a row for each information bit.")
     for index, row in enumerate(matrix):
@@ -256,6 +261,8 @@ def _require_matrix(spec: BlockSpec, matrix: gf2.Matrix) -> None:
             raise UsageError(f"Row {index} of {of} has {row[wrong]} at place {wrong}.", "Entries are 0 or 1.")
     if gf2.rank(matrix) < len(matrix):
         index = next(index for index in range(len(matrix)) if gf2.rank(matrix[: index + 1]) <= index)
+        if not any(matrix[index]):
+            raise UsageError(f"Row {index} of {of} is all zeros.", "Leave it out: its information bit would not be sent.")
         raise UsageError(
             f"The rows of {of} are linearly dependent: row {index} is a sum of rows before it.", "Leave it out."
         )

@@ -75,6 +75,12 @@ class Ldpc(BlockSpec):
         length = _supports(kept)[0]
         if "n" in self.model_fields_set and self.n != length:
             raise UsageError(f"n={self.n} is said, and the checks of the file are on {length} bits.", "Leave n out.")
+        for name in ("dv", "dc", "seed"):
+            # A saved configuration names every option: what is the default there was not meant as a wish.
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UsageError(
+                    f"{name}={getattr(self, name)} makes a graph, and the checks are those of a file.", f"Leave {name} out."
+                )
         object.__setattr__(self, "alist", kept)  # frozen for everybody else
         object.__setattr__(self, "n", length)
 
@@ -162,12 +168,12 @@ def _read_alist(path: Path) -> str:
     """
     try:
         numbers = [[int(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputOutputError(
-            f"The parity checks {path} cannot be read: {error}.", "Name a file in alist format."
+            f"The parity checks {path} cannot be read: {error.strerror or error}.", "Name a file in alist format."
         ) from None
-    except ValueError as error:
-        raise InputOutputError(f"{path} is not in alist format: {error}.", _ALIST) from None
+    except ValueError:  # also where it is no text
+        raise InputOutputError(f"{path} is not in alist format: it holds more than whole numbers.", _ALIST) from None
     numbers = [line for line in numbers if line]
     try:
         (n, m), degrees = numbers[0], numbers[3]

@@ -45,6 +45,8 @@ class Linear(BlockSpec):
     @model_validator(mode="after")
     def _keep_the_matrix(self) -> Self:
         text = self.matrix.strip()
+        if not text:
+            raise UsageError("The matrix is empty.", _HINT)
         kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(Path(text).expanduser()))
         object.__setattr__(self, "matrix", kept)  # frozen for everybody else
         lengths = {len(row) for row in kept.split("/")}
@@ -80,12 +82,14 @@ class Linear(BlockSpec):
 
 def _read(path: Path) -> list[list[int]]:
     """Read rows of 0 and 1. Raises InputOutputError, UsageError."""
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"'{path}' is neither a file of a matrix nor rows of 0 and 1.", _HINT)
     try:
-        rows = _read_npy(path) if path.suffix == ".npy" else _read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
+        rows = _read_npy(path) if path.suffix.lower() == ".npy" else _read_text(path)
+    except OSError as error:
+        raise InputOutputError(f"The matrix {path} cannot be read: {error.strerror or error}.", _HINT) from None
+    except UnicodeDecodeError:
+        raise InputOutputError(f"The matrix {path} cannot be read: it is no text.", _HINT) from None
     if not rows or not rows[0]:
         raise InputOutputError(f"The matrix {path} is empty.", _HINT)
     for index, row in enumerate(rows):
@@ -99,8 +103,9 @@ def _read_npy(path: Path) -> list[list[float]]:
 
     try:
         array = numpy.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
+    except (ValueError, EOFError):
+        # numpy's own words advise to load pickles, which run what a stranger wrote.
+        raise InputOutputError(f"The matrix {path} cannot be read: it holds no array of numbers.", _HINT) from None
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise InputOutputError(
             f"{path} holds {array.dtype} of the shape {array.shape}, which is no matrix of 0 and 1.", _HINT
@@ -113,7 +118,7 @@ def _read_text(path: Path) -> list[list[float]]:
     """Read a row from each line, entries apart (by spaces, commas or semicolons) or not; behind # is a remark."""
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        words = re.split(r"[\s,;]+", line.partition("#")[0].strip())
+        words = re.split(r"[\s,;]+", line.partition("#")[0].strip(" \t\r,;"))
         entries = list(words[0]) if len(words) == 1 else words
         try:
             row = [float(entry) for entry in entries]
