@@ -124,3 +124,9 @@ def test_no_closed_form_is_said_only_where_none_is_known(bvae: Bvae) -> None:
     assert f"{said} for this code; --measure" in bvae("check-ecc", "--ecc", "ldpc", "--latent", 96).succeeded().out
     undecoded = bvae("check-ecc", "--ecc", "bch:n=127,t=10", "--latent", 127).succeeded().out
     assert f"{said} for this code.\n" in undecoded
+
+
+def test_bits_that_a_padded_latent_leaves_uncoded_are_said(bvae: Bvae) -> None:
+    padded = bvae("check-ecc", "--ecc", "hamming", "--r", 3, "--pad", "--latent", 101).succeeded().out
+    assert "K = 59 information bits, the last 3 of them uncoded" in padded
+    assert "uncoded" not in bvae("check-ecc", "--ecc", "hamming", "--r", 3, "--latent", 98).succeeded().out

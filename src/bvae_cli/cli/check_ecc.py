@@ -136,6 +136,7 @@ def _verdict(spec: CodeSpec, latent: int, epsilons: list[float], words: int) -> 
         "code": spec.label(),
         "latent": latent,
         "information_bits": information_bits,
+        "uncoded_bits": spec.uncoded_bits(latent),
         "rate": information_bits / latent,
         "block": [block.n, block.k],
         "min_distance": block.min_distance,
@@ -180,7 +181,7 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
     show_facts(
         [
             ("code", verdict["code"]),
-            ("latent", f"N = {verdict['latent']} code bits fit: K = {verdict['information_bits']} information bits"),
+            ("latent", _latent(verdict)),
             ("rate", f"{verdict['rate']:.4g}"),
             ("distance", _distance(verdict)),
         ]
@@ -215,6 +216,12 @@ def _show_verdict(verdict: dict[str, Any]) -> None:
     for sentence in (verdict["no_hard_decoder"], verdict["no_soft_decoder"], verdict["remark"]):
         if sentence:
             print(sentence)
+
+
+def _latent(verdict: dict[str, Any]) -> str:
+    fit = f"N = {verdict['latent']} code bits fit: K = {verdict['information_bits']} information bits"
+    rest = verdict["uncoded_bits"]
+    return f"{fit}, the last {rest} of them uncoded" if rest else fit
 
 
 def _distance(verdict: dict[str, Any]) -> str:

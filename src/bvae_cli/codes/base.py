@@ -126,6 +126,10 @@ class CodeSpec(BaseModel):
         block = self.block()
         return n // block.n * block.k
 
+    def uncoded_bits(self, n: int) -> int:
+        """Return how many code bits at the end of a latent of ``n`` no block covers."""
+        return n % self.block().n
+
     def fits(self, n: int) -> bool:
         """Say whether a latent of ``n`` code bits is a whole number of blocks."""
         return n > 0 and n % self.block().n == 0
