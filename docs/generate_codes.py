@@ -71,7 +71,8 @@ A code turns K information bits of the latent into N code bits. `bvae codes` lis
 tells all of one code, `bvae codes check NAME` runs the checks of [](write-a-code.md) on it (or on the codes of a file, `my.py`), and
 `bvae codes ber none repetition:R=3 hamming --plot rates.svg` measures error rates over flips and over Gaussian noise. A code is named with its options as
 `--ecc hamming --r 4`, or in one word as `--ecc hamming:r=4`. Its blocks stand side by side in the latent; a latent size that is not a
-whole number of blocks is answered with the nearest that are, and `--pad` leaves the rest uncoded instead.
+whole number of blocks is answered with the nearest that are, and `--pad` leaves the rest uncoded instead. (`repetition` and
+`unequal` have no `--pad`: groups say what is left uncoded, as `--ecc unequal --groups "99 repetition:R=3 + 1 none"`.)
 
 Where several codes are named, as in `bvae codes ber`, each has its options behind its name: `name:option=value,option=value`. A value
 with commas in it stands in brackets, and what has spaces or brackets in it in the quotes of the shell. An option `n` of a code is said
