@@ -111,20 +111,24 @@ class Needy(Base):
 """
 
 
+def states_of(outcomes: list[dict[str, str]]) -> dict[str, set[str]]:
+    """Return what became of the checks of each code; those that were told by another process are among the passed."""
+    assert {o["state"] for o in outcomes if o["check"] in ("digest", "pickling")} == {"passed"}
+    codes = {outcome["code"] for outcome in outcomes}
+    return {code: {outcome["state"] for outcome in outcomes if outcome["code"] == code} for code in codes}
+
+
 def test_the_codes_that_a_file_defines_are_checked(bvae: Bvae, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OF_A_FILE)
     file = tmp_path / "mine.py"
     before = (list(sys.path), set(sys.modules))
     done = bvae("codes", "check", file, "--json").succeeded()
-    assert {(outcome["code"], outcome["state"]) for outcome in done.json()} == {("copies(r=2)", "passed")}
+    assert states_of(done.json()) == {"copies(r=2)": {"passed", "exempt"}}  # two copies correct nothing for certain
     assert "Needy needs the option 'size'" in done.err
     assert sys.path == before[0]
     assert "mine" not in sys.modules
     both = bvae("codes", "check", f"{file}:r=3,size=4", "--json").succeeded().json()
-    assert {(outcome["code"], outcome["state"]) for outcome in both} == {
-        ("copies(r=3)", "passed"),
-        ("needy(size=4)", "passed"),
-    }
+    assert states_of(both) == {"copies(r=3)": {"passed"}, "needy(size=4)": {"passed"}}
 
 
 @pytest.mark.parametrize(
