@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given
@@ -148,3 +150,21 @@ def test_a_matrix_that_makes_no_code_is_refused_with_what_is_wrong(rows, words: 
 
     with pytest.raises(UsageError, match=words):
         Wrong().block()
+
+
+def test_a_decoder_of_ones_own_needs_no_leave_of_the_host_and_borrows_none_of_its_words() -> None:
+    class Own(BlockSpec):
+        family = "own"
+        exempt: ClassVar[dict[str, str]] = {"nearest": "it guesses"}
+
+        def generator_matrix(self):
+            return Bch(n=31, t=3).generator_matrix()
+
+        def soft_decoder(self):
+            return object()
+
+    assert Bch(n=31, t=3).no_soft_decoder() is not None
+    assert Own().no_soft_decoder() is None
+    assert Own().soft_cost() is None
+    assert Own().hard_block_error_rate(0.05) is None  # that of nearest codewords, which it need not find
+    assert Bch(n=31, t=3).hard_block_error_rate(0.05) is not None

@@ -155,11 +155,11 @@ class BlockSpec(CodeSpec):
 
     def no_soft_decoder(self) -> str | None:
         """Say why no soft decoder can be afforded, None where one can."""
-        return None if self.decoders().soft else no_soft_decoder(self)
+        return None if self.decoders().soft or _brings(self, "soft_decoder", "no_soft_decoder") else no_soft_decoder(self)
 
     def no_hard_decoder(self) -> str | None:
         """Say why no hard decoder can be afforded, None where one can."""
-        return None if self.decoders().hard else no_hard_decoder(self)
+        return None if self.decoders().hard or _brings(self, "hard_decoder", "no_hard_decoder") else no_hard_decoder(self)
 
     def soft_decoding(self) -> str:
         """Say which sums give the posterior, and whether it is exact."""
@@ -173,6 +173,8 @@ class BlockSpec(CodeSpec):
     def soft_cost(self) -> float | None:
         """Return about how many exponentials and logarithms a block takes, for each information bit."""
         block, choice = self.block(), self.decoders().soft
+        if _brings(self, "soft_decoder", "soft_cost"):
+            return None
         if choice == "words":
             return 2.0 ** (block.k + 1) / block.k
         if choice == "trellis":
@@ -195,8 +197,11 @@ class BlockSpec(CodeSpec):
         return f"the nearest of {2**block.k:,} codewords, a fair coin where several are as near"
 
     def hard_block_error_rate(self, epsilon: float) -> float | None:
-        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders, None where they cannot be counted."""
-        leaders = None if self.decoders().hard == "beliefs" else _leaders(self)
+        """Return 1 − Σ_w a_w ε^w (1−ε)^{n−w} over the coset leaders.
+
+        None where they cannot be counted, or the hard decoder need not find a nearest codeword.
+        """
+        leaders = None if "nearest" in self.exemptions() else _leaders(self)
         return None if leaders is None else nearest_codeword_block_error_rate(leaders, self.block().n, epsilon)
 
     def hard_bit_error_rate(self, epsilon: float) -> float | None:
@@ -204,7 +209,7 @@ class BlockSpec(CodeSpec):
 
         None where leaders times codewords are more than 2^20.
         """
-        shares = None if self.decoders().hard == "beliefs" else _wrong_shares(self)
+        shares = None if "nearest" in self.exemptions() else _wrong_shares(self)
         n = self.block().n
         return None if shares is None else sum(s * epsilon**w * (1 - epsilon) ** (n - w) for w, s in enumerate(shares))
 
@@ -227,6 +232,11 @@ def _decoders(spec: BlockSpec) -> Decoders:
     if soft == "trellis" and (matrix is None or gf2.unit_columns(matrix) is None):
         soft, sparse = None, None
     return Decoders(soft or sparse, hard or sparse)
+
+
+def _brings(spec: BlockSpec, decoder: str, said: str) -> bool:
+    """Say whether a family has a decoder of its own and leaves to the host what is ``said`` of it."""
+    return _says(spec, decoder) and not _says(spec, said)
 
 
 def _says(spec: BlockSpec, method: str) -> bool:

@@ -51,6 +51,12 @@ def described(subject: Subject) -> None:
     for what in ("family", "summary"):
         if not getattr(spec, what):
             fail(f"The spec has no {what}.", f"`{what} = …` is missing in the class.")
+    told = spec.soft_decoding()
+    if subject.soft is None and not subject.code.exact and "exact" in told and "not exact" not in told:
+        fail(
+            f"Soft decoding is said to be '{told}', and the code has exact = False.",
+            "soft_decoding() is the host's; say in it how your own decoder works.",
+        )
     for name, info in type(spec).model_fields.items():
         if not info.description:
             fail(f"The option {name} has no description.", "write Field(…, description=…): it is the option's help.")

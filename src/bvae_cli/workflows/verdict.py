@@ -123,7 +123,8 @@ def verdict_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: P
         elif protocol.finished_models and len(protocol.seeds) == 1:
             said = f"one model each: {_listed(of_pair, protocol)}"
         elif undecidable:
-            said = f"{_count(len(protocol.seeds), 'seed')} decide nothing; measured were {_listed(of_pair, protocol)}"
+            verb = "decides" if len(protocol.seeds) == 1 else "decide"
+            said = f"{_count(len(protocol.seeds), 'seed')} {verb} nothing; measured were {_listed(of_pair, protocol)}"
         else:
             said = _decisions(of_pair, protocol)
         sentences.append(f"{arm} against {reference}: {said}.")
