@@ -151,9 +151,7 @@ class LeaderTable:
         for _ in range(self._radius):
             reached = syndrome[:, None] ^ columns
             lighter = weights[reached] < weights[syndrome][:, None]
-            # The largest of logarithms with Gumbel noise falls in proportion to what they are logarithms of.
-            noise = -torch.empty(reached.shape, device=syndrome.device).exponential_(generator=generator).log()
-            chosen = torch.where(lighter, ways[reached].log() + noise, -torch.inf).argmax(1, keepdim=True)
+            chosen = drawn(torch.where(lighter, ways[reached].log(), NEVER), 1, generator)[:, None]
             going = weights[syndrome][:, None] > 0
             errors += torch.zeros_like(errors).scatter_(1, chosen, going.float())
             syndrome = torch.where(going[:, 0], reached.gather(1, chosen)[:, 0], syndrome)
@@ -216,8 +214,14 @@ def in_chunks(decode: Callable[[Tensor], Tensor], logits: Tensor, rows: int, kep
 
 
 def settled(scores: Tensor) -> Tensor:
-    """Return log weights ``[states, …]`` less their largest, which changes no posterior and keeps the digits of sums."""
-    return scores - scores.detach().amax(0, keepdim=True)
+    """Return log weights ``[…, rows]`` less the largest of each row: no posterior changes, and sums keep their digits."""
+    return scores - scores.detach().amax(tuple(range(scores.dim() - 1)), keepdim=True)
+
+
+def drawn(logs: Tensor, dim: int, generator: Generator) -> Tensor:
+    """Draw an index along ``dim`` in proportion to e^logs: the largest of logarithms with Gumbel noise falls so."""
+    noise = -torch.rand(logs.shape, device=logs.device, generator=generator).log().neg().log()
+    return (logs + noise).argmax(dim)
 
 
 def clamped(logits: Tensor) -> Tensor:

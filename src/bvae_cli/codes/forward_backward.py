@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from bvae_cli.codes.decoding import CHUNK_BYTES, NEVER, Tables, in_chunks, marginals
+from bvae_cli.codes.decoding import CHUNK_BYTES, NEVER, Tables, drawn, in_chunks, marginals, settled
 
 # What is kept of all steps of a chunk of rows.
 _KEPT_BYTES = 1 << 26
@@ -91,7 +91,7 @@ class RegisterPosterior:
         for time in range(register.steps, 0, -1):
             if time in forward:
                 new = time - max([0, *(earlier for earlier in read if earlier < time)])
-                backward = _settled(backward)
+                backward = settled(backward)
                 decoded.append(self._last_bits(forward[time] + backward, new))
             zero, one = register.ahead(backward)
             step = worth[time - 1]
@@ -105,7 +105,7 @@ class RegisterPosterior:
         for time, step in enumerate(worth[: register.k], 1):
             forward = torch.logaddexp(*register.along(forward, step))
             if time in read:
-                kept[time] = forward = _settled(forward)
+                kept[time] = forward = settled(forward)
         return kept
 
     def _last_bits(self, weights: Tensor, count: int) -> Tensor:
@@ -139,7 +139,8 @@ class NearestPath:
         if register.tail_biting:
             flips, count, _ = self._backward(worth, edge, keep=False)
             place = torch.arange(register.states, device=received.device)
-            start = _drawn(flips[place, place], count[place, place], generator)
+            fewest = flips[place, place]
+            start = drawn(count[place, place].where(fewest == fewest.amin(0), NEVER), 0, generator)
             edge = edge[:, start, 0].unsqueeze(1)
         else:
             start = torch.zeros_like(received[0], dtype=torch.long)
@@ -163,16 +164,3 @@ class NearestPath:
             if keep:
                 odds.append((of_one - of_zero)[:, :, 0].flatten(0, 1))
         return flips, count, odds[::-1]
-
-
-def _settled(weights: Tensor) -> Tensor:
-    """Move the log weights of a row, of which only differences count, to 0 and below: they would grow with the block."""
-    return weights - weights.detach().amax((0, 1))
-
-
-def _drawn(flips: Tensor, count: Tensor, generator: Generator) -> Tensor:
-    """Draw among the first dimension, where flips are fewest, in proportion to e^count, ``[states, rows] -> [rows]``."""
-    logs = count.where(flips == flips.amin(0), NEVER)
-    # The largest of logarithms with Gumbel noise falls in proportion to what they are logarithms of.
-    noise = -torch.rand(logs.shape, device=logs.device, generator=generator).log().neg().log()
-    return (logs + noise).argmax(0)

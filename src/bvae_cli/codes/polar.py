@@ -65,12 +65,6 @@ class Polar(BlockSpec):
             )
         return self
 
-    def told_options(self) -> dict[str, object]:
-        """Return n and k, and of the other options what is not the default."""
-        fields = type(self).model_fields
-        told = super().told_options()
-        return {name: value for name, value in told.items() if name in ("n", "k") or value != fields[name].default}
-
     def information_positions(self) -> tuple[int, ...]:
         """Return the k positions, counted from 0, of the inputs that carry information, in order.
 
