@@ -1,13 +1,14 @@
 """Models side by side: values, gradients, clipping and Adam's steps are those of each model alone."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from bvae_cli.codes.repetition import Repetition
-from bvae_cli.model.batched import StackedAdam, StackedVAE, clip_gradients, stacked
+from bvae_cli.model.batched import StackedVAE, clip_gradients, stacked
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import training_losses
 from bvae_cli.model.relaxation import ESTIMATORS
@@ -92,90 +93,18 @@ def test_networks_compute_in_the_precision_of_the_models_and_give_back_that_of_t
         torch.testing.assert_close(logits[index], model.encode(x[index]).code_logits, rtol=0.05, atol=0.05)
 
 
-# --- Adam and clipping
-
-
-def parameters_of(dtype):
-    """Return the parameters of every model: a matrix and a vector."""
-    shapes = ((4, 3), (5,))
-    return [
-        [nn.Parameter(torch.randn(shape, generator=generator(index)).to(dtype)) for shape in shapes]
-        for index in range(MODELS)
-    ]
-
-
-def gradients_of(step, dtype):
-    """Return gradients of very unequal size for each model."""
-    scales = (1.0, 1e-6, 1e3)
-    shapes = ((4, 3), (5,))
-    draw = generator(100 + step)
-    return [[(scale * torch.randn(shape, generator=draw)).to(dtype) for shape in shapes] for scale in scales]
-
-
-def set_gradients(each, wholes, step, dtype):
-    gradients = gradients_of(step, dtype)
-    for place, whole in enumerate(wholes):
-        whole.grad = torch.stack([own[place] for own in gradients])
-    for own, values in zip(each, gradients, strict=True):
-        for parameter, value in zip(own, values, strict=True):
-            parameter.grad = value.clone()
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
-def test_steps_are_those_of_adam_with_every_models_own_rate_and_count(dtype, tolerance):
-    rates = [0.1, 0.001, 0.03]
-    solitary, joined = parameters_of(dtype), parameters_of(dtype)
-    alone = [torch.optim.Adam(own, lr=rate) for own, rate in zip(solitary, rates, strict=True)]
-    optimizers = [torch.optim.Adam(own, lr=rate) for own, rate in zip(joined, rates, strict=True)]
-    # The last model has taken two steps before.
-    for step in (50, 51):
-        for own, optimizer in ((solitary, alone), (joined, optimizers)):
-            set_gradients(own, [], step, dtype)
-            optimizer[2].step()
-    wholes = [stacked(list(own)) for own in zip(*joined, strict=True)]
-    adam = StackedAdam(wholes, optimizers)
-    for step in range(5):
-        set_gradients(solitary, wholes, step, dtype)
-        adam.step(torch.tensor(rates, dtype=dtype))
-        for optimizer in alone:
-            optimizer.step()
-        for index, own in enumerate(solitary):
-            for whole, parameter in zip(wholes, own, strict=True):
-                torch.testing.assert_close(whole.detach()[index], parameter.detach(), rtol=tolerance, atol=tolerance)
-    for one, other in zip(optimizers, alone, strict=True):
-        state, expected = one.state_dict()["state"], other.state_dict()["state"]
-        for place in expected:
-            assert state[place]["step"] == expected[place]["step"]
-            torch.testing.assert_close(state[place]["exp_avg"], expected[place]["exp_avg"])
-            torch.testing.assert_close(state[place]["exp_avg_sq"], expected[place]["exp_avg_sq"])
-
-
-def test_a_model_takes_its_next_step_alone_with_its_slice_of_the_moments():
-    solitary, joined = parameters_of(torch.float64), parameters_of(torch.float64)
-    alone = torch.optim.Adam(solitary[1], lr=0.1)
-    optimizers = [torch.optim.Adam(own, lr=0.1) for own in joined]
-    wholes = [stacked(list(own)) for own in zip(*joined, strict=True)]
-    adam = StackedAdam(wholes, optimizers)
-    set_gradients(solitary, wholes, 0, torch.float64)
-    adam.step(torch.full((MODELS,), 0.1, dtype=torch.float64))
-    alone.step()
-    set_gradients(solitary, [], 1, torch.float64)
-    set_gradients(joined, [], 1, torch.float64)
-    alone.step()
-    optimizers[1].step()
-    for parameter, expected in zip(joined[1], solitary[1], strict=True):
-        torch.testing.assert_close(parameter.detach(), expected.detach(), rtol=1e-12, atol=1e-12)
-
-
 def test_gradients_are_clipped_by_the_norm_of_each_model_and_zero_clips_none():
-    bounds = [0.5, 1.0, 0.0]
-    solitary = parameters_of(torch.float64)
-    wholes = [stacked(list(own)) for own in zip(*parameters_of(torch.float64), strict=True)]
-    set_gradients(solitary, wholes, 0, torch.float64)
+    bounds, scales = [0.5, 1.0, 0.0], (1.0, 1e-6, 1e3)
+    shapes = ((4, 3), (5,))
+    gradients = [
+        [scale * torch.randn(shape, generator=generator(), dtype=torch.float64) for shape in shapes] for scale in scales
+    ]
+    wholes = [stacked([nn.Parameter(torch.zeros_like(values)) for values in own]) for own in zip(*gradients, strict=True)]
+    for whole, own in zip(wholes, zip(*gradients, strict=True), strict=True):
+        whole.grad = torch.stack(own)
     clip_gradients(wholes, torch.tensor(bounds, dtype=torch.float64))
-    for own, bound in zip(solitary, bounds, strict=True):
-        if bound:
-            nn.utils.clip_grad_norm_(own, bound)
-    for index, own in enumerate(solitary):
-        for whole, parameter in zip(wholes, own, strict=True):
-            torch.testing.assert_close(whole.grad[index], parameter.grad, rtol=1e-12, atol=0)
+    for index, (own, bound) in enumerate(zip(gradients, bounds, strict=True)):
+        norm = math.sqrt(sum(float((values**2).sum()) for values in own))
+        scale = min(1.0, bound / (norm + 1e-6)) if bound else 1.0
+        for whole, values in zip(wholes, own, strict=True):
+            torch.testing.assert_close(whole.grad[index], values * scale, rtol=1e-12, atol=0)

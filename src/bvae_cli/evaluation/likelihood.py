@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import LN2, MAX_ENUMERATED_BITS, elbo, iwae, kl_to_uniform, log_likelihood
+from bvae_cli.model.objective import MAX_ENUMERATED_BITS, elbo, iwae, log_likelihood
+from bvae_cli.model.terms import LN2, kl_to_uniform
 
 # Enumeration is quick until here; up to the model's own limit it is done where the arithmetic can be afforded.
 ENUMERATED_BITS = 12

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from bvae_cli.evaluation.classifier import Classifier
 from bvae_cli.evaluation.inference import peak_signal_to_noise_ratio
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import negative_log_likelihood
+from bvae_cli.model.terms import negative_log_likelihood
 
 _ROWS = 2000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -65,51 +64,6 @@ class StackedVAE(CodedAutoencoder):
         encoder = StackedEncoder([model.encoder for model in models])
         super().__init__(models[0].code, encoder, StackedDecoder([model.decoder for model in models]))
         self.autocast_dtype = models[0].autocast_dtype
-
-
-class StackedAdam:
-    """Adam over M models, each with its own learning rate and its own count of steps.
-
-    With the gradient g of step t, m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g², and each weight falls by
-    α_t m / (√v + ε √(1 − β₂ᵗ)), α_t = α √(1 − β₂ᵗ) / (1 − β₁ᵗ): what ``torch.optim.Adam`` computes, in the order of
-    operations at the end of section 2 of Kingma & Ba 2015, arXiv:1412.6980. Neither weight decay nor AMSGrad.
-
-    ``parameters`` are stacked, ``[M, ...]`` each; ``optimizers`` are those of the M models, whose moments and counts go on
-    as slices of the stacked ones, so that each can take the next step alone.
-    """
-
-    def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Adam]) -> None:
-        self.parameters = list(parameters)
-        self.betas: tuple[float, float] = optimizers[0].param_groups[0]["betas"]
-        self.eps: float = optimizers[0].param_groups[0]["eps"]
-        device = self.parameters[0].device
-        self.counts = torch.zeros(len(self.parameters), len(optimizers), device=device)
-        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
-        for model, optimizer in enumerate(optimizers):
-            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-                slices = {
-                    "step": self.counts[index, model],
-                    "exp_avg": self.means[index][model],
-                    "exp_avg_sq": self.squares[index][model],
-                }
-                for name, value in optimizer.state[parameter].items():
-                    slices[name].copy_(value)
-                optimizer.state[parameter] = slices
-
-    @torch.no_grad()
-    def step(self, rates: Tensor) -> None:
-        """Take one step along the gradients; ``rates`` are the learning rates α, ``[M]``."""
-        self.counts += 1
-        # 1 − βᵗ, which in single precision would cancel while t is small.
-        first, second = (-torch.expm1(self.counts[0].to(rates.dtype) * math.log(beta)) for beta in self.betas)
-        sizes, epsilons = rates * second.sqrt() / first, self.eps * second.sqrt()
-        for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
-            assert parameter.grad is not None
-            mean.lerp_(parameter.grad, 1 - self.betas[0])
-            square.mul_(self.betas[1]).addcmul_(parameter.grad, parameter.grad, value=1 - self.betas[1])
-            denominator = square.sqrt().add_(_across(epsilons, square))
-            parameter.addcmul_(torch.div(mean, denominator, out=denominator), _across(sizes, mean), value=-1)
 
 
 def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:

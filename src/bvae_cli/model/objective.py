@@ -12,8 +12,8 @@ from torch.nn import functional
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder, Posterior
 from bvae_cli.model.relaxation import ESTIMATORS
+from bvae_cli.model.terms import LN2, kl_to_uniform, negative_log_likelihood
 
-LN2 = math.log(2.0)
 # 2^16 words of a wide decoder fit in memory a slice at a time, and take seconds.
 MAX_ENUMERATED_BITS = 16
 # Decoded values that are held at once by the functions that draw many words for each image.
@@ -33,18 +33,6 @@ class Losses(NamedTuple):
         Of M models, β and w may be ``[M, 1]``: each model has its own.
         """
         return (self.reconstruction + beta * self.kl + consistency_weight * self.consistency).mean(-1)
-
-
-def negative_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """−log p(x) of independent Bernoulli features, ``[..., D] -> [...]``: Σ softplus(logit) − x · logit."""
-    return functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-
-
-def kl_to_uniform(logits: Tensor) -> Tensor:
-    """KL from independent bits to uniform ones, Σ_k [ln 2 − H(σ(λ_k))], ``[..., K] -> [...]``, at most K ln 2."""
-    size = logits.abs()
-    entropy = functional.softplus(-size) + size * torch.sigmoid(-size)
-    return (LN2 - entropy).sum(-1)
 
 
 def consistency(model: CodedAutoencoder, posterior: Posterior) -> Tensor:

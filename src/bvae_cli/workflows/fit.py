@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from bvae_cli.errors import DivergedError
+from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import elbo, training_losses
+from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
 _VALIDATION_SEED = 20_230_417
 _VALIDATION_ROWS = 2000
 # The temperature of the relaxed estimators falls by this factor an epoch.
 _TEMPERATURE_DECAY = 0.95
-
-StepHook = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class Fit:
         seed: int = 0,
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
+        record: bool = True,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.epochs, self.batch_size, self.lr, self.lr_schedule = epochs, batch_size, lr, lr_schedule
@@ -100,9 +101,11 @@ class Fit:
 
         self.device = train.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        fused = self.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused or None)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
+        self.optimizer = Adam(model.parameters(), lr=lr)
+        # It takes for an optimizer whatever has the parameters in groups.
+        self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
+        recorder, because = recorder_for(self.device, self.scaler.is_enabled()) if record else (None, "it was asked for")
+        self.steps = Epochs(self._step, [self.generator], recorder, because)
 
         self.epoch = 0
         self.best_epoch = 0
@@ -171,6 +174,11 @@ class Fit:
             return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * self.steps_per_epoch)))
 
+    def learning_rates(self) -> list[float]:
+        """Return the learning rates of the steps of the next epoch."""
+        first = self.epoch * self.steps_per_epoch
+        return [self.learning_rate(first + step) for step in range(self.steps_per_epoch)]
+
     def order(self) -> Tensor:
         """Draw the order of the training rows of the next epoch, ``[rows]``."""
         return torch.randperm(len(self.train), device=self.device, generator=self.generator)
@@ -217,35 +225,33 @@ class Fit:
 
     def _run_epoch(self) -> EpochStats:
         started = time.perf_counter()
-        training_loss, kl = self._train_epoch(self.beta(self.epoch), self.temperature(self.epoch))
+        training_loss, kl = self._train_epoch()
         # Reading the sums has waited for the device, so the clock is the device's too.
         return self.finished_epoch(training_loss, kl, time.perf_counter() - started)
 
-    def _train_epoch(self, beta: float, temperature: float) -> tuple[float, float]:
+    def _train_epoch(self) -> tuple[float, float]:
         self.model.train()
-        sums = torch.zeros(2, device=self.device, dtype=self.model.dtype)
-        first_step = self.epoch * self.steps_per_epoch
-        for index, rows in enumerate(self.order().split(self.batch_size)):
-            self.optimizer.param_groups[0]["lr"] = self.learning_rate(first_step + index)
-            x = self.drawn(self.train[rows].to(self.model.dtype))
-            sums += self._step(x, beta, temperature) * len(rows)
-            if self.on_step is not None:
-                self.on_step(index + 1, self.steps_per_epoch)
+        beta, temperature = on_device([self.beta(self.epoch), self.temperature(self.epoch)], self.device, self.model.dtype)
+        rates = self.learning_rates()
+        on_the_device = on_device(rates, self.device, torch.float64)
+        sums = self.steps.train(self.order(), self.batch_size, on_the_device, beta, temperature, self.on_step)
+        self.optimizer.param_groups[0]["lr"] = rates[-1]
         loss, kl = (sums / len(self.train)).tolist()
         return loss, kl
 
-    def _step(self, x: Tensor, beta: float, temperature: float) -> Tensor:
-        """Take one step; return its loss and KL, ``[2]``, without waiting for the device."""
+    def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
+        x = self.drawn(self.train.index_select(0, rows).to(self.model.dtype))
         losses = training_losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.optimizer.param_groups[0]["lr"] = rates
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)])
+        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)]) * len(x)
 
     def _validation_loss(self) -> float:
         self.model.eval()
@@ -261,3 +267,8 @@ class Fit:
         elif self.epoch >= self.beta_warmup_epochs:
             self.epochs_without_improvement += 1
         return improved
+
+
+def on_device(values: object, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return plain numbers as a tensor; in single precision at most where the device is no CPU, whose kernels want it so."""
+    return torch.tensor(values, device=device, dtype=dtype if device.type == "cpu" else torch.float32)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from bvae_cli.errors import DivergedError, UsageError
-from bvae_cli.model.batched import StackedAdam, StackedVAE, clip_gradients
+from bvae_cli.model.adam import StackedAdam
+from bvae_cli.model.batched import StackedVAE, clip_gradients
 from bvae_cli.model.objective import training_losses
-from bvae_cli.workflows.fit import EpochStats, Fit, StepHook
+from bvae_cli.workflows.fit import EpochStats, Fit, on_device
+from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 
 class FitMany:
@@ -80,56 +82,54 @@ class _Stack:
         self.consistency_weights = self._of_each([[fit.consistency_weight] for fit in fits])
         self.clips = any(fit.grad_clip for fit in fits)
         self.grad_clips = self._of_each([fit.grad_clip for fit in fits])
+        self.equal_rates = False
+        recorder, because = recorder_for(self.device, scaled=False)
+        self.steps = Epochs(self._step, [fit.generator for fit in fits], recorder, because)
 
     def train_epoch(self, on_step: StepHook | None) -> list[list[float]]:
         """Train every run for its next epoch; return each one's mean loss and KL."""
         betas = self._of_each([[fit.beta(fit.epoch)] for fit in self.fits])
         temperatures = self._of_each([[[fit.temperature(fit.epoch)]] for fit in self.fits])
-        rates = self._rates()
+        rates = list(zip(*[fit.learning_rates() for fit in self.fits], strict=True))
+        self._note_equal_rates(all(len(set(of_a_step)) == 1 for of_a_step in rates))
         orders = torch.stack([fit.order() for fit in self.fits])
-        sums = torch.zeros(len(self.fits), 2, device=self.device, dtype=self.model.dtype)
-        for index, rows in enumerate(orders.split(self.batch_size, dim=1)):
-            sums += self._step(rows, betas, temperatures, rates[index]) * rows.shape[1]
-            if on_step is not None:
-                on_step(index + 1, len(rates))
-        means: list[list[float]] = (sums / len(self.train)).tolist()
-        for fit, rate in zip(self.fits, rates[-1].tolist(), strict=True):
+        on_the_device = on_device(rates, self.device, torch.float64)
+        sums = self.steps.train(orders, self.batch_size, on_the_device, betas, temperatures, on_step)
+        for fit, rate in zip(self.fits, rates[-1], strict=True):
             fit.optimizer.param_groups[0]["lr"] = rate
+        means: list[list[float]] = (sums / len(self.train)).tolist()
         return means
 
-    def _step(self, rows: Tensor, betas: Tensor, temperatures: Tensor, rates: Tensor) -> Tensor:
-        """Take one step on rows ``[M, B]``; return loss and KL of each run, ``[M, 2]``, without waiting for the device."""
-        x = self.train[rows].to(self.model.dtype)
+    def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
+        x = self.train.index_select(0, rows.flatten()).view(*rows.shape, -1).to(self.model.dtype)
         if self.fits[0].fresh_bits:
             x = torch.stack([fit.drawn(values) for fit, values in zip(self.fits, x, strict=True)])
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperatures)
-        loss = losses.total(betas, self.consistency_weights)
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        loss = losses.total(beta, self.consistency_weights)
         self.model.zero_grad(set_to_none=True)
         # No run's loss depends on another's weights, so the gradient of the sum is each one's own.
         loss.sum().backward()
         if self.clips:
             clip_gradients(self.parameters, self.grad_clips)
-        self.optimizer.step(rates)
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)], dim=-1)
+        self.optimizer.step(rates, self.equal_rates)
+        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)], dim=-1) * rows.shape[1]
 
-    def _rates(self) -> Tensor:
-        """Return the learning rates of the next epoch, ``[steps, M]``."""
-        steps = range(self.fits[0].steps_per_epoch)
-        return self._of_each(
-            [[fit.learning_rate(fit.epoch * fit.steps_per_epoch + step) for fit in self.fits] for step in steps]
-        )
+    def _note_equal_rates(self, equal: bool) -> None:
+        """Keep whether the runs have one learning rate in every step: what was recorded otherwise is recorded anew."""
+        if equal != self.equal_rates:
+            self.equal_rates = equal
+            self.steps.forget()
 
     def _of_each(self, values: object) -> Tensor:
-        return torch.tensor(values, device=self.device, dtype=self.model.dtype)
+        return on_device(values, self.device, self.model.dtype)
 
 
 def _release(fit: Fit) -> None:
     """Give a run memory of its own."""
     for parameter in fit.model.parameters():
         parameter.data = parameter.data.clone()
-        state = fit.optimizer.state[parameter]
-        state.update({name: value.clone() for name, value in state.items()})
+    fit.optimizer.separate()
 
 
 def _require_equal_shape(one: Fit, other: Fit) -> None:

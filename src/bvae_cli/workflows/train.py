@@ -26,8 +26,9 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
-from bvae_cli.workflows.fit import EpochStats, Fit, StepHook
+from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.planning import Plan, Prepared, prepare
+from bvae_cli.workflows.steps import StepHook
 from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # The state is written at most this often; an interruption writes it in any case.
