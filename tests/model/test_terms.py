@@ -64,7 +64,7 @@ def test_logits_beyond_every_digit_cost_what_they_are_and_stay_finite(dtype):
     kl = kl_to_uniform(logits)
     assert kl.item() == pytest.approx(3 * math.log(2), rel=1e-6)
     (gradient,) = torch.autograd.grad(kl.sum(), logits)
-    assert gradient.abs().max() < 1e-80
+    assert gradient.abs().max() < 1e-30
 
 
 def test_single_precision_loses_no_more_than_the_sum_of_its_roundings():

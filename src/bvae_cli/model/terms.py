@@ -27,7 +27,7 @@ def negative_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     >>> negative_log_likelihood(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]])) / LN2
     tensor([3.])
     """
-    value: Tensor = _NegativeLogLikelihood.apply(logits, x)
+    value: Tensor = _NegativeLogLikelihood.apply(logits, x)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -39,7 +39,7 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
     >>> kl_to_uniform(torch.tensor([[0.0, 0.0], [50.0, -50.0]])) / LN2
     tensor([0., 2.])
     """
-    value: Tensor = _KLToUniform.apply(logits)
+    value: Tensor = _KLToUniform.apply(logits)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -50,7 +50,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
         probabilities = logits.sigmoid()
         certain = torch.maximum(probabilities, 1 - probabilities)
-        value = logits.clamp_min(0).sum(-1) - torch.linalg.vecdot(logits, x) - _log_of_product(certain)
+        value: Tensor = logits.clamp_min(0).sum(-1) - torch.linalg.vecdot(logits, x) - _log_of_product(certain)
         ctx.save_for_backward(probabilities.sub_(x))
         return value
 
