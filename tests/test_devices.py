@@ -102,17 +102,6 @@ def test_every_visible_gpu_can_be_chosen(machine: pytest.MonkeyPatch) -> None:
     assert [devices.choose(name).device for name in ("cuda", "cuda:0", "cuda:1")] == ["cuda", "cuda:0", "cuda:1"]
 
 
-def test_threads_are_set_where_they_are_named_and_left_where_not() -> None:
-    before = torch.get_num_threads()
-    try:
-        devices.set_threads(before + 1)
-        assert torch.get_num_threads() == before + 1
-        devices.set_threads(0)
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_the_survey_holds_the_cpu_the_choice_and_the_variables(machine: pytest.MonkeyPatch) -> None:
     machine.setenv("DISABLE_AMP", "yes")
     found = devices.survey()

@@ -1,7 +1,7 @@
 """Which device and which precision, and why; torch is imported inside, when somebody asks.
 
-``CUDA_VISIBLE_DEVICES`` hides GPUs (torch itself reads it), ``DISABLE_MPS=1`` the chip of a Mac, and ``DISABLE_AMP=1``
-keeps everything in float32.
+``CUDA_VISIBLE_DEVICES`` hides GPUs (torch itself reads it), ``DISABLE_MPS=1`` the chip of a Mac, ``DISABLE_AMP=1`` keeps
+everything in float32, and ``DISABLE_ONEDNN=1`` leaves the library for products of matrices to torch (see ``processor``).
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bvae_cli import processor
 from bvae_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "DISABLE_MPS", "DISABLE_AMP", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "DISABLE_MPS",
+    "DISABLE_AMP",
+    processor.DISABLE_ONEDNN,
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Survey:
     torch_version: str
     torch_build: str
     threads: int
+    products: processor.Products
 
 
 def choose(device: str = "auto", amp: str = "auto") -> Choice:
@@ -66,14 +75,6 @@ def choose(device: str = "auto", amp: str = "auto") -> Choice:
     name, device_reason = _device(device)
     precision, precision_reason = _precision(name, amp)
     return Choice(name, precision, device_reason, precision_reason)
-
-
-def set_threads(threads: int) -> None:
-    """Let torch use so many CPU threads; 0 leaves its own choice."""
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def memory_bytes(device: str) -> int | None:
@@ -104,6 +105,7 @@ def survey() -> Survey:
         torch_version=torch.__version__,
         torch_build=f"CUDA {cuda}" if cuda else "CPU" if not torch.backends.mps.is_built() else "CPU and MPS",
         threads=torch.get_num_threads(),
+        products=processor.fastest_products(),
     )
 
 

@@ -38,6 +38,7 @@ def _devices(json: Json = False) -> None:
             ("chosen", f"{chosen.device} ({chosen.device_reason})"),
             ("precision", f"{chosen.precision} ({chosen.precision_reason})"),
             ("torch", f"{found.torch_version} ({found.torch_build}), {found.threads} CPU threads"),
+            ("products", f"{found.products.library} ({found.products.reason})"),
             *((name, "not set" if value is None else repr(value)) for name, value in found.variables.items()),
         ]
     )

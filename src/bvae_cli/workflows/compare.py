@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bvae_cli import __version__, devices
+from bvae_cli import __version__, devices, processor
 from bvae_cli.arms import TUNING_SEED_OFFSET, Arm, CompareConfig, arms_of, command_of, tuned_settings
 from bvae_cli.comparisons import (
     ArmRecord,
@@ -179,7 +179,7 @@ class _Work:
         self.config, self.plan, self.splits, self.folder, self.observer = config, plan, splits, folder, observer
         self.trained = 0
         choice = devices.choose(config.device, "off")
-        devices.set_threads(config.threads)
+        processor.prepare(config.threads)
         self.bench = Bench(splits, config, choice.device)
 
     def done(self) -> Comparison:

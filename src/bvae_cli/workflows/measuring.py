@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bvae_cli import devices, registry, runs
+from bvae_cli import devices, processor, registry, runs
 from bvae_cli.config import PluginRef, SampleConfig, Sizes
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
@@ -74,7 +74,7 @@ def measure(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: 
 def prepare(config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Tensor, Splits]:
     """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
     choice = devices.choose(config.device, "off")
-    devices.set_threads(config.threads)
+    processor.prepare(config.threads)
     rebuilt = load_model(find_weights(config, named), choice.device)
     if on_note is not None:
         for note in _notes(config, rebuilt):

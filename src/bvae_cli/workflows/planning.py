@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bvae_cli import __version__, devices, registry, runs
+from bvae_cli import __version__, devices, processor, registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
@@ -29,6 +29,8 @@ class Plan:
     device_reason: str
     precision: str
     precision_reason: str
+    products: str
+    products_reason: str
     dataset: str
     source: str
     training_rows: int
@@ -69,7 +71,7 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
     Raises UsageError, InputOutputError or PluginError for what cannot be had.
     """
     choice = devices.choose(config.device, config.amp)
-    devices.set_threads(config.threads)
+    products = processor.prepare(config.threads)
     splits = load_splits(config.dataset) if splits is None else splits
     data_digest = splits.digest()
     splits = splits.limited(config.subset)
@@ -108,9 +110,14 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
             "source": splits.source,
             "licence": splits.licence,
         },
-        "made_with": {"bvae": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "made_with": {
+            "bvae": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "products": products.library,
+        },
     }
-    what = _plan(config, choice, splits, outline, run.folder, digest)
+    what = _plan(config, choice, products, splits, outline, run.folder, digest)
 
     def made() -> BinaryVAE:
         model = new_model(code, splits.train.float().mean(0), config.sizes, config.activation, config.seed)
@@ -128,7 +135,15 @@ def _outline(config: TrainConfig, code: Code, features: int) -> BinaryVAE:
         return new_model(code, torch.zeros(features), config.sizes, config.activation, config.seed)
 
 
-def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: BinaryVAE, folder: Path, digest: str) -> Plan:
+def _plan(
+    config: TrainConfig,
+    choice: devices.Choice,
+    products: processor.Products,
+    splits: Splits,
+    model: BinaryVAE,
+    folder: Path,
+    digest: str,
+) -> Plan:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
@@ -140,6 +155,8 @@ def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: Bi
         device_reason=choice.device_reason,
         precision=choice.precision,
         precision_reason=choice.precision_reason,
+        products=products.library,
+        products_reason=products.reason,
         dataset=config.dataset.label(),
         source=splits.source,
         training_rows=rows,

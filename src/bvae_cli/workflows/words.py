@@ -19,13 +19,17 @@ def epoch_line(stats: EpochStats, epochs: int, patience: int) -> str:
 def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
     """Return what is said before the first step: device, data, sizes, folder, and where an unfinished run goes on."""
     lines = [
-        f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason})",
+        f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason}){_products(plan)}",
         f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows",
         f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
         f"{plan.parameters:,} parameters",
         f"folder {plan.folder}{_why_suffixed(plan)}",
     ]
     return [*lines, f"going on after epoch {resumed_epoch}"] if resumed_epoch else lines
+
+
+def _products(plan: Plan) -> str:
+    return f", products by {plan.products} ({plan.products_reason})" if plan.device == "cpu" else ""
 
 
 def _why_suffixed(plan: Plan) -> str:
