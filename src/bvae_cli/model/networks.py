@@ -45,8 +45,10 @@ class CenteredDecoder(nn.Module):
         self.layers = perceptron([latent, *[hidden] * depth, mean.numel()], activation)
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.bias.copy_(mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN).logit())
+        # An outline without numbers has none to set, and asking it imports torch's compiler, which takes seconds.
+        if not mean.is_meta:
+            with torch.no_grad():
+                last.bias.copy_(mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN).logit())
 
     def forward(self, code_bits: Tensor) -> Tensor:
         """Return the logits of the features; ``code_bits`` are 0…1."""
