@@ -261,7 +261,11 @@ class TrainConfig(ModelChoice):
         "auto", description="Mixed precision; auto takes bf16 on GPUs that have it."
     )
     threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
-        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+        0, ge=0, le=4096, description="CPU threads; 0 measures which number is fastest where a run is long enough."
+    )
+    compile: Annotated[Literal["auto", "on", "off"], option(_MACHINE, decides=False)] = Field(
+        "auto",
+        description="Compile the step; auto tries it where a compiler is there and the run long, and keeps what is faster.",
     )
     output_dir: Annotated[Path, option(_OUTPUT, decides=False)] = Field(
         Path("weights"), description="Folder that holds the folders of runs."

@@ -74,18 +74,42 @@ def fastest_products() -> Products:
         return Products("torch's default", None, None, f"{DISABLE_ONEDNN} is set")
     if not torch.backends.mkldnn.is_available() or _settings() is None:
         return Products("torch's default", None, None, "this torch has no choice")
-    path, key = paths.cache_dir() / _FILE, f"{_name()}, torch {torch.__version__}"
-    known = _read(path)
-    try:
-        speed, error = float(known[key]["speed_ratio"]), float(known[key]["error_ratio"])
-    except (KeyError, TypeError, ValueError):
-        speed, error = _measured()
-        _write(path, {**known, key: {"speed_ratio": speed, "error_ratio": error}})
+    known = recalled("products")
+    if known is None or set(known) != {"speed_ratio", "error_ratio"}:
+        known = dict(zip(("speed_ratio", "error_ratio"), _measured(), strict=True))
+        remember("products", known)
+    speed, error = known["speed_ratio"], known["error_ratio"]
     if error > _LARGEST_ERROR_RATIO:
         return Products("torch's default", speed, error, "oneDNN does not compute in single precision here")
     if speed < _WORTH_A_CHANGE:
         return Products("torch's default", speed, error, f"oneDNN is {speed:.2g} × as fast here")
     return Products("oneDNN", speed, error, f"{speed:.2g} × as fast as torch's default here, measured")
+
+
+def recalled(what: str) -> dict[str, float] | None:
+    """Return the figures that were measured of something with this processor and this torch, None where there are none."""
+    figures = _read(paths.cache_dir() / _FILE).get(_key(what))
+    try:
+        return {str(name): float(figure) for name, figure in figures.items()} if figures else None
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def remember(what: str, figures: dict[str, float]) -> None:
+    """Keep measured figures; where they cannot be written, they are measured again next time."""
+    path = paths.cache_dir() / _FILE
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {**_read(path), _key(what): figures}
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def _key(what: str) -> str:
+    import torch
+
+    return f"{what}; {_name()}; torch {torch.__version__}"
 
 
 def _measured() -> tuple[float, float]:
@@ -165,12 +189,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write the measurements; where that cannot be, they are made again next time."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        temporary.replace(path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import elbo, training_losses
+from bvae_cli.model.objective import LossesFunction, elbo, training_losses
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
@@ -89,6 +89,7 @@ class Fit:
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
         record: bool = True,
+        losses: LossesFunction = training_losses,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.epochs, self.batch_size, self.lr, self.lr_schedule = epochs, batch_size, lr, lr_schedule
@@ -97,6 +98,7 @@ class Fit:
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
         self.fresh_bits, self.on_step = fresh_bits, on_step
+        self.losses = losses
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
         self.device = train.device
@@ -225,11 +227,12 @@ class Fit:
 
     def _run_epoch(self) -> EpochStats:
         started = time.perf_counter()
-        training_loss, kl = self._train_epoch()
+        training_loss, kl = self.train_epoch()
         # Reading the sums has waited for the device, so the clock is the device's too.
         return self.finished_epoch(training_loss, kl, time.perf_counter() - started)
 
-    def _train_epoch(self) -> tuple[float, float]:
+    def train_epoch(self) -> tuple[float, float]:
+        """Take the steps of the next epoch; return its mean loss and KL, in nats per image. The epoch is not counted."""
         self.model.train()
         beta, temperature = on_device([self.beta(self.epoch), self.temperature(self.epoch)], self.device, self.model.dtype)
         rates = self.learning_rates()
@@ -241,7 +244,7 @@ class Fit:
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
         x = self.drawn(self.train.index_select(0, rows).to(self.model.dtype))
-        losses = training_losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
+        losses = self.losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()

@@ -11,7 +11,6 @@ from torch import Tensor
 from bvae_cli.errors import DivergedError, UsageError
 from bvae_cli.model.adam import StackedAdam
 from bvae_cli.model.batched import StackedVAE, clip_gradients
-from bvae_cli.model.objective import training_losses
 from bvae_cli.workflows.fit import EpochStats, Fit, on_device
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
@@ -105,7 +104,7 @@ class _Stack:
         if self.fits[0].fresh_bits:
             x = torch.stack([fit.drawn(values) for fit, values in zip(self.fits, x, strict=True)])
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        losses = self.fits[0].losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weights)
         self.model.zero_grad(set_to_none=True)
         # No run's loss depends on another's weights, so the gradient of the sum is each one's own.

@@ -50,6 +50,8 @@ class Plan:
     patience: int
     folder: Path
     digest: str
+    # Chosen when training begins, by a measurement.
+    computing: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
+from bvae_cli.model.objective import LossesFunction, training_losses
+from bvae_cli.workflows.choosing import STEPS_OF_A_TRIAL, Way, way_of
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.planning import Plan, Prepared, prepare
 from bvae_cli.workflows.steps import StepHook
@@ -106,7 +108,14 @@ def already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: Tensor, on_step: StepHook | None) -> Fit:
+def fit_of(
+    config: TrainConfig,
+    prepared: Prepared,
+    train: Tensor,
+    validation: Tensor,
+    on_step: StepHook | None,
+    losses: LossesFunction = training_losses,
+) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
         prepared.new_model().to(prepared.plan.device),
@@ -129,12 +138,29 @@ def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: T
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
+        losses=losses,
     )
+
+
+def way_for(config: TrainConfig, prepared: Prepared, train: Tensor) -> Way:
+    """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
+    plan = prepared.plan
+    shape = (
+        f"{plan.features} values, hidden {plan.hidden} × {plan.depth}, {config.activation}, N {plan.latent}, {plan.code}, "
+        f"batches of {min(config.batch_size, plan.training_rows)}, {config.estimator}, {config.sampling}, "
+        f"{plan.precision} on {plan.device}"
+    )
+    rows = train[: STEPS_OF_A_TRIAL * config.batch_size]
+    steps = plan.epochs * plan.steps_per_epoch
+    return way_of(config, shape, plan.device, steps, lambda losses: fit_of(config, prepared, rows, rows[:1], None, losses))
 
 
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
-    fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), observer.on_step)
+    train = splits.train.to(device)
+    way = way_for(config, prepared, train)
+    prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(way)))
+    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, way.losses)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
         for stats in fit:

@@ -23,6 +23,7 @@ def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
         f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows",
         f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
         f"{plan.parameters:,} parameters",
+        *([plan.computing] if plan.computing else []),
         f"folder {plan.folder}{_why_suffixed(plan)}",
     ]
     return [*lines, f"going on after epoch {resumed_epoch}"] if resumed_epoch else lines

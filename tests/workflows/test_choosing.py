@@ -1,0 +1,149 @@
+"""How to compute: what is asked for is done, what is measured is kept, and nothing of it changes what a run learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bvae_cli import processor
+from bvae_cli.codes.hamming import Hamming
+from bvae_cli.config import TrainConfig
+from bvae_cli.errors import UsageError
+from bvae_cli.model.objective import LossesFunction, training_losses
+from bvae_cli.workflows import choosing
+from bvae_cli.workflows.choosing import compiled_losses, way_of
+from bvae_cli.workflows.fit import Fit
+from bvae_cli.workflows.train import train
+from tests.helpers import small_model
+
+DATA = (torch.rand(40, 5, generator=torch.Generator().manual_seed(1)) < 0.4).to(torch.uint8)
+LONG, SHORT = 10_000, 10
+
+
+@pytest.fixture(autouse=True)
+def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine of two threads where nothing has been measured."""
+    monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def trial(losses: LossesFunction) -> Fit:
+    return Fit(small_model(Hamming(r=3).build(7)), DATA, DATA[:1], epochs=5, batch_size=10, lr=0.01, losses=losses)
+
+
+def chosen(steps: int = LONG, device: str = "cpu", **options: object) -> choosing.Way:
+    return way_of(TrainConfig.model_validate({"ecc": "none", **options}), "a shape", device, steps, trial)
+
+
+def test_the_threads_that_are_asked_for_are_taken_without_a_measurement() -> None:
+    way = chosen(threads=1, compile="off")
+    assert (way.threads, way.threads_reason, torch.get_num_threads()) == (1, "asked for", 1)
+    assert processor.recalled("threads of 2, a shape") is None
+
+
+def test_the_variable_of_openmp_decides_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert chosen(compile="off").threads_reason == "OMP_NUM_THREADS is set"
+
+
+def test_a_short_run_and_another_device_measure_nothing() -> None:
+    assert chosen(SHORT, compile="off").threads == 2
+    assert "10 steps" in chosen(SHORT, compile="off").threads_reason
+    assert chosen(device="cuda", compile="off").threads == 2
+    assert processor.recalled("threads of 2, a shape") is None
+
+
+def test_a_long_run_takes_the_fastest_number_and_measures_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    way = chosen(compile="off")
+    rates = processor.recalled("threads of 2, a shape")
+    assert rates is not None
+    assert set(rates) == {"1", "2"}
+    assert way.threads == max((1, 2), key=lambda count: rates[str(count)])
+    assert torch.get_num_threads() == way.threads
+    torch.set_num_threads(2)
+    monkeypatch.setattr(choosing, "_rates", lambda *_: pytest.fail("it was measured before"))
+    assert chosen(compile="off") == way
+
+
+@pytest.mark.parametrize(("rates", "best"), [({"1": 5.0, "2": 4.0}, 1), ({"1": 2.0, "2": 4.0}, 2)])
+def test_what_was_measured_decides_and_is_said(rates: dict[str, float], best: int) -> None:
+    processor.remember("threads of 2, a shape", rates)
+    way = chosen(compile="off")
+    assert way.threads == best
+    assert way.threads_reason == f"measured: {max(rates.values()) / min(rates.values()):.2g} × as fast as {3 - best}"
+
+
+def test_candidates_are_the_powers_of_two_and_all() -> None:
+    assert [choosing._candidates(most) for most in (1, 2, 3, 6, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+def test_compiling_where_there_is_no_compiler_is_refused_and_auto_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match="no C\\+\\+ compiler"):
+        chosen(compile="on")
+    way = chosen(threads=1)
+    assert (way.compiled, way.compiled_reason) == (False, "there is no C++ compiler")
+    assert str(way) == "1 CPU thread (asked for), not compiled (there is no C++ compiler)"
+
+
+def test_a_run_too_short_to_repay_it_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: pytest.fail("it was tried"))
+    assert "10 steps" in chosen(SHORT).compiled_reason
+    # Ten thousand steps of this model take seconds.
+    assert "too short to repay it" in chosen(LONG).compiled_reason
+
+
+@pytest.mark.parametrize(("ratio", "compiled"), [(1.5, True), (1.05, False), (0.0, False)])
+def test_a_long_run_is_compiled_where_that_was_measured_to_pay(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, compiled: bool
+) -> None:
+    monkeypatch.setattr(choosing, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 1.0)
+    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: ratio)
+    way = chosen(threads=1)
+    assert way.compiled is compiled
+    assert (way.losses is training_losses) is not compiled
+    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: pytest.fail("it was measured before"))
+    assert chosen(threads=1) == way
+
+
+def test_a_compiler_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("ld: cannot find -lgomp")
+
+    monkeypatch.setattr(choosing, "compiled_losses", lambda: broken)
+    assert choosing._ratio_of_compiled(trial) == 0.0
+
+
+def test_the_trials_leave_the_run_as_it_would_have_been(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_STEPS_WORTH_A_MEASUREMENT", 1)
+    weights = []
+    for folder, options in (("measured", {"compile": "auto"}), ("plain", {"compile": "off", "threads": 2})):
+        values = {"dataset": "bits.npy", "hidden": 8, "latent": 4, "depth": 1, "epochs": 2, "batch_size": 7, **options}
+        result = train(TrainConfig.model_validate({**values, "output_dir": folder}))
+        weights.append((result.folder / "bvae_best_model_with.pt").read_bytes())
+    assert processor.recalled("products") is not None
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(choosing.compiler_problem("cpu") is not None, reason="there is no compiler")
+def test_a_compiled_step_is_the_step_and_another_shape_is_taken_as_it_is() -> None:
+    losses, model = compiled_losses(), small_model(Hamming(r=3).build(7))
+    for rows in (10, 4):
+        x, uniform = DATA[:rows].double(), torch.rand(rows, 4, generator=torch.Generator().manual_seed(2))
+        found = []
+        for function in (training_losses, losses):
+            terms = function(model, x, uniform, "reinmax", "codeword", 1.0)
+            total = terms.total(0.5, 0.01)
+            found.append([total, *torch.autograd.grad(total, list(model.parameters()))])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
