@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import elbo, training_losses
@@ -42,7 +43,7 @@ class EpochStats:
 
 
 @torch.no_grad()
-def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0) -> float:
+def validation_loss(model: BinaryVAE, x: Tensor | Rows, beta: float = 1.0) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
     generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
     total = torch.zeros((), device=x.device, dtype=model.dtype)
@@ -58,8 +59,8 @@ class Fit:
     ``beta_warmup_epochs``. The validation loss is the negative ELBO at ``beta_max`` with hard bits, true codewords and the
     same noise every epoch; the weights of its best epoch are kept in ``best_weights``. Patience counts after the warm-up.
 
-    ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]. Raises
-    DivergedError when a loss is not a number.
+    ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]: tensors, or
+    ``Rows`` of which each batch is read when it is needed. Raises DivergedError when a loss is not a number.
 
     What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
     methods of their own, so that several runs can be trained as one: see ``fit_many``.
@@ -68,8 +69,8 @@ class Fit:
     def __init__(
         self,
         model: BinaryVAE,
-        train: Tensor,
-        validation: Tensor,
+        train: Tensor | Rows,
+        validation: Tensor | Rows,
         *,
         epochs: int,
         batch_size: int,

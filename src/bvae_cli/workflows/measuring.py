@@ -12,6 +12,7 @@ from torch import Tensor
 from bvae_cli import devices, registry, runs
 from bvae_cli.config import PluginRef, SampleConfig, Sizes
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
 from bvae_cli.evaluation.inference import (
     InferenceErrors,
@@ -71,7 +72,9 @@ def measure(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: 
     return measure_on(rebuilt, x, config)
 
 
-def prepare(config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Tensor, Splits]:
+def prepare(
+    config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None
+) -> tuple[Rebuilt, Tensor | Rows, Splits]:
     """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
     choice = devices.choose(config.device, "off")
     devices.set_threads(config.threads)
@@ -80,11 +83,11 @@ def prepare(config: SampleConfig, named: frozenset[str], on_note: OnNote | None 
         for note in _notes(config, rebuilt):
             on_note(note)
     splits = _load_data(config, rebuilt)
-    x = splits.split(config.split)
-    return rebuilt, (x[: config.subset] if config.subset else x).to(choice.device), splits
+    x = first_rows(splits.split(config.split), config.subset)
+    return rebuilt, x.to(choice.device), splits
 
 
-def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
+def measure_on(rebuilt: Rebuilt, x: Tensor | Rows, config: SampleConfig) -> Quality:
     """Measure a model on rows ``[rows, D]``; every draw is decided by ``config.seed``."""
     generator = torch.Generator(x.device).manual_seed(config.seed)
     logits = posterior_logits(rebuilt.model, x)

@@ -18,6 +18,7 @@ from torch import Tensor
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import (
     BvaeWarning,
     DivergedError,
@@ -105,7 +106,13 @@ def already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: Tensor, on_step: StepHook | None) -> Fit:
+def fit_of(
+    config: TrainConfig,
+    prepared: Prepared,
+    train: Tensor | Rows,
+    validation: Tensor | Rows,
+    on_step: StepHook | None,
+) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
         prepared.new_model().to(prepared.plan.device),
