@@ -41,6 +41,9 @@ class Rows(Protocol):
     def split(self, size: int) -> Iterable[Tensor]:
         """Take all rows in their order, ``size`` at once."""
 
+    def batches(self, order: Tensor, size: int) -> Iterable[Tensor]:
+        """Take the rows with the numbers ``order [n]``, ``size`` at once."""
+
     def first(self, count: int) -> Rows:
         """Return the first ``count`` rows, or all where there are no more; nothing is taken."""
 
@@ -58,6 +61,14 @@ def first_rows(rows: Tensor | Rows, count: int) -> Tensor | Rows:
 def pieces(rows: Tensor | Rows) -> Iterable[Tensor]:
     """Go through all rows in their order, a few megabytes at once."""
     return rows.split(max(1, _VALUES_AT_ONCE // rows.shape[1]))
+
+
+def batches(rows: Tensor | Rows, order: Tensor, size: int) -> Iterable[Tensor]:
+    """Take the rows with the numbers ``order [n]``, ``size`` at once: what an epoch goes through."""
+    if isinstance(rows, Rows):
+        return rows.batches(order, size)
+    # Of many rows index_select takes a fraction of the time of [].
+    return (rows.index_select(0, numbers) for numbers in order.split(size))
 
 
 def bytes_in_memory(rows: Tensor | Rows) -> int:
@@ -113,19 +124,33 @@ class Joined:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         import torch
 
+        if isinstance(rows, slice) and self._numbers is None:
+            start, stop, _ = rows.indices(len(self))
+            inner = [
+                part[max(start - first, 0) : max(stop - first, 0)]
+                for part, first in zip(self._parts, self._starts, strict=False)
+            ]
+            return torch.cat(inner)
         numbers = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
         if self._numbers is not None:
             numbers = self._numbers[numbers]
-        taken = torch.empty(*numbers.shape, self.shape[1], dtype=self.dtype, device=self.device)
-        for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
-            here = (numbers >= start) & (numbers < stop)
-            if bool(here.any()):
-                taken[here.to(self.device)] = part[(numbers[here] - start).to(self.device)]
-        return taken
+        flat = numbers.reshape(-1)
+        taken = torch.empty(len(flat), self.shape[1], dtype=self.dtype, device=self.device)
+        for part, first, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            (here,) = ((flat >= first) & (flat < stop)).nonzero(as_tuple=True)
+            inner_numbers = (flat[here] - first).to(self.device)
+            # A tensor finds rows far sooner by index_select than by [].
+            of_part = part[inner_numbers] if isinstance(part, Rows) else part.index_select(0, inner_numbers)
+            taken.index_copy_(0, here.to(self.device), of_part)
+        return taken.reshape(*numbers.shape, self.shape[1])
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Take all rows in their order, ``size`` at once."""
         return (self[start : start + size] for start in range(0, len(self), size))
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
+        """Take the rows with the numbers ``order [n]``, ``size`` at once."""
+        return (self[numbers] for numbers in order.split(size))
 
     def first(self, count: int) -> Joined:
         """Return the first ``count`` rows; nothing is taken."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bvae_cli.datasets.rows import Rows
+from bvae_cli.datasets.rows import Rows, batches
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import elbo, training_losses
@@ -226,9 +226,9 @@ class Fit:
         self.model.train()
         sums = torch.zeros(2, device=self.device, dtype=self.model.dtype)
         first_step = self.epoch * self.steps_per_epoch
-        for index, rows in enumerate(self.order().split(self.batch_size)):
+        for index, rows in enumerate(batches(self.train, self.order(), self.batch_size)):
             self.optimizer.param_groups[0]["lr"] = self.learning_rate(first_step + index)
-            x = self.drawn(self.train[rows].to(self.model.dtype))
+            x = self.drawn(rows.to(self.model.dtype))
             sums += self._step(x, beta, temperature) * len(rows)
             if self.on_step is not None:
                 self.on_step(index + 1, self.steps_per_epoch)
