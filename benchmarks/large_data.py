@@ -3,7 +3,7 @@
     python benchmarks/large_data.py [--rows 100000 1000000] [--rounds 5] [--threads 2] [--batch 1000] [--folder DIR]
 
 The rows are digits of binarised MNIST, drawn with replacement, each pixel flipped with probability 1/32. Throughput is that
-of the largest size, set 1: an epoch from memory and an epoch from the file in turn, round after round; the same for `encode`.
+of the largest size, set 1: an epoch from memory and an epoch from the file in turn, round after round, and so for `encode`.
 Memory is that of a process of its own for each size and each way, by the kernel's count: what it is before the data are
 opened, and the most it is until the end of an epoch, or of the encoding. Pages of a mapped file that a process holds are
 counted (RssFile).
@@ -78,14 +78,14 @@ def throughput(folder: Path, rows: int, arguments: argparse.Namespace) -> dict[s
     """Return images/s by task and way, one for each round."""
     rates: dict[str, dict[str, list[float]]] = {task: {way: [] for way in WAYS} for task in TASKS}
     fits = {way: iter(new_fit(folder, data(folder, rows, way), arguments.batch, arguments.threads)) for way in WAYS}
-    for round_number in range(arguments.rounds + 1):
+    for round_number in range(max(2, arguments.rounds) + 1):
         # The one that goes first goes second in the next round; the first round is not counted.
         for way in list(WAYS)[:: 1 if round_number % 2 else -1]:
             rate = next(fits[way]).images_per_second
             if round_number:
                 rates["train"][way].append(rate)
     del fits
-    for round_number in range(arguments.rounds + 1):
+    for round_number in range(max(2, arguments.rounds) + 1):
         for way in list(WAYS)[:: 1 if round_number % 2 else -1]:
             rate = encoding(folder, data(folder, rows, way), arguments.threads)
             if round_number:
@@ -165,7 +165,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="At least 2.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="Where the files are made [default: a temporary folder].")

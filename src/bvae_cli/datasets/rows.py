@@ -124,14 +124,14 @@ class Joined:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         import torch
 
-        if isinstance(rows, slice) and self._numbers is None:
+        if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
-            inner = [
-                part[max(start - first, 0) : max(stop - first, 0)]
-                for part, first in zip(self._parts, self._starts, strict=False)
-            ]
-            return torch.cat(inner)
-        numbers = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
+            if self._numbers is None:
+                starts = zip(self._parts, self._starts, strict=False)
+                return torch.cat([part[max(start - first, 0) : max(stop - first, 0)] for part, first in starts])
+            numbers = torch.arange(start, max(start, stop))
+        else:
+            numbers = rows.cpu()
         if self._numbers is not None:
             numbers = self._numbers[numbers]
         flat = numbers.reshape(-1)
