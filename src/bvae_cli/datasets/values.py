@@ -110,5 +110,6 @@ def _hint_for(values: NDArray[Any]) -> str:
     if not np.isfinite(values).all():
         return "Fill or drop the values that are missing or infinite."
     if values.min() >= 0 and values.max() <= _LARGEST_GREY and bool((values == np.floor(values)).all()):
-        return f"They look like 8-bit grey: divide them by {_LARGEST_GREY}."
+        packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""
+        return f"They look like 8-bit grey: divide them by {_LARGEST_GREY}{packed}."
     return "Scale the data to 0…1."
