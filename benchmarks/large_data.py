@@ -1,6 +1,6 @@
 """Training and encoding from a mapped file of packed bits, beside the same rows in memory: throughput, and memory by size.
 
-    python benchmarks/large_data.py [--rows 100000 1000000] [--rounds 5] [--threads 2] [--batch 1000] [--folder DIR]
+    python benchmarks/large_data.py [--rows 100000 1000000] [--rounds 5] [--threads 2] [--batch 1000] [--subset 0]
 
 The rows are digits of binarised MNIST, drawn with replacement, each pixel flipped with probability 1/32. Throughput is that
 of the largest size, set 1: an epoch from memory and an epoch from the file in turn, round after round, and so for `encode`.
@@ -58,9 +58,11 @@ def data(folder: Path, rows: int, way: str) -> PluginRef:
     return PluginRef(type="packed", options=options)
 
 
-def new_fit(folder: Path, reference: PluginRef, batch: int, threads: int) -> Fit:
+def new_fit(folder: Path, reference: PluginRef, batch: int, threads: int, subset: int = 0) -> Fit:
     """Return a training run on data, before its first epoch."""
-    config = TrainConfig(dataset=reference, batch_size=batch, threads=threads, device="cpu", output_dir=folder / "runs")
+    config = TrainConfig(
+        dataset=reference, batch_size=batch, threads=threads, subset=subset, device="cpu", output_dir=folder / "runs"
+    )
     prepared = prepare(config)
     return fit_of(config, prepared, prepared.splits.train.to("cpu"), prepared.splits.validation.to("cpu"), None)
 
@@ -77,7 +79,8 @@ def encoding(folder: Path, reference: PluginRef, threads: int) -> float:
 def throughput(folder: Path, rows: int, arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Return images/s by task and way, one for each round."""
     rates: dict[str, dict[str, list[float]]] = {task: {way: [] for way in WAYS} for task in TASKS}
-    fits = {way: iter(new_fit(folder, data(folder, rows, way), arguments.batch, arguments.threads)) for way in WAYS}
+    sizes = (arguments.batch, arguments.threads, arguments.subset)
+    fits = {way: iter(new_fit(folder, data(folder, rows, way), *sizes)) for way in WAYS}
     for round_number in range(max(2, arguments.rounds) + 1):
         # The one that goes first goes second in the next round; the first round is not counted.
         for way in list(WAYS)[:: 1 if round_number % 2 else -1]:
@@ -168,6 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="At least 2.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--subset", type=int, default=0, help="Rows in an epoch that is timed; 0 takes all.")
     parser.add_argument("--folder", type=Path, help="Where the files are made [default: a temporary folder].")
     parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

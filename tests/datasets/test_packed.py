@@ -203,7 +203,8 @@ def test_a_file_that_does_not_hold_such_rows_is_refused(
 
 def test_bits_beyond_the_last_are_named_with_their_row(tmp_path: Path) -> None:
     values = packed(np.zeros((40_000, 12), dtype=np.uint8))
-    values[39_000, 1] = 1
+    values[39_000:, 1] = 1
+    values[39_500, 1] = 7
     np.save(tmp_path / "p.npy", values)
     for mapped in ("always", "never"):
         with refused("Row 39001", "beyond its 12 bits"):

@@ -169,7 +169,7 @@ def _require_packed(found: Found, features: int, where: str) -> None:
 
 def _require_nothing_beyond(packed: NDArray[np.uint8], features: int, where: str, first_row: int) -> None:
     """Raise InputOutputError where the last byte of a row has more bits in it than the row has."""
-    beyond = packed[:, -1] & (2 ** (-features % 8) - 1)
+    beyond = (packed[:, -1] & (2 ** (-features % 8) - 1)) != 0
     if beyond.any():
         raise InputOutputError(
             f"Row {first_row + int(beyond.argmax()) + 1} of {where} goes on beyond its {features} bits (counted from 1).",
