@@ -34,6 +34,9 @@ def make_files() -> None:
     np.save("grey.npy", np.tile(np.array([0, 217, 90], "uint8"), (30, 1)))
     np.save("objects.npy", np.array([1, [2]], dtype=object), allow_pickle=True)
     np.savez("two.npz", a=bits, b=bits)
+    np.save("packed.npy", np.packbits(bits.astype("uint8"), axis=1))
+    np.save("columns.npy", np.asfortranarray(bits))
+    np.save("real.npy", bits / 2)
     bits[3, 4] = np.nan
     np.save("missing.npy", bits)
     Path("ragged.csv").write_text("a,b,c\n0,1,1\n0,1\n")

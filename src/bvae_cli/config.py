@@ -25,6 +25,9 @@ Sampling = Literal["codeword", "bitwise"]
 Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
 Schedule = Literal["constant", "cosine"]
 Split = Literal["validation", "test"]
+EncodedSplit = Literal["all", "train", "validation", "test"]
+Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
+BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
 # Names of a repetition code's option that stand without `--ecc`: users of this method type `--R 3` alone.
 IMPLIED_CODE = "repetition"
@@ -300,8 +303,8 @@ class TrainConfig(ModelChoice):
         return {name: value for name, value in values.items() if option_of(type(self), name).decides}
 
 
-class SampleConfig(ModelChoice):
-    """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
+class TrainedChoice(ModelChoice):
+    """What every command needs that works with a trained model: which one, on what data, and where."""
 
     lr: Annotated[float, option(_MODEL, decides=False)] = Field(
         0.001, gt=0, le=10, description="Learning rate of the run to find, where no weights are named."
@@ -316,12 +319,26 @@ class SampleConfig(ModelChoice):
         Path | None, option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
     ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
     dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), option(_DATA, metavar="NAME|PATH")] = Field(
-        None, description="Data to measure on [default: what the model was trained on]."
+        None, description="Data to take [default: what the model was trained on]."
     )
-    split: Annotated[Split, option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
     subset: Annotated[int, option(_DATA)] = Field(
-        0, ge=0, le=_LARGEST_COUNT, description="Measure on the first so many rows; 0 takes all."
+        0, ge=0, le=_LARGEST_COUNT, description="Take the first so many rows only; 0 takes all."
     )
+    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
+    )
+    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+    )
+
+    def _builds_its_size(self) -> bool:
+        return self.weights is None
+
+
+class SampleConfig(TrainedChoice):
+    """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
+
+    split: Annotated[Split, option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
     iwae_samples: Annotated[int, option(_DATA)] = Field(
         64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
     )
@@ -333,15 +350,36 @@ class SampleConfig(ModelChoice):
         None, description="Folder for the samples [default: samples/ beside the weights]."
     )
     seed: Annotated[int, option(_OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
-    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
+
+
+class EncodeConfig(TrainedChoice):
+    """What ``encode`` needs: which model, which rows, and what is written of each."""
+
+    split: Annotated[EncodedSplit, option(_DATA)] = Field(
+        "all", description="Rows to encode: one split, or all of them in the order of their file."
     )
-    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
-        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+    output: Annotated[Path, option(_OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
+        description="File to write: .npy, one row for each row of the data."
+    )
+    write: Annotated[Encoded, option(_OUTPUT)] = Field(
+        "information-bits",
+        description="What to write: the most probable information bits, their codeword, the posterior probabilities or "
+        "logits of the information bits, or the encoder's logits of the code bits.",
+    )
+    packed: Annotated[bool, option(_OUTPUT)] = Field(
+        False, description="Write bits eight to a byte, as numpy.packbits does along a row; else one to a byte."
+    )
+    precision: Annotated[Literal["float32", "float16"], option(_OUTPUT)] = Field(
+        "float32", description="Type of what is not bits."
     )
 
-    def _builds_its_size(self) -> bool:
-        return self.weights is None
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        if self.output.suffix != ".npy":
+            raise UsageError(f"--output names no .npy file; got '{self.output}'.", f"As in -o {self.output.stem}.npy.")
+        if self.packed and self.write not in BITS:
+            raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
+        return self
 
 
 def sets_that_fit(spec: Any, sized: bool = False) -> str:

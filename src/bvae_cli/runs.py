@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from bvae_cli.config import Sizes
 from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
@@ -351,6 +351,27 @@ def write_file(path: Path, content: bytes) -> None:
         _write_atomically(path, content)
 
 
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raise UsageError where there is something at a path that is going to be written, and it may not be overwritten."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already.", "Name another file, or write it anew with --overwrite.")
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written piece by piece, making its folder; it has its name only when the body is done."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
+    if path.is_dir():
+        raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(path) as file:
+            yield file
+    except OSError as error:
+        raise describe_os_error(error, path.parent) from None
+
+
 def read_record(folder: Path) -> dict[str, list[float]]:
     """Return the loss record by column. Raises InputOutputError where it is missing or not one."""
     path = folder / LOSS_RECORD
@@ -408,10 +429,16 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
+    with _beside(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

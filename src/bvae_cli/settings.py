@@ -17,6 +17,7 @@ from bvae_cli import paths, registry
 from bvae_cli.arms import CompareConfig
 from bvae_cli.config import (
     IMPLIED_CODE,
+    EncodeConfig,
     ModelChoice,
     PluginRef,
     SampleConfig,
@@ -30,7 +31,7 @@ _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
 _OPTION_PREFIX = "ecc_"
 DEFAULT = "default"
-KNOWN_KEYS = frozenset(CompareConfig.model_fields) | frozenset(SampleConfig.model_fields)
+KNOWN_KEYS = frozenset().union(*(model.model_fields for model in (CompareConfig, SampleConfig, EncodeConfig)))
 
 Config = TypeVar("Config", bound=ModelChoice)
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 from pydantic import ValidationError
 
-from bvae_cli.datasets.arrays import Arrays, split_sizes
+from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.divided import split_sizes
 from bvae_cli.datasets.text_table import read_table
 from bvae_cli.errors import ExitCode, UsageError
 

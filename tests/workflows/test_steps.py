@@ -110,12 +110,19 @@ def test_a_forgotten_recording_is_made_again() -> None:
     assert recorder.recordings == 2
 
 
+class Placed:
+    """Rows on a device that need not be there."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+
+
 def test_only_a_cuda_device_records_and_every_other_says_why_not() -> None:
-    recorder, reason = recorder_for(torch.device("cuda"), scaled=False)
+    recorder, reason = recorder_for(Placed("cuda"), scaled=False)  # type: ignore[arg-type]
     assert isinstance(recorder, CUDAGraphs)
     assert reason is None
     for device, scaled, word in (("cpu", False, "cpu"), ("mps", False, "mps"), ("cuda", True, "float16")):
-        recorder, reason = recorder_for(torch.device(device), scaled)
+        recorder, reason = recorder_for(Placed(device), scaled)  # type: ignore[arg-type]
         assert recorder is None
         assert reason is not None
         assert word in reason

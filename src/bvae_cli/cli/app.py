@@ -31,13 +31,14 @@ _BUILDERS: dict[str, tuple[str, str]] = {
     "train": ("bvae_cli.cli.train", "Train a model, with or without a code on its latent bits."),
     "sample": ("bvae_cli.cli.sample", "Draw samples from a trained model and measure its quality."),
     "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
+    "encode": ("bvae_cli.cli.encode", "Encode data with a trained model, into a file of bits."),
     "compare": ("bvae_cli.cli.compare", "Compare models with and without a code, over seeds, on the test split."),
     "report": ("bvae_cli.cli.report", "Draw the report of a comparison again."),
     "runs": ("bvae_cli.cli.runs", "List the runs in a folder."),
     "plot": ("bvae_cli.cli.plot", "Draw the loss curves of one or several runs."),
     "check-ecc": ("bvae_cli.cli.check_ecc", "Say which codes fit which latent sizes, and what they correct."),
     "codes": ("bvae_cli.cli.codes", "List the installed codes."),
-    "datasets": ("bvae_cli.cli.datasets", "List the installed data sets."),
+    "datasets": ("bvae_cli.cli.datasets", "List the installed data sets, or pack one."),
     "devices": ("bvae_cli.cli.devices", "List the devices, the one chosen, and why."),
     "config": ("bvae_cli.cli.config", "Show the options in force and where each came from."),
 }
@@ -200,6 +201,7 @@ _SMALLER = {
     "train": "Take a smaller --batch-size, --hidden or --latent; --dry-run says what a model needs.",
     "compare": "Take a smaller --batch-size, --hidden or --latent; `bvae train --dry-run` says what a model needs.",
     "sample": "Take fewer --num-samples, or fewer rows with --subset.",
+    "encode": "Name the same weights with --device cpu, or fewer rows with --subset.",
     "evaluate": "Take fewer rows with --subset, or fewer --iwae-samples.",
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
 _SECONDS_BETWEEN_TICKS = 0.1
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
@@ -36,6 +37,28 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
 def observer_of_seeds(epochs: int, quiet: bool, verbose: bool) -> ManyObserver:
     """Return the observer of several seeds: a line for each run that begins, and one an epoch for all of them."""
     return ManyObserver() if quiet else _SeedsObserver(epochs, verbose)
+
+
+@contextmanager
+def rows_shown(done: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Return what shows how many rows are done: on one line of a terminal, elsewhere as a line now and then."""
+    watched, told = sys.stderr.isatty(), [time.monotonic()]
+    between = _SECONDS_BETWEEN_TICKS if watched else _SECONDS_BETWEEN_LINES
+
+    def show(rows: int, total: int) -> None:
+        if quiet or time.monotonic() - told[0] < between:
+            return
+        told[0] = time.monotonic()
+        line = f"{rows:,} of {total:,} rows {done}"
+        with suppress(OSError):
+            print(f"\r{line}" if watched else line, end="" if watched else "\n", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if watched and not quiet:
+            with suppress(OSError):
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _introduce(plan: Plan, resumed_epoch: int) -> None:

@@ -10,26 +10,31 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from bvae_cli.datasets.rows import Joined, Rows, extremes, first_rows, pieces
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Likelihood = Literal["bernoulli"]
+SplitName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory, divided once and for all into training, validation and test rows.
+    """A data set, divided once and for all into training, validation and test rows.
 
-    Each split is a tensor ``[rows, D]``: uint8 where every value is a bit (0 or 1), else float32 in [0, 1]. Labels,
-    where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
-    (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities, and every training epoch draws
-    its own bits from them (dynamic binarisation); validation and test are bits all the same, drawn once, so that every
-    number measured on them is a likelihood of bits.
+    Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file: uint8 where every value is a bit (0 or 1),
+    else float32 in [0, 1]. Labels, where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as
+    a person sees it, for instance (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
+    and every training epoch draws its own bits from them (dynamic binarisation); validation and test are bits all the
+    same, drawn once, so that every number measured on them is a likelihood of bits. Where the splits were divided from
+    the rows of one file, ``order`` holds the number there of each row of training, validation and test, in this order,
+    int64 ``[all rows]``.
     """
 
-    train: Tensor
-    validation: Tensor
-    test: Tensor
+    train: Tensor | Rows
+    validation: Tensor | Rows
+    test: Tensor | Rows
     feature_shape: tuple[int, ...]
     source: str
     licence: str
@@ -38,6 +43,7 @@ class Splits:
     validation_labels: Tensor | None = None
     test_labels: Tensor | None = None
     fresh_bits: bool = False
+    order: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -49,19 +55,24 @@ class Splits:
         sha = hashlib.sha256(f"{self.feature_shape} {self.likelihood} {self.fresh_bits}".encode())
         for split in (self.train, self.validation, self.test):
             sha.update(f"{tuple(split.shape)} {split.dtype}".encode())
-            sha.update(split.contiguous().numpy().data)
+            for piece in pieces(split):
+                sha.update(piece.contiguous().numpy().data)
         return sha.hexdigest()
 
-    def split(self, name: Literal["train", "validation", "test"]) -> Tensor:
+    def split(self, name: SplitName) -> Tensor | Rows:
         """Return one split by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def all_rows(self) -> Rows:
+        """Return every row: in the order of the file that they were divided from, else split after split."""
+        return Joined([self.train, self.validation, self.test], None if self.order is None else self.order.argsort())
 
     def limited(self, subset: int) -> Splits:
         """Return the same data with at most ``subset`` training rows, the first ones (0 keeps them all)."""
         if not subset:
             return self
         labels = None if self.train_labels is None else self.train_labels[:subset]
-        return replace(self, train=self.train[:subset], train_labels=labels)
+        return replace(self, train=first_rows(self.train, subset), train_labels=labels, order=None)
 
     def problem(self) -> str | None:
         """Return what breaks the contract above, as the end of "the data set gave …", or None where nothing does."""
@@ -69,15 +80,15 @@ class Splits:
 
         for name in ("train", "validation", "test"):
             split = getattr(self, name)
-            if not isinstance(split, torch.Tensor) or split.ndim != 2:
+            if not isinstance(split, torch.Tensor | Rows) or len(split.shape) != 2:
                 return f"a {name} split that is not a tensor [rows, D]"
             if split.shape[0] == 0 or split.shape[1] == 0:
                 return f"an empty {name} split"
             if split.dtype not in (torch.uint8, torch.float32):
                 return f"a {name} split of {split.dtype}, where bits are uint8 and anything else is float32"
-            low, high = split.min(), split.max()
+            low, high = extremes(split)
             if not (low >= 0 and high <= 1):
-                return f"values outside 0…1 in its {name} split: from {low.item():g} to {high.item():g}"
+                return f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
             if split.shape[1] != self.train.shape[1]:
                 return f"{self.train.shape[1]} values in a row of train and {split.shape[1]} in one of {name}"
         if math.prod(self.feature_shape) != self.features:

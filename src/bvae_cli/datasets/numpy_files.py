@@ -1,15 +1,19 @@
-"""Reading .npy and .npz files strictly: nothing is unpickled, and memory follows the file, not what it claims."""
+"""Reading .npy and .npz files strictly: nothing is unpickled, and memory follows the file, not what it claims.
+
+An array is read whole, or only found: where in the file its values are, so that they can be mapped.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bvae_cli.datasets.files import reading, require_file
 from bvae_cli.errors import InputOutputError
@@ -20,6 +24,22 @@ if TYPE_CHECKING:
 
 _MEMBER_SUFFIX = ".npy"
 _NUMERIC_KINDS = "biuf"
+# What stands before the values is shorter than this, in a file that is what it says.
+_LONGEST_HEADER = 2**17
+# The header of a member of an archive: its length, and where it says how long the name and the rest are that follow it.
+_LOCAL_HEADER, _LOCAL_LENGTHS = 30, slice(26, 30)
+
+
+class Found(NamedTuple):
+    """An array in a file that was not read: its shape and type, and the byte from which its values stand, row by row.
+
+    ``offset`` is None where they cannot be mapped, and ``why`` says why: they are compressed, or stand column by column.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+    why: str = ""
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -31,6 +51,28 @@ def read_npy(path: Path) -> NDArray[Any]:
     with reading(path):
         content = path.read_bytes()
     return _parsed(content, str(path))
+
+
+def find_npy(path: Path) -> Found:
+    """Find the numeric array of a .npy file. Raises InputOutputError as ``read_npy`` does; no value is read."""
+    require_file(path)
+    with reading(path), path.open("rb") as file:
+        head, size = file.read(_LONGEST_HEADER), path.stat().st_size
+    return _found(head, 0, size, str(path))
+
+
+def find_npz(path: Path, name: str) -> Found:
+    """Find the named array of an .npz file, which has it. Raises InputOutputError as ``read_npz`` does."""
+    with _archive(path) as archive:
+        member, head = archive.getinfo(f"{name}{_MEMBER_SUFFIX}"), _unpacked(archive, name, path, _LONGEST_HEADER)
+    if member.compress_type != zipfile.ZIP_STORED:
+        return _found(head, 0, member.file_size, f"'{name}' in {path}")._replace(offset=None, why="it is compressed")
+    with reading(path), path.open("rb") as file:
+        file.seek(member.header_offset)
+        # The directory of the archive does not say how long the header is that stands beside the member itself.
+        start = member.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(_LOCAL_HEADER)[_LOCAL_LENGTHS]))
+        there = min(member.file_size, path.stat().st_size - start)
+    return _found(head, start, there, f"'{name}' in {path}")
 
 
 def npz_names(path: Path) -> list[str]:
@@ -48,13 +90,23 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     arrays = {}
     with _archive(path) as archive:
         for name in names:
-            try:
-                content = archive.read(f"{name}{_MEMBER_SUFFIX}")
-            # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression.
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-                raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
-            arrays[name] = _parsed(content, f"'{name}' in {path}")
+            arrays[name] = _parsed(_unpacked(archive, name, path), f"'{name}' in {path}")
     return arrays
+
+
+def read_npz_text(path: Path, name: str) -> str:
+    """Return the string that an array of an .npz file is. Raises InputOutputError where it is none."""
+    import numpy as np
+
+    with _archive(path) as archive:
+        content = _unpacked(archive, name, path)
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError):
+        array = np.zeros(0)
+    if array.ndim or array.dtype.kind != "U":
+        raise InputOutputError(f"'{name}' in {path} is not text.", "Write a string, or leave it out.")
+    return str(array.item())
 
 
 @contextmanager
@@ -72,10 +124,34 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
 
 
+def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -> bytes:
+    """Return the first ``size`` bytes of an array's member, or all of them."""
+    try:
+        with archive.open(f"{name}{_MEMBER_SUFFIX}") as member:
+            return member.read(size)
+    # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
+
+
 def _parsed(content: bytes, where: str) -> NDArray[Any]:
     import numpy as np
 
-    stream = io.BytesIO(content)
+    shape, fortran_order, dtype, start = _checked_header(content, len(content), where)
+    values = np.frombuffer(content, dtype, math.prod(shape), offset=start)
+    return values.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _found(head: bytes, start: int, size: int, where: str) -> Found:
+    shape, fortran_order, dtype, length = _checked_header(head, size, where)
+    if fortran_order:
+        return Found(shape, dtype, None, "it is stored column by column (Fortran order)")
+    return Found(shape, dtype, start + length)
+
+
+def _checked_header(head: bytes, size: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Return shape, order, type and the length of the header of an array of ``size`` bytes that begins with ``head``."""
+    stream = io.BytesIO(head)
     shape, fortran_order, dtype = _read_header(stream, where)
     if dtype.hasobject:
         raise InputOutputError(
@@ -84,15 +160,13 @@ def _parsed(content: bytes, where: str) -> NDArray[Any]:
         )
     if dtype.kind not in _NUMERIC_KINDS:
         raise InputOutputError(f"{where} is not numeric: its type is {dtype}.", "Save it as uint8 or float32.")
-    count = math.prod(shape)
-    there = len(content) - stream.tell()
-    if count * dtype.itemsize > there:
+    wanted, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if wanted > there:
         raise InputOutputError(
-            f"{where} is cut off: its header says {count * dtype.itemsize} bytes of values, it holds {there}.",
+            f"{where} is cut off: its header says {wanted} bytes of values, it holds {there}.",
             "Write or copy it again.",
         )
-    values = np.frombuffer(content, dtype, count, offset=stream.tell())
-    return values.reshape(shape, order="F" if fortran_order else "C")
+    return shape, fortran_order, dtype, stream.tell()
 
 
 def _read_header(stream: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bvae_cli.datasets.mapped import MappedTable
+
 _LARGEST_GREY = 255
+_VALUES_AT_ONCE = 2**21
 
 
-class Rows(NamedTuple):
+class Table(NamedTuple):
     """``values`` is ``[rows, D]``, uint8 where all are bits, else float32; ``feature_shape`` has the product D."""
 
     values: NDArray[Any]
@@ -24,8 +27,8 @@ class Rows(NamedTuple):
 
 def checked_rows(
     array: NDArray[Any], where: str, line_of: Callable[[int], int] | None = None, counted: str = "counted from 1"
-) -> Rows:
-    """Return a numeric array of rows × features, or rows × height × width and so on, as ``Rows``.
+) -> Table:
+    """Return a numeric array of rows × features, or rows × height × width and so on, as a ``Table``.
 
     ``where`` names the array in a sentence, ``line_of`` gives a row's number to a person (by default counted from 1),
     ``counted`` says how. Raises InputOutputError for fewer than two dimensions, no rows, no features, and for a value
@@ -37,7 +40,19 @@ def checked_rows(
     # NaN makes both extremes NaN, and so both comparisons false.
     if not (values.min() >= 0 and values.max() <= 1):
         raise _bad_value(values, feature_shape, where, line_of or (lambda row: row + 1), counted)
-    return Rows(values.astype("uint8" if _all_bits(values) else "float32"), feature_shape)
+    return Table(values.astype("uint8" if _all_bits(values) else "float32"), feature_shape)
+
+
+def checked_table(table: MappedTable, feature_shape: tuple[int, ...], where: str) -> bool:
+    """Return whether every value of a table in a file is a bit, a few megabytes at once.
+
+    Raises InputOutputError as ``checked_rows`` does.
+    """
+    are_bits = True
+    for start in range(0, table.shape[0], rows := max(1, _VALUES_AT_ONCE // table.shape[1])):
+        part = table.take(slice(start, start + rows)).reshape(-1, *feature_shape)
+        are_bits &= checked_rows(part, where, lambda row, start=start: start + row + 1).values.dtype == "uint8"  # type: ignore[misc]
+    return are_bits
 
 
 def checked_labels(array: NDArray[Any], rows: int, where: str) -> NDArray[np.int64]:
@@ -95,5 +110,6 @@ def _hint_for(values: NDArray[Any]) -> str:
     if not np.isfinite(values).all():
         return "Fill or drop the values that are missing or infinite."
     if values.min() >= 0 and values.max() <= _LARGEST_GREY and bool((values == np.floor(values)).all()):
-        return f"They look like 8-bit grey: divide them by {_LARGEST_GREY}."
+        packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""
+        return f"They look like 8-bit grey: divide them by {_LARGEST_GREY}{packed}."
     return "Scale the data to 0…1."

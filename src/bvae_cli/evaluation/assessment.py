@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Generator, Tensor
 
 from bvae_cli.codes.base import CodeSpec
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.evaluation.channel import measure_channel
-from bvae_cli.evaluation.classifier import Classifier, accuracy, train_classifier
+from bvae_cli.evaluation.classifier import Classifier, accuracy, features_of, train_classifier
 from bvae_cli.evaluation.inference import Reliability, draw_inference, reliability
 from bvae_cli.evaluation.latent import active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import bits_per_dim, bound_values
@@ -42,18 +44,18 @@ class Assessment:
     reliability: Reliability
 
 
-def new_judge(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Judge:
+def new_judge(train: Tensor | Rows, train_labels: Tensor, test: Tensor | Rows, test_labels: Tensor) -> Judge:
     """Train the judge on real training rows, and read the real test rows with it."""
     classifier = train_classifier(train, train_labels)
-    return Judge(classifier, accuracy(classifier, test, test_labels), classifier.features(test))
+    return Judge(classifier, accuracy(classifier, test, test_labels), features_of(classifier, test))
 
 
 @torch.no_grad()
 def assess(
     model: BinaryVAE,
-    x: Tensor,
+    x: Tensor | Rows,
     *,
-    training: Tensor,
+    training: Tensor | Rows,
     labels: Tensor | None = None,
     judge: Judge | None = None,
     iwae_samples: int = 64,
@@ -119,17 +121,19 @@ def closed_form_curves(spec: CodeSpec, n: int, points: int = 50) -> dict[str, li
 
 
 def _stored(
-    model: BinaryVAE, x: Tensor, epsilon: float, generator: Generator, labels: Tensor | None, judge: Judge | None
+    model: BinaryVAE, x: Tensor | Rows, epsilon: float, generator: Generator, labels: Tensor | None, judge: Judge | None
 ) -> dict[str, Tensor]:
-    read = store_and_read(model, x, epsilon, generator, None if judge is None else judge.classifier, labels)
-    values = {
-        at("stored_nll", epsilon): read.negative_log_likelihood,
-        at("stored_psnr", epsilon): read.psnr,
-        at("stored_bit_error_rate", epsilon): read.bit_error_rate,
-    }
-    if read.recognised is not None:
-        values[at("stored_accuracy", epsilon)] = read.recognised
-    return values
+    classifier = None if judge is None else judge.classifier
+    parts: dict[str, list[Tensor]] = {}
+    # Some rows at once: what is decoded of all of them is as large as the data.
+    for chunk, of_chunk in zip(x.split(_ROWS), repeat(None) if labels is None else labels.split(_ROWS), strict=False):
+        read = store_and_read(model, chunk, epsilon, generator, classifier, of_chunk)
+        parts.setdefault("stored_nll", []).append(read.negative_log_likelihood)
+        parts.setdefault("stored_psnr", []).append(read.psnr)
+        parts.setdefault("stored_bit_error_rate", []).append(read.bit_error_rate)
+        if read.recognised is not None:
+            parts.setdefault("stored_accuracy", []).append(read.recognised)
+    return {at(name, epsilon): torch.cat(values) for name, values in parts.items()}
 
 
 def _latent_use(logits: Tensor) -> dict[str, Estimate]:
@@ -150,7 +154,7 @@ def _channel(model: BinaryVAE, epsilons: Sequence[float], words: int, seed: int)
     return measured
 
 
-def _samples(model: BinaryVAE, count: int, training: Tensor, judge: Judge | None, seed: int) -> dict[str, Estimate]:
+def _samples(model: BinaryVAE, count: int, training: Tensor | Rows, judge: Judge | None, seed: int) -> dict[str, Estimate]:
     device = model.encoder.mean.device
     samples = model.sample(count, Generator(device).manual_seed(seed)).images
     measured = {"sample_uniqueness": Estimate(uniqueness(samples))}

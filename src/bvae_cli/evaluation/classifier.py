@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bvae_cli.datasets.rows import Rows
+
 _HIDDEN = (256, 64)
 _EPOCHS = 4
 _BATCH = 100
 _LEARNING_RATE = 1e-3
 _SEED = 20_230_418
+_ROWS = 2000
 
 
 class Classifier(nn.Module):
@@ -43,7 +46,7 @@ class Classifier(nn.Module):
         return logits.argmax(-1)
 
 
-def train_classifier(x: Tensor, labels: Tensor) -> Classifier:
+def train_classifier(x: Tensor | Rows, labels: Tensor) -> Classifier:
     """Train the judge on rows ``x [rows, D]`` and their labels ``[rows]``, always with the same seed and settings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -61,6 +64,12 @@ def train_classifier(x: Tensor, labels: Tensor) -> Classifier:
     return classifier.eval()
 
 
-def accuracy(classifier: Classifier, x: Tensor, labels: Tensor) -> float:
+def accuracy(classifier: Classifier, x: Tensor | Rows, labels: Tensor) -> float:
     """Return the share of rows whose label the classifier finds."""
-    return float((classifier.labels(x).cpu() == labels.cpu()).double().mean())
+    found = torch.cat([classifier.labels(chunk) for chunk in x.split(_ROWS)])
+    return float((found.cpu() == labels.cpu()).double().mean())
+
+
+def features_of(classifier: Classifier, x: Tensor | Rows) -> Tensor:
+    """Return the classifier's features of all rows, ``[rows, D] -> [rows, 64]``, some rows at once."""
+    return torch.cat([classifier.features(chunk) for chunk in x.split(_ROWS)])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.model.bvae import BinaryVAE
 
@@ -125,7 +126,7 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BIN
 
 
 @torch.no_grad()
-def measure_reconstruction(model: BinaryVAE, x: Tensor) -> Reconstruction:
+def measure_reconstruction(model: BinaryVAE, x: Tensor | Rows) -> Reconstruction:
     """Encode ``x [rows, D]`` to its most probable word, decode its codeword, and compare."""
     psnr, wrong = [], []
     for chunk in x.split(_ROWS):

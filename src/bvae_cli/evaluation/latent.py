@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.model.bvae import BinaryVAE
 
 ACTIVE_VARIANCE = 0.01
@@ -26,7 +27,7 @@ class LatentUse:
 
 
 @torch.no_grad()
-def posterior_logits(model: BinaryVAE, x: Tensor) -> Tensor:
+def posterior_logits(model: BinaryVAE, x: Tensor | Rows) -> Tensor:
     """Return the logits of the information bits of every row, ``[rows, D] -> [rows, K]``, float64 on the CPU."""
     return torch.cat([model.encode(chunk.float()).logits for chunk in x.split(_ROWS)]).cpu().double()
 

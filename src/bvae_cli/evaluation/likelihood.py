@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import MAX_ENUMERATED_BITS, elbo, iwae, log_likelihood
@@ -43,7 +44,7 @@ class BoundValues(NamedTuple):
     kl: Tensor
 
 
-def measure_bounds(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Generator) -> Bounds:
+def measure_bounds(model: BinaryVAE, x: Tensor | Rows, iwae_samples: int, generator: Generator) -> Bounds:
     """Measure the bounds on ``x [rows, D]``, uint8 bits or float, with true codewords and hard bits."""
     values = bound_values(model, x, iwae_samples, generator)
     bound = estimate(values.elbo)
@@ -58,15 +59,15 @@ def measure_bounds(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Ge
 
 
 @torch.no_grad()
-def bound_values(model: BinaryVAE, x: Tensor, iwae_samples: int, generator: Generator) -> BoundValues:
+def bound_values(model: BinaryVAE, x: Tensor | Rows, iwae_samples: int, generator: Generator) -> BoundValues:
     """Return the bounds of each row of ``x [rows, D]``, uint8 bits or float, with true codewords and hard bits."""
-    chunks = [chunk.float() for chunk in x.split(_ROWS)]
-    elbos = torch.cat([elbo(model, chunk, generator) for chunk in chunks])
-    iwaes = torch.cat([iwae(model, chunk, iwae_samples, generator) for chunk in chunks])
+    # Each quantity goes through the rows anew: all of them as float at once may be more than the memory holds.
+    elbos = torch.cat([elbo(model, chunk.float(), generator) for chunk in x.split(_ROWS)])
+    iwaes = torch.cat([iwae(model, chunk.float(), iwae_samples, generator) for chunk in x.split(_ROWS)])
     exact = None
     if enumerable(model.code.k, len(x), model.features):
-        exact = torch.cat([log_likelihood(model, chunk) for chunk in chunks])
-    kl = torch.cat([kl_to_uniform(model.encode(chunk).logits) for chunk in chunks])
+        exact = torch.cat([log_likelihood(model, chunk.float()) for chunk in x.split(_ROWS)])
+    kl = torch.cat([kl_to_uniform(model.encode(chunk.float()).logits) for chunk in x.split(_ROWS)])
     return BoundValues(elbos, iwaes, exact, kl)
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy
 from torch import Tensor
 
+from bvae_cli.datasets.rows import Rows, pieces
+
 
 def uniqueness(samples: Tensor) -> float:
     """Share of distinct rows among hard samples ``[S, D]`` (Polykovskiy et al. 2020, MOSES)."""
     return len(_distinct(samples)) / len(samples)
 
 
-def novelty(samples: Tensor, training: Tensor) -> float:
+def novelty(samples: Tensor, training: Tensor | Rows) -> float:
     """Share of the distinct hard samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES)."""
     distinct = _distinct(samples)
-    return len(distinct - _distinct(training)) / len(distinct)
+    known: set[bytes] = set()
+    for piece in pieces(training):
+        known |= distinct & _distinct(piece)
+    return len(distinct - known) / len(distinct)
 
 
 def frechet_distance(some: Tensor, others: Tensor) -> float:

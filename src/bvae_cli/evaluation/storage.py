@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.evaluation.classifier import Classifier
 from bvae_cli.evaluation.inference import peak_signal_to_noise_ratio
 from bvae_cli.model.bvae import BinaryVAE
@@ -33,7 +34,7 @@ class StoredValues:
 @torch.no_grad()
 def store_and_read(
     model: BinaryVAE,
-    x: Tensor,
+    x: Tensor | Rows,
     epsilon: float,
     generator: Generator,
     classifier: Classifier | None = None,

@@ -1,4 +1,4 @@
-"""The Python API: ``train``, ``compare``, ``sample``, ``evaluate``, ``load``, with the command line's options."""
+"""The Python API: ``train``, ``compare``, ``sample``, ``evaluate``, ``encode``, ``load``; options are the commands' own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from torch import Generator, Tensor
 from bvae_cli import devices
 from bvae_cli.arms import CompareConfig
 from bvae_cli.comparisons import Comparison
-from bvae_cli.config import SampleConfig, TrainConfig
+from bvae_cli.config import EncodeConfig, SampleConfig, TrainConfig
 from bvae_cli.errors import UsageError, is_out_of_memory
 from bvae_cli.fields import validated
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
+from bvae_cli.runs import require_new
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
+from bvae_cli.workflows.encode import EncodeResult
+from bvae_cli.workflows.encode import encode as _encode
 from bvae_cli.workflows.measuring import Quality, measure
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
@@ -33,6 +36,7 @@ __all__ = [
     "TrainResult",
     "TrainedModel",
     "compare",
+    "encode",
     "evaluate",
     "load",
     "sample",
@@ -66,6 +70,16 @@ def sample(weights: Path | str, **options: Any) -> SampleResult:
 def evaluate(weights: Path | str, **options: Any) -> Quality:
     """Measure a trained model; ``options`` are fields of ``SampleConfig``, as ``split="test"``."""
     return measure(validated(SampleConfig, {**options, "weights": weights}, "evaluate"), frozenset(options))
+
+
+def encode(weights: Path | str, output: Path | str, overwrite: bool = False, **options: Any) -> EncodeResult:
+    """Encode data of any size into a .npy file; ``options`` are fields of ``EncodeConfig``, as ``dataset="big.npy"``.
+
+    Raises UsageError where the file is there already and is not to be overwritten, InputOutputError.
+    """
+    config = validated(EncodeConfig, {**options, "weights": weights, "output": output}, "encode")
+    require_new(config.output, overwrite)
+    return _encode(config, frozenset(options))
 
 
 def load(path: Path | str, device: str = "auto") -> TrainedModel:

@@ -12,6 +12,7 @@ from bvae_cli import runs
 from bvae_cli.arms import CompareConfig
 from bvae_cli.comparisons import PICTURE_PREFIX, Curve, RunRecord
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import first_rows
 from bvae_cli.evaluation.assessment import Judge, assess, new_judge
 from bvae_cli.evaluation.statistics import Estimate
 from bvae_cli.evaluation.storage import store_and_read
@@ -34,7 +35,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         rows = self.config.eval_subset or len(self.splits.test)
-        self.x = self.splits.test[:rows].to(self.device)
+        self.x = first_rows(self.splits.test, rows).to(self.device)
         labels = self.splits.test_labels
         self.labels = None if labels is None or self.splits.train_labels is None else labels[:rows]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
@@ -42,7 +43,7 @@ class EpochStats:
 
 
 @torch.no_grad()
-def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0) -> float:
+def validation_loss(model: BinaryVAE, x: Tensor | Rows, beta: float = 1.0) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
     generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
     total = torch.zeros((), device=x.device, dtype=model.dtype)
@@ -58,8 +59,8 @@ class Fit:
     ``beta_warmup_epochs``. The validation loss is the negative ELBO at ``beta_max`` with hard bits, true codewords and the
     same noise every epoch; the weights of its best epoch are kept in ``best_weights``. Patience counts after the warm-up.
 
-    ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]. Raises
-    DivergedError when a loss is not a number.
+    ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]: tensors, or
+    ``Rows`` of which each batch is read when it is needed. Raises DivergedError when a loss is not a number.
 
     What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
     methods of their own, so that several runs can be trained as one: see ``fit_many``.
@@ -68,8 +69,8 @@ class Fit:
     def __init__(
         self,
         model: BinaryVAE,
-        train: Tensor,
-        validation: Tensor,
+        train: Tensor | Rows,
+        validation: Tensor | Rows,
         *,
         epochs: int,
         batch_size: int,
@@ -106,7 +107,8 @@ class Fit:
         self.optimizer = Adam(model.parameters(), lr=lr)
         # It takes for an optimizer whatever has the parameters in groups.
         self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
-        recorder, because = recorder_for(self.device, self.scaler.is_enabled()) if record else (None, "it was asked for")
+        self._read: Iterator[Tensor] = iter(())
+        recorder, because = recorder_for(train, self.scaler.is_enabled()) if record else (None, "it was asked for")
         self.steps = Epochs(self._step, [self.generator], recorder, because)
 
         self.epoch = 0
@@ -237,13 +239,18 @@ class Fit:
         beta, temperature = on_device([self.beta(self.epoch), self.temperature(self.epoch)], self.device, self.model.dtype)
         rates = self.learning_rates()
         on_the_device = on_device(rates, self.device, torch.float64)
-        sums = self.steps.train(self.order(), self.batch_size, on_the_device, beta, temperature, self.on_step)
+        order = self.order()
+        if isinstance(self.train, Rows):
+            self._read = iter(self.train.batches(order, self.batch_size))
+        sums = self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.on_step)
         self.optimizer.param_groups[0]["lr"] = rates[-1]
         loss, kl = (sums / len(self.train)).tolist()
         return loss, kl
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        x = self.drawn(self.train.index_select(0, rows).to(self.model.dtype))
+        # Rows in a file are read ahead, in the order that the steps take them.
+        taken = next(self._read) if isinstance(self.train, Rows) else self.train.index_select(0, rows)
+        x = self.drawn(taken.to(self.model.dtype))
         losses = self.losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight)
         self.optimizer.zero_grad()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from bvae_cli.datasets.rows import taken
 from bvae_cli.errors import DivergedError, UsageError
 from bvae_cli.model.adam import StackedAdam
 from bvae_cli.model.batched import StackedVAE, clip_gradients
@@ -82,7 +83,7 @@ class _Stack:
         self.clips = any(fit.grad_clip for fit in fits)
         self.grad_clips = self._of_each([fit.grad_clip for fit in fits])
         self.equal_rates = False
-        recorder, because = recorder_for(self.device, scaled=False)
+        recorder, because = recorder_for(self.train, scaled=False)
         self.steps = Epochs(self._step, [fit.generator for fit in fits], recorder, because)
 
     def train_epoch(self, on_step: StepHook | None) -> list[list[float]]:
@@ -100,7 +101,7 @@ class _Stack:
         return means
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        x = self.train.index_select(0, rows.flatten()).view(*rows.shape, -1).to(self.model.dtype)
+        x = taken(self.train, rows).to(self.model.dtype)
         if self.fits[0].fresh_bits:
             x = torch.stack([fit.drawn(values) for fit, values in zip(self.fits, x, strict=True)])
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])

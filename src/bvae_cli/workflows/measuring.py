@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bvae_cli import devices, processor, registry, runs
-from bvae_cli.config import PluginRef, SampleConfig, Sizes
+from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainedChoice
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
 from bvae_cli.evaluation.inference import (
     InferenceErrors,
@@ -40,7 +41,7 @@ class Quality:
     latent: LatentUse
 
 
-def find_weights(config: SampleConfig, named: frozenset[str]) -> Path:
+def find_weights(config: TrainedChoice, named: frozenset[str]) -> Path:
     """Return the weights to use: those named, or the default folder of the sizes and code.
 
     ``named`` are the fields that a person gave; sizes or a code given beside weights must be those of the weights.
@@ -71,20 +72,26 @@ def measure(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: 
     return measure_on(rebuilt, x, config)
 
 
-def prepare(config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Tensor, Splits]:
+def prepare(
+    config: SampleConfig, named: frozenset[str], on_note: OnNote | None = None
+) -> tuple[Rebuilt, Tensor | Rows, Splits]:
     """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
+    rebuilt, splits, device = load_both(config, named, on_note)
+    return rebuilt, first_rows(splits.split(config.split), config.subset).to(device), splits
+
+
+def load_both(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Splits, str]:
+    """Load the model, on the chosen device, and its data, which stay where they are; return both and the device."""
     choice = devices.choose(config.device, "off")
     processor.prepare(config.threads)
     rebuilt = load_model(find_weights(config, named), choice.device)
     if on_note is not None:
         for note in _notes(config, rebuilt):
             on_note(note)
-    splits = _load_data(config, rebuilt)
-    x = splits.split(config.split)
-    return rebuilt, (x[: config.subset] if config.subset else x).to(choice.device), splits
+    return rebuilt, _load_data(config, rebuilt), choice.device
 
 
-def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
+def measure_on(rebuilt: Rebuilt, x: Tensor | Rows, config: SampleConfig) -> Quality:
     """Measure a model on rows ``[rows, D]``; every draw is decided by ``config.seed``."""
     generator = torch.Generator(x.device).manual_seed(config.seed)
     logits = posterior_logits(rebuilt.model, x)
@@ -100,7 +107,7 @@ def measure_on(rebuilt: Rebuilt, x: Tensor, config: SampleConfig) -> Quality:
     )
 
 
-def _notes(config: SampleConfig, rebuilt: Rebuilt) -> list[str]:
+def _notes(config: TrainedChoice, rebuilt: Rebuilt) -> list[str]:
     """Say what a person may take for granted of a model and should not: that it is the only one, that it is finished."""
     folder, notes = rebuilt.weights.parent, []
     others = runs.namesakes(folder) if config.weights is None else []
@@ -121,7 +128,7 @@ def _counted(others: int) -> str:
     return "There is 1 other run" if others == 1 else f"There are {others} other runs"
 
 
-def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
+def _load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
     recorded = rebuilt.config["data"]
     reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
     if config.dataset is None and reference.type not in registry.names("data set"):
@@ -153,7 +160,7 @@ def _load_data(config: SampleConfig, rebuilt: Rebuilt) -> Splits:
     return splits
 
 
-def _require_same(config: SampleConfig, named: frozenset[str], weights: Path) -> None:
+def _require_same(config: TrainedChoice, named: frozenset[str], weights: Path) -> None:
     saved = runs.load_checkpoint(weights).config
     decides = saved["decides"]
     for size in Sizes._fields:

@@ -16,6 +16,7 @@ from bvae_cli import __version__, devices, processor, registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import bytes_in_memory, mean_row
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
@@ -122,7 +123,7 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
     what = _plan(config, choice, products, splits, outline, run.folder, digest)
 
     def made() -> BinaryVAE:
-        model = new_model(code, splits.train.float().mean(0), config.sizes, config.activation, config.seed)
+        model = new_model(code, mean_row(splits.train), config.sizes, config.activation, config.seed)
         if weights is not None:
             model.load_state_dict(weights)
         model.autocast_dtype = choice.autocast_dtype
@@ -151,7 +152,7 @@ def _plan(
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
     widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
     splits_held = (splits.train, splits.validation, splits.test)
-    data_bytes = sum(split.numel() * split.element_size() for split in splits_held)
+    data_bytes = sum(bytes_in_memory(split) for split in splits_held)
     return Plan(
         device=choice.device,
         device_reason=choice.device_reason,

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bvae_cli.datasets.rows import Rows
+
 # A recorded function must have run before: libraries choose and load their kernels on the first calls.
 _STEPS_BEFORE_RECORDING = 3
 _STEPS_OF_A_RECORDING = 8
@@ -159,10 +161,12 @@ class _Recording:
         return self._sums
 
 
-def recorder_for(device: torch.device, scaled: bool) -> tuple[Recorder | None, str | None]:
-    """Return what records steps on a device, or None and why; ``scaled`` says that losses are scaled, as in float16."""
-    if device.type != "cuda":
-        return None, f"steps are recorded on CUDA devices only, and this is {device.type}"
+def recorder_for(rows: Tensor | Rows, scaled: bool) -> tuple[Recorder | None, str | None]:
+    """Return what records steps on these rows, or None and why; ``scaled`` says that losses are scaled, as in float16."""
+    if rows.device.type != "cuda":
+        return None, f"steps are recorded on CUDA devices only, and this is {rows.device.type}"
+    if isinstance(rows, Rows):
+        return None, "the host reads the rows from their file"
     if scaled:
         return None, "float16 scales each loss by what the host has seen of the last"
     return CUDAGraphs(), None

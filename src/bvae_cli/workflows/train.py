@@ -18,6 +18,7 @@ from torch import Tensor
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import (
     BvaeWarning,
     DivergedError,
@@ -111,8 +112,8 @@ def already_finished(run: runs.Run) -> TrainResult | None:
 def fit_of(
     config: TrainConfig,
     prepared: Prepared,
-    train: Tensor,
-    validation: Tensor,
+    train: Tensor | Rows,
+    validation: Tensor | Rows,
     on_step: StepHook | None,
     losses: LossesFunction = training_losses,
 ) -> Fit:
@@ -142,7 +143,7 @@ def fit_of(
     )
 
 
-def way_for(config: TrainConfig, prepared: Prepared, train: Tensor) -> Way:
+def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows) -> Way:
     """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
     plan = prepared.plan
     shape = (
@@ -150,7 +151,7 @@ def way_for(config: TrainConfig, prepared: Prepared, train: Tensor) -> Way:
         f"batches of {min(config.batch_size, plan.training_rows)}, {config.estimator}, {config.sampling}, "
         f"{plan.precision} on {plan.device}"
     )
-    rows = train[: STEPS_OF_A_TRIAL * config.batch_size]
+    rows = train[: min(STEPS_OF_A_TRIAL * config.batch_size, len(train))]
     steps = plan.epochs * plan.steps_per_epoch
     return way_of(config, shape, plan.device, steps, lambda losses: fit_of(config, prepared, rows, rows[:1], None, losses))
 

@@ -1,0 +1,76 @@
+"""``bvae encode``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
+from bvae_cli.config import EncodeConfig
+from bvae_cli.errors import UsageError
+from bvae_cli.runs import require_new
+
+if TYPE_CHECKING:
+    from bvae_cli.workflows.encode import EncodeResult
+
+
+def build(arguments: Sequence[str], lenient: bool) -> Any:
+    """Build the command with the options of the code that ``arguments`` name."""
+    return command_for(EncodeConfig, _encode, "encode", arguments, lenient)
+
+
+def _encode(
+    given: Given,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER|FILE]", parser=named_path, help="A run's folder or its weights.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write the file anew where it is there already.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Encode data with a trained model, into a .npy file with a row for each row of the data.
+
+    Data of any size: rows are read, encoded and written some at once. By default every row of the data is encoded, in
+    the order of its file, and its information bits are written as 0 and 1.
+    """
+    from bvae_cli.cli.render import say, show_json
+
+    if folder is not None:
+        if "weights" in given.layer.values:
+            raise UsageError("The weights are named twice.", "Give the folder, or --weights.")
+        given.layer.values["weights"] = str(folder)
+    resolved = given.resolve(EncodeConfig)
+    config: EncodeConfig = resolved.config
+    for note in resolved.notes:
+        say(f"Note: {note}", quiet)
+    require_new(config.output, overwrite)
+    say("bvae encode: loading torch and the model …", quiet)
+
+    from bvae_cli.cli.progress import rows_shown
+    from bvae_cli.workflows.encode import encode
+
+    with rows_shown("encoded", quiet) as on_rows:
+        result = encode(config, given.named, lambda note: say(f"Note: {note}", quiet), on_rows)
+    if json:
+        show_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: EncodeResult) -> None:
+    from bvae_cli.cli.render import show_facts
+
+    packed = f", {result.bits_in_a_row} bits packed in each row" if result.packed else ""
+    show_facts(
+        [
+            ("codes", result.file),
+            ("holds", f"{result.written} of {result.rows:,} rows ({result.split}) of {result.dataset}"),
+            ("array", f"{result.rows} × {result.columns} {result.dtype}{packed}"),
+            ("model", f"code {result.code}, {result.weights}"),
+            ("time", f"{result.seconds:.1f} s, {result.images_per_second:,.0f} images/s"),
+        ]
+    )

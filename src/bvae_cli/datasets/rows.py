@@ -1,0 +1,164 @@
+"""What a split is used as: rows that are taken by their numbers. A tensor is that already; a mapped file can be another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# What passes over all rows takes so many values at once: little memory, and few calls.
+_VALUES_AT_ONCE = 2**21
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Rows ``[rows, D]`` that need not be in memory: uint8 where every value is a bit, else float32 in [0, 1].
+
+    What they have in common with a tensor is used of both alike. What is taken of them is a tensor, on ``device``.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (rows, D)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the type of the rows that are taken: uint8 or float32."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the rows are that are taken."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """Take rows by their numbers, int64 ``[...] -> [..., D]``, or those of a slice without a step."""
+
+    def split(self, size: int) -> Iterable[Tensor]:
+        """Take all rows in their order, ``size`` at once."""
+
+    def batches(self, order: Tensor, size: int) -> Iterable[Tensor]:
+        """Take the rows with the numbers ``order [n]``, ``size`` at once."""
+
+    def first(self, count: int) -> Rows:
+        """Return the first ``count`` rows, or all where there are no more; nothing is taken."""
+
+    def to(self, device: torch.device | str) -> Rows:
+        """Return the same rows, to be taken onto another device; nothing is moved."""
+
+
+def first_rows(rows: Tensor | Rows, count: int) -> Tensor | Rows:
+    """Return the first ``count`` rows, all where there are no more or ``count`` is 0."""
+    if not count:
+        return rows
+    return rows.first(count) if isinstance(rows, Rows) else rows[:count]
+
+
+def pieces(rows: Tensor | Rows) -> Iterable[Tensor]:
+    """Go through all rows in their order, a few megabytes at once."""
+    return rows.split(max(1, _VALUES_AT_ONCE // rows.shape[1]))
+
+
+def taken(rows: Tensor | Rows, numbers: Tensor) -> Tensor:
+    """Take rows by their numbers, int64 ``[...] -> [..., D]``."""
+    if isinstance(rows, Rows):
+        return rows[numbers]
+    # Of many rows index_select takes a fraction of the time of [].
+    return rows.index_select(0, numbers.flatten()).view(*numbers.shape, -1)
+
+
+def bytes_in_memory(rows: Tensor | Rows) -> int:
+    """Return the bytes that the values take in memory: none where they stay in their file."""
+    return 0 if isinstance(rows, Rows) else rows.numel() * rows.element_size()
+
+
+def mean_row(rows: Tensor | Rows) -> Tensor:
+    """Return the mean of all rows, ``[rows, D] -> [D]`` float32, without a copy of them; summed in float64."""
+    import torch
+
+    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    for piece in pieces(rows):
+        total += piece.sum(0, dtype=torch.float64)
+    return (total / len(rows)).float()
+
+
+def extremes(rows: Tensor | Rows) -> tuple[float, float]:
+    """Return the least and the largest value; both are NaN where one value is."""
+    import torch
+
+    found = torch.tensor([[float(piece.min()), float(piece.max())] for piece in pieces(rows)])
+    return float(found[:, 0].min()), float(found[:, 1].max())
+
+
+class Joined:
+    """The rows of several parts as one, ``[Σ rows, D]``: in their order, or row i being number ``numbers[i]`` of them."""
+
+    def __init__(self, parts: Sequence[Tensor | Rows], numbers: Tensor | None = None) -> None:
+        self._parts, self._numbers = list(parts), numbers
+        self._starts = [0]
+        for part in self._parts:
+            self._starts.append(self._starts[-1] + len(part))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (rows, D)."""
+        return (len(self), self._parts[0].shape[1])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the type of the first part, which is that of all."""
+        return self._parts[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the rows are that are taken."""
+        return self._parts[0].device
+
+    def __len__(self) -> int:
+        return self._starts[-1] if self._numbers is None else len(self._numbers)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        import torch
+
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            if self._numbers is None:
+                starts = zip(self._parts, self._starts, strict=False)
+                return torch.cat([part[max(start - first, 0) : max(stop - first, 0)] for part, first in starts])
+            numbers = torch.arange(start, max(start, stop))
+        else:
+            numbers = rows.cpu()
+        if self._numbers is not None:
+            numbers = self._numbers[numbers]
+        flat = numbers.reshape(-1)
+        taken = torch.empty(len(flat), self.shape[1], dtype=self.dtype, device=self.device)
+        for part, first, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            (here,) = ((flat >= first) & (flat < stop)).nonzero(as_tuple=True)
+            inner_numbers = (flat[here] - first).to(self.device)
+            # A tensor finds rows far sooner by index_select than by [].
+            of_part = part[inner_numbers] if isinstance(part, Rows) else part.index_select(0, inner_numbers)
+            taken.index_copy_(0, here.to(self.device), of_part)
+        return taken.reshape(*numbers.shape, self.shape[1])
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Take all rows in their order, ``size`` at once."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
+        """Take the rows with the numbers ``order [n]``, ``size`` at once."""
+        return (self[numbers] for numbers in order.split(size))
+
+    def first(self, count: int) -> Joined:
+        """Return the first ``count`` rows; nothing is taken."""
+        import torch
+
+        numbers = torch.arange(len(self)) if self._numbers is None else self._numbers
+        return Joined(self._parts, numbers[:count])
+
+    def to(self, device: torch.device | str) -> Joined:
+        """Return the same rows on another device, or to be taken onto it."""
+        return Joined([part.to(device) for part in self._parts], self._numbers)

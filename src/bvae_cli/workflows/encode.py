@@ -1,0 +1,115 @@
+"""Encode the rows of a data set: some rows at once from the data to a file, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bvae_cli import runs
+from bvae_cli.config import BITS, EncodeConfig
+from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows, first_rows
+from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.workflows.measuring import OnNote, load_both
+
+_ROWS = 2000
+
+OnRows = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What was written: an array ``[rows, columns]`` of ``dtype``, ``bits_in_a_row`` of it where it is of bits."""
+
+    file: Path
+    written: str
+    rows: int
+    columns: int
+    dtype: str
+    packed: bool
+    bits_in_a_row: int | None
+    split: str
+    dataset: str
+    weights: Path
+    code: str
+    seconds: float
+    images_per_second: float
+
+
+def encode(
+    config: EncodeConfig,
+    named: frozenset[str] = frozenset(),
+    on_note: OnNote | None = None,
+    on_rows: OnRows | None = None,
+) -> EncodeResult:
+    """Write what the model's encoder says of every row as a .npy file; ``on_rows`` is told how many of them are done.
+
+    Rows are read, encoded and written some at once, and the file has its name only when it is whole.
+    Raises InputOutputError where weights or data cannot be read or the file not be written.
+    """
+    rebuilt, splits, device = load_both(config, named, on_note)
+    x = first_rows(_rows_of(splits, config.split), config.subset).to(device)
+    started = time.perf_counter()
+    width = _written(rebuilt.model, x[:1], config).shape[1]
+    columns = -(-width // 8) if config.packed else width
+    dtype = "uint8" if config.write in BITS else config.precision
+    with runs.new_file(config.output) as file:
+        npy_format.write_array_header_1_0(file, _header((len(x), columns), dtype))
+        done = 0
+        for chunk in x.split(_ROWS):
+            values = _written(rebuilt.model, chunk, config)
+            file.write((numpy.packbits(values, axis=1) if config.packed else values).tobytes())
+            done += len(values)
+            if on_rows is not None:
+                on_rows(done, len(x))
+    seconds = time.perf_counter() - started
+    return EncodeResult(
+        file=config.output,
+        written=config.write,
+        rows=len(x),
+        columns=columns,
+        dtype=dtype,
+        packed=config.packed,
+        bits_in_a_row=width if config.write in BITS else None,
+        split=config.split,
+        dataset=splits.source,
+        weights=rebuilt.weights,
+        code=rebuilt.label,
+        seconds=seconds,
+        images_per_second=len(x) / seconds,
+    )
+
+
+def _rows_of(splits: Splits, split: str) -> Tensor | Rows:
+    if split == "all":
+        return splits.all_rows()
+    return {"train": splits.train, "validation": splits.validation, "test": splits.test}[split]
+
+
+@torch.no_grad()
+def _written(model: BinaryVAE, x: Tensor, config: EncodeConfig) -> NDArray[Any]:
+    """Return what is written of rows ``x [B, D]``, unpacked: ``[B, K]``, or ``[B, N]`` of codewords and code logits."""
+    posterior = model.encode(x.to(model.dtype))
+    if config.write in BITS:
+        bits = posterior.information_bits
+        bits = bits if config.write == "information-bits" else model.code.encode(bits)
+        return bits.to(torch.uint8).cpu().numpy()
+    values = {
+        "logits": posterior.logits,
+        "probabilities": posterior.logits.sigmoid(),
+        "code-logits": posterior.code_logits,
+    }[config.write]
+    return values.cpu().numpy().astype(config.precision)
+
+
+def _header(shape: tuple[int, int], dtype: str) -> dict[str, Any]:
+    return {"shape": shape, "fortran_order": False, "descr": npy_format.dtype_to_descr(numpy.dtype(dtype))}

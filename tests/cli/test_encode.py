@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bvae_cli.cli import progress
+
+from ..outcome import Bvae
+
+
+def test_a_file_of_bits_is_written_and_said(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    outcome = bvae("encode", run_folder, "-o", "codes.npy").succeeded()
+    for words in ("codes.npy", "information-bits of 60 rows (all)", "60 × 4 uint8", "repetition:R=3", "images/s"):
+        assert words in outcome.out
+    assert "loading torch" in outcome.err
+    codes = np.load("codes.npy")
+    assert (codes.shape, codes.dtype) == ((60, 4), np.uint8)
+
+
+def test_json_is_one_object(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    options = ("--write", "codewords", "--packed", "--split", "test", "--dataset", "bits.npy")
+    outcome = bvae("encode", "-w", run_folder, "-o", "codes.npy", *options, "--json", "-q").succeeded()
+    facts = outcome.json()
+    assert outcome.err == ""
+    assert {name: facts[name] for name in ("file", "written", "rows", "columns", "bits_in_a_row", "packed", "split")} == {
+        "file": "codes.npy",
+        "written": "codewords",
+        "rows": 6,
+        "columns": 2,
+        "bits_in_a_row": 12,
+        "packed": True,
+        "split": "test",
+    }
+
+
+def test_a_file_that_is_there_is_written_anew_only_when_asked(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    Path("codes.npy").write_bytes(b"mine")
+    bvae("encode", run_folder, "-o", "codes.npy").refused(2, "codes.npy is there already", "--overwrite")
+    assert Path("codes.npy").read_bytes() == b"mine"
+    bvae("encode", run_folder, "-o", "codes.npy", "--overwrite").succeeded()
+    assert np.load("codes.npy").shape == (60, 4)
+
+
+def test_the_weights_are_named_once_and_must_be_there(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("encode", run_folder, "-w", run_folder, "-o", "c.npy").refused(2, "named twice")
+    bvae("encode", "nowhere", "-o", "c.npy").refused(3, "There is no file nowhere")
+    bvae("encode", run_folder, "-o", "c.npy", "--dataset", "none.npy").refused(3, "There is no file none.npy")
+
+
+def test_how_far_it_is_is_said_on_stderr(bvae: Bvae, run_folder: Path, workplace: Path, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    assert "60 of 60 rows encoded\n" in bvae("encode", run_folder, "-o", "codes.npy").succeeded().err
+    assert bvae("encode", run_folder, "-o", "codes.npy", "--overwrite", "-q").succeeded().err == ""
