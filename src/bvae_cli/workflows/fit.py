@@ -14,6 +14,7 @@ from torch import Tensor
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import elbo, training_losses
+from bvae_cli.workflows.distributed import ALONE, Group, Part
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
 _VALIDATION_SEED = 20_230_417
@@ -42,13 +43,16 @@ class EpochStats:
 
 
 @torch.no_grad()
-def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0) -> float:
+def validation_loss(model: BinaryVAE, x: Tensor, beta: float = 1.0, group: Group = ALONE) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
     generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
     total = torch.zeros((), device=x.device, dtype=model.dtype)
-    for rows in x.split(_VALIDATION_ROWS):
-        total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
-    return float(total) / len(x)
+    for index, rows in enumerate(x.split(_VALIDATION_ROWS)):
+        if group.mine(index):
+            total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
+        else:  # the noise that another process uses
+            torch.rand(len(rows), model.code.k, device=x.device, dtype=model.dtype, generator=generator)
+    return float(group.total(total)) / len(x)
 
 
 class Fit:
@@ -60,6 +64,8 @@ class Fit:
 
     ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]. Raises
     DivergedError when a loss is not a number.
+
+    With a ``group`` of several processes each takes its part of every batch, and all end with the same numbers.
 
     What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
     methods of their own, so that several runs can be trained as one: see ``fit_many``.
@@ -88,6 +94,7 @@ class Fit:
         seed: int = 0,
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.epochs, self.batch_size, self.lr, self.lr_schedule = epochs, batch_size, lr, lr_schedule
@@ -95,7 +102,7 @@ class Fit:
         self.patience, self.min_delta, self.grad_clip = patience, min_delta, grad_clip
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
-        self.fresh_bits, self.on_step = fresh_bits, on_step
+        self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
         self.device = train.device
@@ -175,10 +182,15 @@ class Fit:
         """Draw the order of the training rows of the next epoch, ``[rows]``."""
         return torch.randperm(len(self.train), device=self.device, generator=self.generator)
 
-    def drawn(self, x: Tensor) -> Tensor:
-        """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``."""
+    def drawn(self, x: Tensor, part: Part | None = None) -> Tensor:
+        """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``.
+
+        Where ``x`` is a part of a batch, its bits are those that it has in the whole.
+        """
         if self.fresh_bits:
-            return (torch.rand(x.shape, device=x.device, generator=self.generator) < x).to(x.dtype)
+            part = part or ALONE.part(len(x))
+            uniform = torch.rand(part.whole, x.shape[1], device=x.device, generator=self.generator)
+            return (uniform[part.rows] < x).to(x.dtype)
         return x
 
     def noise(self, rows: int) -> Tensor:
@@ -227,29 +239,32 @@ class Fit:
         first_step = self.epoch * self.steps_per_epoch
         for index, rows in enumerate(self.order().split(self.batch_size)):
             self.optimizer.param_groups[0]["lr"] = self.learning_rate(first_step + index)
-            x = self.drawn(self.train[rows].to(self.model.dtype))
-            sums += self._step(x, beta, temperature) * len(rows)
+            part = self.group.part(len(rows))
+            x = self.drawn(self.train[rows[part.rows]].to(self.model.dtype), part)
+            sums += self._step(x, part, beta, temperature) * len(rows)
             if self.on_step is not None:
                 self.on_step(index + 1, self.steps_per_epoch)
-        loss, kl = (sums / len(self.train)).tolist()
+        loss, kl = (self.group.total(sums) / len(self.train)).tolist()
         return loss, kl
 
-    def _step(self, x: Tensor, beta: float, temperature: float) -> Tensor:
-        """Take one step; return its loss and KL, ``[2]``, without waiting for the device."""
-        losses = training_losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
-        loss = losses.total(beta, self.consistency_weight)
+    def _step(self, x: Tensor, part: Part, beta: float, temperature: float) -> Tensor:
+        """Take one step on a part of a batch; return its share of loss and KL, ``[2]``, without waiting for the device."""
+        uniform = self.noise(part.whole)[part.rows]
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        loss = losses.total(beta, self.consistency_weight) * part.weight
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.group.sum_gradients(self.model.parameters())
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)])
+        return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight])
 
     def _validation_loss(self) -> float:
         self.model.eval()
-        return validation_loss(self.model, self.validation, self.beta_max)
+        return validation_loss(self.model, self.validation, self.beta_max, self.group)
 
     def _note_validation_loss(self, loss: float) -> bool:
         improved = loss < self.best_validation_loss

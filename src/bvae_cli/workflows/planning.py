@@ -48,6 +48,7 @@ class Plan:
     patience: int
     folder: Path
     digest: str
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
+from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import EpochStats, Fit, StepHook
 from bvae_cli.workflows.planning import Plan, Prepared, prepare
 from bvae_cli.workflows.words import epoch_line, plan_lines
@@ -65,24 +66,35 @@ class Observer:
         """An epoch is done and recorded."""
 
 
-def plan(config: TrainConfig) -> Plan:
+def plan(config: TrainConfig, processes: int = 1) -> Plan:
     """Return what ``train`` would do with this configuration, without training or writing anything."""
-    return prepare(config).plan
+    return dataclasses.replace(prepare(config).plan, processes=processes)
 
 
 def train(
-    config: TrainConfig, observer: Observer | None = None, overwrite: bool = False, splits: Splits | None = None
+    config: TrainConfig,
+    observer: Observer | None = None,
+    overwrite: bool = False,
+    splits: Splits | None = None,
+    group: Group = ALONE,
 ) -> TrainResult:
     """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
 
-    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
-    Raises DivergedError (best weights kept), InterruptedRunError (state saved), InputOutputError, UsageError.
+    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before. All processes of a ``group`` call
+    this alike: the first one holds the folder, writes and observes, and every one returns how the run ended.
+    Raises DivergedError (best weights kept), InterruptedRunError (state saved), LostProcessError (state saved by the first
+    process), InputOutputError, UsageError.
     """
     observer = observer or Observer()
     prepared = prepare(config, splits)
+    prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, processes=group.size))
+    require_same(group, prepared.plan.digest)
+    if group.rank:
+        return _follow(config, prepared, group)
     with held(config, prepared) as prepared:
         done = None if overwrite else already_finished(prepared.run)
-        return done or _train(config, prepared, observer, overwrite)
+        group.from_first(None if done is None else _sent(done))
+        return done or _train(config, prepared, observer, overwrite, group)
 
 
 @contextlib.contextmanager
@@ -105,7 +117,14 @@ def already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: Tensor, on_step: StepHook | None) -> Fit:
+def fit_of(
+    config: TrainConfig,
+    prepared: Prepared,
+    train: Tensor,
+    validation: Tensor,
+    on_step: StepHook | None,
+    group: Group = ALONE,
+) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
         prepared.new_model().to(prepared.plan.device),
@@ -128,23 +147,52 @@ def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: T
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
+        group=group,
     )
 
 
-def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
+def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
-    fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), observer.on_step)
+    fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), observer.on_step, group)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
+        group.from_first(fit.state_dict())
         for stats in fit:
             recording.note(stats)
     except KeyboardInterrupt as stop:
         raise recording.interrupted(stop) from None
+    except LostProcessError as error:
+        raise recording.lost(error) from None
     except DivergedError as error:
         raise recording.diverged(error) from None
     finally:
         recording.close()
-    return recording.finished()
+    result = recording.finished()
+    with contextlib.suppress(LostProcessError):  # who went away now has done all its work
+        group.from_first(_sent(result))
+    return result
+
+
+def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResult:
+    """Train with the first process, which writes and says everything; return what it returns."""
+    done = group.from_first(None)
+    if done is not None:
+        return _received(done)
+    device, splits = prepared.plan.device, prepared.splits
+    fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), None, group)
+    state: Any = group.from_first(None)
+    fit.load_state_dict(state)
+    for _ in fit:
+        pass
+    return _received(group.from_first(None))
+
+
+def _sent(result: TrainResult) -> dict[str, Any]:
+    return {**asdict(result), "folder": str(result.folder)}
+
+
+def _received(fields: Any) -> TrainResult:
+    return TrainResult(**{**fields, "folder": Path(fields["folder"])})
 
 
 def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
@@ -221,6 +269,15 @@ class Recording:
             f"{how} after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
             "The same command goes on from there.",
             code,
+        )
+
+    def lost(self, error: LostProcessError) -> LostProcessError:
+        """Save the state; return the error that says where."""
+        self._keeper.write()
+        _log(self.run, f"{error.message} Stopped after epoch {self._keeper.epoch}")
+        return LostProcessError(
+            f"A process of the group is gone, after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
+            error.hint,
         )
 
     def diverged(self, error: DivergedError) -> DivergedError:
