@@ -52,6 +52,12 @@ def is_first() -> bool:
     return is_alone() or os.environ.get("RANK", "0").strip() in ("", "0")
 
 
+def local_rank() -> int:
+    """Return the number of this process among those on its machine, 0 where it cannot be known."""
+    text = os.environ.get("LOCAL_RANK", "0")
+    return int(text) if text.isdecimal() else 0
+
+
 def _number(variables: Mapping[str, str], name: str, default: str | None = None) -> int:
     text = variables.get(name, default)
     if text is None:

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bvae_cli import __version__, ranks, registry
-from bvae_cli.cli.company import may_tell, only_the_first_talks
+from bvae_cli.cli.company import only_the_first_talks, wait_to_tell
 from bvae_cli.cli.process import open_streams, stopping_by_exception
 from bvae_cli.errors import (
     BvaeError,
@@ -244,7 +244,7 @@ def _forget_stdout() -> None:
 
 
 def _tell(message: str, hint: str | None) -> None:
-    may_tell()
+    wait_to_tell()
     with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
         print(f"Error: {message}", file=sys.stderr)
         if hint:

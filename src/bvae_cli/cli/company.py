@@ -40,13 +40,14 @@ def only_the_first_talks() -> Iterator[None]:
         yield
 
 
-def may_tell() -> bool:
-    """Say whether this process is to say how it ended; wait for the launcher to end it where another may have said it."""
-    if not (ranks.is_first() or sys.stderr is sys.__stderr__):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(_SECONDS_FOR_THE_LAUNCHER)
-        _give_voice()
-    return True
+def wait_to_tell() -> None:
+    """Return when it is for this process to say how it ended; the launcher may end it before, for another has said it."""
+    if ranks.is_first() or sys.stderr is sys.__stderr__:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # One after another, so that of those on one machine the first to speak is the only one.
+    time.sleep(_SECONDS_FOR_THE_LAUNCHER + ranks.local_rank())
+    _give_voice()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,14 +23,14 @@ from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.ranks import Place
 
 if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
+    from torch.distributed.distributed_c10d import Store
 
 Value = TypeVar("Value")
 
 # A process that is gone is noticed at once; only one that hangs, or a machine that vanished, takes so long.
 _SECONDS_UNTIL_LOST = 600.0
 _SECONDS_BETWEEN_LOOKS = 0.05
-_PRESENT, _TOLD = "bvae/present", "bvae/told"
+_TOLD = "told"
 _GO_ON = "The same command goes on from there, on any number of processes."
 
 
@@ -210,9 +211,8 @@ def _connect(place: Place, backend: str) -> Store:
 
     timeout = timedelta(seconds=_SECONDS_UNTIL_LOST)
     try:
-        store: Store
-        store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=timeout))
-        _wait_for_all(store, place.size)
+        known, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=timeout))
+        store = _met(known, place)
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         raise LostProcessError(
@@ -222,14 +222,32 @@ def _connect(place: Place, backend: str) -> Store:
     return store
 
 
-def _wait_for_all(store: Store, size: int) -> None:
-    # In Python, a look at a time: a signal finds a listener, which it does not while torch itself waits.
+def _met(store: Store, place: Place) -> Store:
+    """Wait until all processes are there; return a store that they alone share.
+
+    A launcher that starts them again after a failure hands out the same store, with what the dead have left in it. So
+    each knocks under a name that was never used, the first answers every name with one for all, and waits for their thanks.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    mine, ranks = uuid.uuid4().hex, range(1, place.size)
     until = time.monotonic() + _SECONDS_UNTIL_LOST
-    store.add(_PRESENT, 1)
-    while (present := store.add(_PRESENT, 0)) < size:
-        if time.monotonic() > until:
-            raise LostProcessError(
-                f"Only {present} of {size} processes came within {_SECONDS_UNTIL_LOST:.0f} seconds.",
-                "Look at what the others say, and whether each machine reaches MASTER_ADDR.",
-            )
+    if place.rank:
+        store.set(f"bvae/knock/{place.rank}", mine)
+    # In Python, a look at a time: a signal finds a listener, which it does not while torch itself waits.
+    while time.monotonic() < until:
+        if place.rank == 0:
+            for rank in ranks:
+                if store.check([f"bvae/knock/{rank}"]):
+                    store.set(f"bvae/answer/{store.get(f'bvae/knock/{rank}').decode()}", mine)
+            if all(store.check([f"bvae/{mine}/thanks/{rank}"]) for rank in ranks):
+                return PrefixStore(f"bvae/{mine}", store)
+        elif store.check([f"bvae/answer/{mine}"]):
+            ours = store.get(f"bvae/answer/{mine}").decode()
+            store.set(f"bvae/{ours}/thanks/{place.rank}", "")
+            return PrefixStore(f"bvae/{ours}", store)
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    raise LostProcessError(
+        f"Not all of {place.size} processes came within {_SECONDS_UNTIL_LOST:.0f} seconds.",
+        "Look at what the others say, and whether each machine reaches MASTER_ADDR.",
+    )

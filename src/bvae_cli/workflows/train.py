@@ -93,7 +93,7 @@ def train(
         return _follow(config, prepared, group)
     with held(config, prepared) as prepared:
         done = None if overwrite else already_finished(prepared.run)
-        group.from_first(None if done is None else _sent(done))
+        group.from_first(str(prepared.run.folder) if done is None else _sent(done))
         return done or _train(config, prepared, observer, overwrite, group)
 
 
@@ -175,16 +175,21 @@ def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrit
 
 def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResult:
     """Train with the first process, which writes and says everything; return what it returns."""
-    done = group.from_first(None)
-    if done is not None:
-        return _received(done)
+    first: Any = group.from_first(None)
+    if isinstance(first, dict):
+        return _received(first)
     device, splits = prepared.plan.device, prepared.splits
     fit = fit_of(config, prepared, splits.train.to(device), splits.validation.to(device), None, group)
-    state: Any = group.from_first(None)
-    fit.load_state_dict(state)
-    for _ in fit:
-        pass
-    return _received(group.from_first(None))
+    try:
+        state: Any = group.from_first(None)
+        fit.load_state_dict(state)
+        for _ in fit:
+            pass
+        return _received(group.from_first(None))
+    except LostProcessError as error:
+        raise LostProcessError(
+            f"A process of the group is gone, in epoch {fit.epoch + 1}; what was saved is in {first}.", error.hint
+        ) from None
 
 
 def _sent(result: TrainResult) -> dict[str, Any]:
@@ -265,8 +270,10 @@ class Recording:
         self._keeper.write()
         how, code = how_stopped(stop)
         _log(self.run, f"{how.lower()} after epoch {self._keeper.epoch}")
+        by_launcher = self._prepared.plan.processes > 1 and isinstance(stop, TerminatedError)
+        why = ", as torchrun does where a process of the group is gone" if by_launcher else ""
         return InterruptedRunError(
-            f"{how} after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
+            f"{how} after epoch {self._keeper.epoch}{why}; the state is in {self.run.folder}.",
             "The same command goes on from there.",
             code,
         )
