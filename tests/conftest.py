@@ -22,7 +22,8 @@ from .outcome import Bvae, Outcome
 PLUGINS = Path(__file__).parent / "plugins"
 # Packages for the tests to install, one of them broken on purpose: they hold no tests of their own.
 collect_ignore = ["plugins"]
-_FOREIGN = ("BVAE_", "_BVAE_", "DISABLE_", "CUDA_VISIBLE_DEVICES", "COMP_", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC_")
+_FOREIGN = ("BVAE_", "_BVAE_", "DISABLE_", "CUDA_VISIBLE_DEVICES", "COMP_", "FORCE_COLOR", "NO_COLOR", "COLUMNS", *_LAUNCHER)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -80,6 +80,15 @@ def test_what_was_measured_decides_and_is_said(rates: dict[str, float], best: in
     assert way.threads_reason == f"measured: {max(rates.values()) / min(rates.values()):.2g} × as fast as {3 - best}"
 
 
+def test_of_several_processes_none_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_rates", lambda *_: pytest.fail("it was measured"))
+    config = TrainConfig.model_validate({"ecc": "none"})
+    way = way_of(config, "a shape", "cpu", LONG, trial, processes=3)
+    assert str(way) == "2 CPU threads (3 processes share the machine), not compiled (3 processes share the machine)"
+    asked = TrainConfig.model_validate({"ecc": "none", "threads": 1, "compile": "off"})
+    assert str(way_of(asked, "a shape", "cpu", LONG, trial, 3)) == "1 CPU thread (asked for), not compiled (asked for)"
+
+
 def test_candidates_are_the_powers_of_two_and_all() -> None:
     assert [choosing._candidates(most) for most in (1, 2, 3, 6, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 6], [1, 2, 4, 8]]
 

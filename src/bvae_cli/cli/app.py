@@ -14,13 +14,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from bvae_cli import __version__, registry
+from bvae_cli import __version__, ranks, registry
+from bvae_cli.cli.company import only_the_first_talks, wait_to_tell
 from bvae_cli.cli.process import open_streams, stopping_by_exception
 from bvae_cli.errors import (
     BvaeError,
     ExitCode,
     InterruptedRunError,
     TerminatedError,
+    UsageError,
     is_out_of_memory,
     nearest,
 )
@@ -91,6 +93,7 @@ class LazyGroup(typer.core.TyperGroup):
             rest = args[1:]
             if not ctx.resilient_parsing and not _HELP_FLAGS & set(rest):
                 require_known_variables()
+                _require_alone(name)
             return name, _resolved(name, rest, ctx), rest
         near = nearest(name, _BUILDERS)
         hint = f"Did you mean '{near}'?" if near else f"Commands: {', '.join(_BUILDERS)}."
@@ -100,6 +103,15 @@ class LazyGroup(typer.core.TyperGroup):
         """List the commands from the table, without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _BUILDERS.items()])
+
+
+def _require_alone(name: str) -> None:
+    size = ranks.here().size
+    if size > 1 and name != "train":
+        raise UsageError(
+            f"`bvae {name}` works in one process, and {size} were started.",
+            "Start it without torchrun; only `bvae train` shares its work among processes.",
+        )
 
 
 def _build(name: str, arguments: Sequence[str], lenient: bool) -> Any:
@@ -152,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without ε shows a question mark: that is no reason to stop.
             stream.reconfigure(errors="replace")
-    with stopping_by_exception():
+    with only_the_first_talks(), stopping_by_exception():
         code = _ended(given)
     sys.exit(int(code))
 
@@ -163,7 +175,8 @@ def _ended(given: list[str]) -> int:
         return _run(given)
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, TerminatedError)
-        _tell("Terminated." if terminated else "Interrupted.", None)
+        if ranks.is_first():
+            _tell("Terminated." if terminated else "Interrupted.", None)
         return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
     except BvaeError as error:
         if _verbose(given) and not isinstance(error, InterruptedRunError):  # that one was asked for
@@ -233,6 +246,7 @@ def _forget_stdout() -> None:
 
 
 def _tell(message: str, hint: str | None) -> None:
+    wait_to_tell()
     with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
         print(f"Error: {message}", file=sys.stderr)
         if hint:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
+from bvae_cli import ranks
+
 _IMPORT_MACHINERY = "<frozen importlib"
 
 
@@ -42,6 +44,12 @@ def leave_quietly() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def ignore_stops() -> None:
+    """Let neither SIGINT nor SIGTERM disturb a process that is about to end by itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def stopping_by_exception() -> Iterator[None]:
     """Let SIGINT raise KeyboardInterrupt, and SIGTERM the TerminatedError that is one, while the body runs."""
@@ -64,8 +72,9 @@ def _listen(handler: Callable[[int, FrameType | None], Any]) -> None:
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     word = "Terminated" if number == signal.SIGTERM else "Interrupted"
-    with contextlib.suppress(OSError):
-        os.write(2, f"Error: {word}.\n".encode())
+    if ranks.is_first():
+        with contextlib.suppress(OSError):
+            os.write(2, f"Error: {word}.\n".encode())
     os._exit(128 + number)
 
 
@@ -73,6 +82,9 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
     if _importing(frame):
         # Libraries of C swallow an exception in the middle of their import, or make another of it.
         _exit_at_once(number, frame)
+    if not ranks.is_alone():
+        # The shell and the launcher both pass a signal on: the second must not disturb the saving that follows the first.
+        ignore_stops()
     from bvae_cli.errors import TerminatedError
 
     raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt

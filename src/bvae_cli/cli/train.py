@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bvae_cli import ranks
+from bvae_cli.cli.company import joined
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
 from bvae_cli.config import TrainConfig
-from bvae_cli.errors import DivergedError
+from bvae_cli.errors import DivergedError, UsageError
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.planning import Plan
@@ -51,6 +53,9 @@ def _train(
     resolved = given.resolve(TrainConfig)
     config: TrainConfig = resolved.config
     config.dataset.spec("data set").check()
+    processes = ranks.here().size
+    if seeds is not None and processes > 1:
+        raise UsageError("--seeds trains every seed in one process.", "Leave out torchrun, or train one seed at a time.")
 
     from bvae_cli.cli.render import say, show_json
 
@@ -71,14 +76,14 @@ def _train(
     from bvae_cli.workflows.train import plan, train
 
     if dry_run:
-        what = plan(config)
+        what = plan(config, processes)
         if json:
             show_json(what)
         else:
             _show_plan(what)
         return
-    with observer_for(config.epochs, config.patience, quiet, verbose) as observer:
-        result = train(config, observer, overwrite)
+    with joined(config.device) as group, observer_for(config.epochs, config.patience, quiet, verbose) as observer:
+        result = train(config, observer, overwrite, group=group)
     if json:
         show_json(result)
     else:

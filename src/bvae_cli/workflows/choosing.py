@@ -54,16 +54,20 @@ class Way:
         return f"{threads}, {'' if self.compiled else 'not '}compiled ({self.compiled_reason})"
 
 
-def way_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial) -> Way:
+def way_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial, processes: int = 1) -> Way:
     """Choose how to take so many steps, and let torch use so many threads.
 
     ``shape`` names everything of the run that its speed depends on. ``trial(losses)`` returns a training of the same shape,
     of ``STEPS_OF_A_TRIAL`` steps an epoch where there are rows, that nothing else depends on. Raises UsageError where
-    ``--compile on`` has no compiler.
+    ``--compile on`` has no compiler. Of several processes that train together none measures: they would disturb each other.
     """
     problem = compiler_problem(device)
     if config.compile == "on" and problem is not None:
         raise UsageError(f"The step cannot be compiled: {problem}.", "Leave --compile out, or install one.")
+    if processes > 1:
+        threads = config.threads or torch.get_num_threads()
+        because = "asked for" if config.threads else f"{processes} processes share the machine"
+        return Way(threads, because, config.compile == "on", "asked for" if config.compile != "auto" else because)
     threads, because = _threads(config, shape, device, steps, trial)
     torch.set_num_threads(threads)
     compiled, why = _compiled(config, shape, steps, trial, problem)

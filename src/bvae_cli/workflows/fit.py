@@ -16,6 +16,7 @@ from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import LossesFunction, elbo, training_losses
+from bvae_cli.workflows.distributed import ALONE, Group, Part
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
@@ -43,13 +44,16 @@ class EpochStats:
 
 
 @torch.no_grad()
-def validation_loss(model: BinaryVAE, x: Tensor | Rows, beta: float = 1.0) -> float:
+def validation_loss(model: BinaryVAE, x: Tensor | Rows, beta: float = 1.0, group: Group = ALONE) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
     generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
     total = torch.zeros((), device=x.device, dtype=model.dtype)
-    for rows in x.split(_VALIDATION_ROWS):
-        total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
-    return float(total) / len(x)
+    for index, rows in enumerate(x.split(_VALIDATION_ROWS)):
+        if group.mine(index):
+            total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
+        else:  # the noise that another process uses
+            torch.rand(len(rows), model.code.k, device=x.device, dtype=model.dtype, generator=generator)
+    return float(group.total(total)) / len(x)
 
 
 class Fit:
@@ -61,6 +65,8 @@ class Fit:
 
     ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]: tensors, or
     ``Rows`` of which each batch is read when it is needed. Raises DivergedError when a loss is not a number.
+
+    With a ``group`` of several processes each takes its part of every batch, and all end with the same numbers.
 
     What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
     methods of their own, so that several runs can be trained as one: see ``fit_many``.
@@ -91,6 +97,7 @@ class Fit:
         on_step: StepHook | None = None,
         record: bool = True,
         losses: LossesFunction = training_losses,
+        group: Group = ALONE,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.epochs, self.batch_size, self.lr, self.lr_schedule = epochs, batch_size, lr, lr_schedule
@@ -98,8 +105,7 @@ class Fit:
         self.patience, self.min_delta, self.grad_clip = patience, min_delta, grad_clip
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
-        self.fresh_bits, self.on_step = fresh_bits, on_step
-        self.losses = losses
+        self.fresh_bits, self.on_step, self.losses, self.group = fresh_bits, on_step, losses, group
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
         self.device = train.device
@@ -108,7 +114,9 @@ class Fit:
         # It takes for an optimizer whatever has the parameters in groups.
         self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
         self._read: Iterator[Tensor] = iter(())
-        recorder, because = recorder_for(train, self.scaler.is_enabled()) if record else (None, "it was asked for")
+        recorder, because = (
+            recorder_for(train, self.scaler.is_enabled(), group.size) if record else (None, "it was asked for")
+        )
         self.steps = Epochs(self._step, [self.generator], recorder, because)
 
         self.epoch = 0
@@ -187,10 +195,15 @@ class Fit:
         """Draw the order of the training rows of the next epoch, ``[rows]``."""
         return torch.randperm(len(self.train), device=self.device, generator=self.generator)
 
-    def drawn(self, x: Tensor) -> Tensor:
-        """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``."""
+    def drawn(self, x: Tensor, part: Part | None = None) -> Tensor:
+        """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``.
+
+        Where ``x`` is a part of a batch, its bits are those that it has in the whole.
+        """
         if self.fresh_bits:
-            return (torch.rand(x.shape, device=x.device, generator=self.generator) < x).to(x.dtype)
+            part = part or ALONE.part(len(x))
+            uniform = torch.rand(part.whole, x.shape[1], device=x.device, generator=self.generator)
+            return (uniform[part.rows] < x).to(x.dtype)
         return x
 
     def noise(self, rows: int) -> Tensor:
@@ -244,28 +257,35 @@ class Fit:
             self._read = iter(self.train.batches(order, self.batch_size))
         sums = self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.on_step)
         self.optimizer.param_groups[0]["lr"] = rates[-1]
-        loss, kl = (sums / len(self.train)).tolist()
+        loss, kl = (self.group.total(sums) / len(self.train)).tolist()
         return loss, kl
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        # Rows in a file are read ahead, in the order that the steps take them.
-        taken = next(self._read) if isinstance(self.train, Rows) else self.train.index_select(0, rows)
-        x = self.drawn(taken.to(self.model.dtype))
-        losses = self.losses(self.model, x, self.noise(len(x)), self.estimator, self.sampling, temperature)
-        loss = losses.total(beta, self.consistency_weight)
+        part = self.group.part(len(rows))
+        x = self.drawn(self._taken(rows, part).to(self.model.dtype), part)
+        uniform = self.noise(part.whole)[part.rows]
+        losses = self.losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        loss = losses.total(beta, self.consistency_weight) * part.weight
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        self.group.sum_gradients(self.model.parameters())
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.param_groups[0]["lr"] = rates
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)]) * len(x)
+        return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+
+    def _taken(self, rows: Tensor, part: Part) -> Tensor:
+        """Take this process's part of a batch; rows in a file are read ahead, in the order that the steps take them."""
+        if isinstance(self.train, Rows):
+            return next(self._read)[part.rows]
+        return self.train.index_select(0, rows[part.rows])
 
     def _validation_loss(self) -> float:
         self.model.eval()
-        return validation_loss(self.model, self.validation, self.beta_max)
+        return validation_loss(self.model, self.validation, self.beta_max, self.group)
 
     def _note_validation_loss(self, loss: float) -> bool:
         improved = loss < self.best_validation_loss

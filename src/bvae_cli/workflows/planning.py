@@ -51,6 +51,7 @@ class Plan:
     patience: int
     folder: Path
     digest: str
+    processes: int = 1
     # Chosen when training begins, by a measurement.
     computing: str = ""
 

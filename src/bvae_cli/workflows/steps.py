@@ -161,8 +161,10 @@ class _Recording:
         return self._sums
 
 
-def recorder_for(rows: Tensor | Rows, scaled: bool) -> tuple[Recorder | None, str | None]:
+def recorder_for(rows: Tensor | Rows, scaled: bool, processes: int = 1) -> tuple[Recorder | None, str | None]:
     """Return what records steps on these rows, or None and why; ``scaled`` says that losses are scaled, as in float16."""
+    if processes > 1:
+        return None, f"{processes} processes exchange their gradients in every step"
     if rows.device.type != "cuda":
         return None, f"steps are recorded on CUDA devices only, and this is {rows.device.type}"
     if isinstance(rows, Rows):

@@ -29,6 +29,7 @@ from bvae_cli.errors import (
 )
 from bvae_cli.model.objective import LossesFunction, training_losses
 from bvae_cli.workflows.choosing import STEPS_OF_A_TRIAL, Way, way_of
+from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.planning import Plan, Prepared, prepare
 from bvae_cli.workflows.steps import StepHook
@@ -69,24 +70,35 @@ class Observer:
         """An epoch is done and recorded."""
 
 
-def plan(config: TrainConfig) -> Plan:
+def plan(config: TrainConfig, processes: int = 1) -> Plan:
     """Return what ``train`` would do with this configuration, without training or writing anything."""
-    return prepare(config).plan
+    return dataclasses.replace(prepare(config).plan, processes=processes)
 
 
 def train(
-    config: TrainConfig, observer: Observer | None = None, overwrite: bool = False, splits: Splits | None = None
+    config: TrainConfig,
+    observer: Observer | None = None,
+    overwrite: bool = False,
+    splits: Splits | None = None,
+    group: Group = ALONE,
 ) -> TrainResult:
     """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
 
-    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
-    Raises DivergedError (best weights kept), InterruptedRunError (state saved), InputOutputError, UsageError.
+    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before. All processes of a ``group`` call
+    this alike: the first one holds the folder, writes and observes, and every one returns how the run ended.
+    Raises DivergedError (best weights kept), InterruptedRunError (state saved), LostProcessError (state saved by the first
+    process), InputOutputError, UsageError.
     """
     observer = observer or Observer()
     prepared = prepare(config, splits)
+    prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, processes=group.size))
+    require_same(group, prepared.plan.digest)
+    if group.rank:
+        return _follow(config, prepared, group)
     with held(config, prepared) as prepared:
         done = None if overwrite else already_finished(prepared.run)
-        return done or _train(config, prepared, observer, overwrite)
+        group.from_first(str(prepared.run.folder) if done is None else _sent(done))
+        return done or _train(config, prepared, observer, overwrite, group)
 
 
 @contextlib.contextmanager
@@ -116,6 +128,7 @@ def fit_of(
     validation: Tensor | Rows,
     on_step: StepHook | None,
     losses: LossesFunction = training_losses,
+    group: Group = ALONE,
 ) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
@@ -140,10 +153,11 @@ def fit_of(
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
         losses=losses,
+        group=group,
     )
 
 
-def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows) -> Way:
+def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group: Group = ALONE) -> Way:
     """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
     plan = prepared.plan
     shape = (
@@ -152,27 +166,65 @@ def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows) -> Wa
         f"{plan.precision} on {plan.device}"
     )
     rows = train[: min(STEPS_OF_A_TRIAL * config.batch_size, len(train))]
-    steps = plan.epochs * plan.steps_per_epoch
-    return way_of(config, shape, plan.device, steps, lambda losses: fit_of(config, prepared, rows, rows[:1], None, losses))
+
+    def trial(losses: LossesFunction) -> Fit:
+        return fit_of(config, prepared, rows, rows[:1], None, losses)
+
+    return way_of(config, shape, plan.device, plan.epochs * plan.steps_per_epoch, trial, group.size)
 
 
-def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool) -> TrainResult:
+def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
     train = splits.train.to(device)
-    way = way_for(config, prepared, train)
+    way = way_for(config, prepared, train, group)
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(way)))
-    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, way.losses)
+    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, way.losses, group)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
+        group.from_first(fit.state_dict())
         for stats in fit:
             recording.note(stats)
     except KeyboardInterrupt as stop:
         raise recording.interrupted(stop) from None
+    except LostProcessError as error:
+        raise recording.lost(error) from None
     except DivergedError as error:
         raise recording.diverged(error) from None
     finally:
         recording.close()
-    return recording.finished()
+    result = recording.finished()
+    with contextlib.suppress(LostProcessError):  # who went away now has done all its work
+        group.from_first(_sent(result))
+    return result
+
+
+def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResult:
+    """Train with the first process, which writes and says everything; return what it returns."""
+    first: Any = group.from_first(None)
+    if isinstance(first, dict):
+        return _received(first)
+    device, splits = prepared.plan.device, prepared.splits
+    train = splits.train.to(device)
+    way = way_for(config, prepared, train, group)
+    fit = fit_of(config, prepared, train, splits.validation.to(device), None, way.losses, group)
+    try:
+        state: Any = group.from_first(None)
+        fit.load_state_dict(state)
+        for _ in fit:
+            pass
+        return _received(group.from_first(None))
+    except LostProcessError as error:
+        raise LostProcessError(
+            f"A process of the group is gone, in epoch {fit.epoch + 1}; what was saved is in {first}.", error.hint
+        ) from None
+
+
+def _sent(result: TrainResult) -> dict[str, Any]:
+    return {**asdict(result), "folder": str(result.folder)}
+
+
+def _received(fields: Any) -> TrainResult:
+    return TrainResult(**{**fields, "folder": Path(fields["folder"])})
 
 
 def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
@@ -245,10 +297,21 @@ class Recording:
         self._keeper.write()
         how, code = how_stopped(stop)
         _log(self.run, f"{how.lower()} after epoch {self._keeper.epoch}")
+        by_launcher = self._prepared.plan.processes > 1 and isinstance(stop, TerminatedError)
+        why = ", as torchrun does where a process of the group is gone" if by_launcher else ""
         return InterruptedRunError(
-            f"{how} after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
+            f"{how} after epoch {self._keeper.epoch}{why}; the state is in {self.run.folder}.",
             "The same command goes on from there.",
             code,
+        )
+
+    def lost(self, error: LostProcessError) -> LostProcessError:
+        """Save the state; return the error that says where."""
+        self._keeper.write()
+        _log(self.run, f"{error.message} Stopped after epoch {self._keeper.epoch}")
+        return LostProcessError(
+            f"A process of the group is gone, after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
+            error.hint,
         )
 
     def diverged(self, error: DivergedError) -> DivergedError:

@@ -26,6 +26,8 @@ def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
         *([plan.computing] if plan.computing else []),
         f"folder {plan.folder}{_why_suffixed(plan)}",
     ]
+    if plan.processes > 1:
+        lines.insert(1, f"{plan.processes} processes, each with its part of every batch")
     return [*lines, f"going on after epoch {resumed_epoch}"] if resumed_epoch else lines
 
 
