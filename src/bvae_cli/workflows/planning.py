@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bvae_cli import __version__, devices, registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import UsageError
+from bvae_cli.model.arithmetic import flop_per_image
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
 
@@ -130,9 +131,7 @@ def _outline(config: TrainConfig, code: Code, features: int) -> BinaryVAE:
 
 def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: BinaryVAE, folder: Path, digest: str) -> Plan:
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
-    widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
     splits_held = (splits.train, splits.validation, splits.test)
     data_bytes = sum(split.numel() * split.element_size() for split in splits_held)
     return Plan(
@@ -152,15 +151,20 @@ def _plan(config: TrainConfig, choice: devices.Choice, splits: Splits, model: Bi
         information_bits=model.code.k,
         rate=model.code.rate,
         parameters=parameters,
-        # Two for multiply and add, once forward and twice backward.
-        flop_per_image=6 * weights,
-        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + 2 * 4 * batch * widths,
+        flop_per_image=flop_per_image(model, config.estimator),
+        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + activation_bytes(model, batch),
         steps_per_epoch=-(-rows // batch),
         epochs=config.epochs,
         patience=config.patience,
         folder=folder,
         digest=digest,
     )
+
+
+def activation_bytes(model: BinaryVAE, batch: int) -> int:
+    """Return about how many bytes a step holds for a batch: what goes into and out of the layers, and its gradient."""
+    inputs = sum(layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear))
+    return 2 * 4 * batch * (inputs + model.code.n + model.features)
 
 
 def _bytes_for_a_parameter(device: str) -> int:

@@ -106,7 +106,14 @@ def already_finished(run: runs.Run) -> TrainResult | None:
     return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
 
 
-def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: Tensor, on_step: StepHook | None) -> Fit:
+def fit_of(
+    config: TrainConfig,
+    prepared: Prepared,
+    train: Tensor,
+    validation: Tensor,
+    on_step: StepHook | None,
+    record: bool = True,
+) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
         prepared.new_model().to(prepared.plan.device),
@@ -129,6 +136,7 @@ def fit_of(config: TrainConfig, prepared: Prepared, train: Tensor, validation: T
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
+        record=record,
     )
 
 
