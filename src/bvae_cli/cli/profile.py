@@ -45,7 +45,7 @@ def show_profile(config: TrainConfig, trace: Path | None, quiet: bool, json: boo
 def _show(measured: Profile) -> None:
     from bvae_cli.cli.render import amount, percent, show_facts, show_table
 
-    reason = measured.steps_at_once_because
+    reason = measured.eager_because
     show_facts(
         [
             ("device", f"{measured.device} ({measured.device_reason}), {measured.threads} CPU threads"),
@@ -118,7 +118,6 @@ def _memory_facts(memory: Memory) -> Iterator[tuple[str, str]]:
     held = {"parameters": memory.parameters, "optimiser": memory.optimiser, "data": memory.data}
     yield "held", ", ".join(f"{name} {amount(size)}B" for name, size in held.items())
     estimate = f"{amount(memory.activations_estimated)}B were estimated for activations"
-    if memory.step_peak is not None:
-        yield "in a step", f"{amount(memory.step_peak)}B more at its peak, gradients and activations; {estimate}"
+    yield "in a step", f"{amount(memory.step_peak)}B more at its peak, gradients and activations; {estimate}"
     if memory.process_peak is not None:
         yield "process", f"{amount(memory.process_peak)}B at its peak, torch itself and loading the data included"

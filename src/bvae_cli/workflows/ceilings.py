@@ -89,5 +89,3 @@ def wait_for(device: torch.device) -> None:
     """Wait until a device has done what it was asked for; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
+from bvae_cli.errors import UsageError
 from bvae_cli.model.arithmetic import LayerArithmetic, layers_of_step
 from bvae_cli.workflows.ceilings import LayerCeiling, Square, layer_ceiling, wait_for
 from bvae_cli.workflows.fit import Fit, on_device
 from bvae_cli.workflows.phases import PhaseTime, StepTimes, Trace, peak_bytes, recorded, step_times, watched
-from bvae_cli.workflows.planning import Prepared, activation_bytes, prepare
+from bvae_cli.workflows.planning import activation_bytes, prepare
 from bvae_cli.workflows.steps import STEPS_OF_A_RECORDING, StepHook
 from bvae_cli.workflows.train import fit_of
 
@@ -37,7 +38,7 @@ _STEPS_TO_WARM_UP = 3
 class Phase:
     """A phase of a step: milliseconds, number of operations, share of the watched step, and its products' FLOP/s.
 
-    ``flop_per_second`` is None where the phase has no products with weights.
+    ``flop_per_second`` counts the networks' products with weights, and is None where a phase is not made of these.
     """
 
     name: str
@@ -59,10 +60,11 @@ class Peak:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. ``step_peak`` is the most that a step allocates above what is held between steps, None where not known.
+    """Bytes. ``step_peak`` is the most that a step allocates on its device above what is held between steps.
 
     ``activations_estimated`` is the plan's; ``step_peak`` was measured and holds activations, gradients and what operations
-    need meanwhile. ``process_peak`` is the most memory of the machine that the whole process has held so far.
+    need meanwhile. ``process_peak`` is the most of the machine's memory that the process held until the end of its first
+    step, None where the system does not say.
     """
 
     parameters: int
@@ -70,7 +72,7 @@ class Memory:
     optimiser: int
     data: int
     activations_estimated: int
-    step_peak: int | None
+    step_peak: int
     process_peak: int | None
 
 
@@ -80,6 +82,7 @@ class Profile:
 
     ``step_milliseconds`` is a step as ``train`` takes it, the median of ``rounds`` rounds; ``watched_milliseconds`` one
     under torch's profiler, to which ``phases`` (the last is ``host``) add up. ``backward`` splits the backward phase.
+    ``eager_because`` says why the steps are taken one by one, None where ``train`` replays a recording of several.
     ``products_milliseconds`` is what the products alone would take at the speed of ``layers``, in the step's precision.
     """
 
@@ -99,7 +102,7 @@ class Profile:
     step_milliseconds: float
     step_milliseconds_of_rounds: tuple[float, ...]
     images_per_second: float
-    steps_at_once_because: str | None
+    eager_because: str | None
     watched_milliseconds: float
     phases: tuple[Phase, ...]
     backward: tuple[Phase, ...]
@@ -120,13 +123,19 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
     """
     prepared = prepare(config)
     plan, splits, device = prepared.plan, prepared.splits, torch.device(prepared.plan.device)
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(
+            f"--profile cannot see what {plan.device} does: torch's profiler has no record of its kernels.",
+            "Profile on a CPU or a CUDA device: --device cpu.",
+        )
     train, validation = splits.train.to(device), splits.validation.to(device)
     fit = fit_of(config, prepared, train, validation, on_step=None)
     # Of a recording that is replayed the profiler sees no phases, so those are of steps taken one by one.
     stepwise = fit if fit.steps.eager_because else fit_of(config, prepared, train, validation, on_step=None, record=False)
     layers = layers_of_step(fit.model, config.estimator)
+    # Before anything is measured that needs memory of its own.
+    memory = _memory(stepwise, train, validation)
     squares = {name: Square(getattr(torch, name), device) for name in _precisions(plan.precision)}
-    memory = _memory(prepared, stepwise, train, validation)
     bench = _Bench(fit, stepwise)
     rounds = [bench.round(squares) for _ in range(_ROUNDS)]
 
@@ -155,7 +164,7 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
         step_milliseconds=step,
         step_milliseconds_of_rounds=tuple(one.plain_milliseconds for one in rounds),
         images_per_second=batch / step * 1e3,
-        steps_at_once_because=fit.steps.eager_because,
+        eager_because=fit.steps.eager_because,
         watched_milliseconds=middle.watched.milliseconds,
         phases=_phases(middle.watched, layers, batch),
         backward=_backward(middle.watched, layers, batch),
@@ -245,7 +254,6 @@ def _phases(times: StepTimes, layers: list[LayerArithmetic], batch: int) -> tupl
     flop = {
         "encoder": sum(layer.forward for layer in layers if layer.network == "encoder"),
         "decoder": sum(layer.forward for layer in layers if layer.network == "decoder"),
-        "backward": sum(layer.backward for layer in layers),
     }
     host = Phase("host", times.host_milliseconds, times.host_milliseconds / times.milliseconds, None, None)
     return (*(_phase(one, times.milliseconds, flop, batch) for one in times.phases), host)
@@ -275,7 +283,9 @@ def _products_milliseconds(
     return sum((layer.forward + layer.backward) * batch / rates[layer] for layer in layers) * 1e3
 
 
-def _memory(prepared: Prepared, fit: Fit, train: Tensor, validation: Tensor) -> Memory:
+def _memory(fit: Fit, train: Tensor, validation: Tensor) -> Memory:
+    _seconds(fit, 1)
+    process = _process_peak()
     parameters = sum(map(_bytes, fit.model.parameters()))
     batch = min(fit.batch_size, len(train))
     return Memory(
@@ -285,7 +295,7 @@ def _memory(prepared: Prepared, fit: Fit, train: Tensor, validation: Tensor) -> 
         data=sum(map(_bytes, (train, validation))),
         activations_estimated=activation_bytes(fit.model, batch),
         step_peak=_step_peak(fit),
-        process_peak=_process_peak(),
+        process_peak=process,
     )
 
 
@@ -293,8 +303,7 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _step_peak(fit: Fit) -> int | None:
-    _seconds(fit, 1)
+def _step_peak(fit: Fit) -> int:
     # What the last step left is no part of the next one's memory.
     fit.optimizer.zero_grad()
     fit.optimizer.param_groups[0]["lr"] = fit.lr
@@ -303,9 +312,7 @@ def _step_peak(fit: Fit) -> int | None:
         held = torch.cuda.memory_allocated(fit.device)
         _seconds(fit, 1)
         return torch.cuda.max_memory_allocated(fit.device) - held
-    if fit.device.type == "cpu":
-        return peak_bytes(recorded(lambda: _seconds(fit, 1), cuda=False, memory=True))
-    return None
+    return peak_bytes(recorded(lambda: _seconds(fit, 1), cuda=False, memory=True))
 
 
 def _process_peak() -> int | None:
