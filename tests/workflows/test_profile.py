@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bvae_cli.workflows import planning
 from bvae_cli.workflows import profile as profile_module
 from bvae_cli.workflows.ceilings import Square, layer_ceiling, seconds_of
 from bvae_cli.workflows.phases import DIFFERENTIATED, PHASES
-from bvae_cli.workflows.profile import profile
+from bvae_cli.workflows.profile import Profile, profile
 from bvae_cli.workflows.train import plan
 
 from .conftest import config_for
@@ -25,22 +26,30 @@ from .conftest import config_for
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
     """Measure badly, but at once."""
-    monkeypatch.setattr(profile_module, "_ROUNDS", 3)
-    monkeypatch.setattr(profile_module, "_SECONDS_OF_PLAIN_STEPS", 0.01)
-    monkeypatch.setattr(profile_module, "_SECONDS_OF_WATCHED_STEPS", 0.01)
-    monkeypatch.setattr(ceilings_module, "_SIDE", 64)
-    monkeypatch.setattr(ceilings_module, "_SECONDS_OF_A_BLOCK", 1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_module, "_ROUNDS", 2)
+        patch.setattr(profile_module, "_SECONDS_OF_PLAIN_STEPS", 0.001)
+        patch.setattr(profile_module, "_SECONDS_OF_WATCHED_STEPS", 0.001)
+        patch.setattr(ceilings_module, "_SIDE", 64)
+        patch.setattr(ceilings_module, "_SECONDS_OF_A_BLOCK", 1e-4)
+        yield
 
 
 def coded(folder: Path) -> TrainConfig:
     return config_for(folder, ecc="repetition:R=3")
 
 
-def test_the_phases_are_all_there_and_add_up_to_the_watched_step(tmp_path: Path) -> None:
-    measured = profile(coded(tmp_path))
+@pytest.fixture(scope="module")
+def measured(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """The profile of a small coded model, with its trace."""
+    folder = tmp_path_factory.mktemp("profile")
+    return profile(coded(folder), folder / "traces" / "step.json")
+
+
+def test_the_phases_are_all_there_and_add_up_to_the_watched_step(measured: Profile) -> None:
     assert [phase.name for phase in measured.phases] == [*PHASES, "host"]
     assert [part.name for part in measured.backward] == list(DIFFERENTIATED)
     assert sum(phase.milliseconds for phase in measured.phases) == pytest.approx(measured.watched_milliseconds)
@@ -48,9 +57,8 @@ def test_the_phases_are_all_there_and_add_up_to_the_watched_step(tmp_path: Path)
     assert all(phase.milliseconds > 0 for phase in measured.phases)
 
 
-def test_figures_that_follow_from_others_do(tmp_path: Path) -> None:
-    config = coded(tmp_path)
-    measured, planned = profile(config), plan(config)
+def test_figures_that_follow_from_others_do(measured: Profile, tmp_path: Path) -> None:
+    planned = plan(coded(tmp_path))
     assert measured.flop_per_image == planned.flop_per_image
     assert measured.parameters == planned.parameters
     assert measured.images_per_second == pytest.approx(16e3 / measured.step_milliseconds)
@@ -85,25 +93,27 @@ def test_layers_of_one_shape_are_measured_once(tmp_path: Path) -> None:
     assert len(measured.layers) == 2
 
 
-def test_nothing_is_kept_and_the_trace_is_written_only_where_asked(tmp_path: Path) -> None:
-    config = coded(tmp_path)
-    profile(config)
+def test_nothing_is_kept_and_a_trace_is_written_only_where_asked(measured: Profile, tmp_path: Path) -> None:
+    profile(coded(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["bits.npy"]
-    measured = profile(config, tmp_path / "traces" / "step.json")
-    assert measured.trace == tmp_path / "traces" / "step.json"
-    assert not (tmp_path / "weights").exists()
+    assert measured.trace is not None
+    assert [path.name for path in measured.trace.parent.iterdir()] == ["step.json"]
+    assert sorted(path.name for path in measured.trace.parents[1].iterdir()) == ["bits.npy", "traces"]
 
 
-@pytest.mark.parametrize("name", ["step.json", "step.json.gz"])
-def test_the_trace_is_json_that_a_viewer_reads_with_the_phases_by_name(tmp_path: Path, name: str) -> None:
-    profile(coded(tmp_path), tmp_path / name)
-    content = (tmp_path / name).read_bytes()
-    trace = json.loads(gzip.decompress(content) if name.endswith(".gz") else content)
+def test_the_trace_is_json_that_a_viewer_reads_with_the_phases_by_name(measured: Profile) -> None:
+    assert measured.trace is not None
+    trace = json.loads(measured.trace.read_text())
     spans = [event for event in trace["traceEvents"] if event["ph"] == "X"]
     assert {event["name"] for event in spans if event["cat"] == "user_annotation"} == {"step", *PHASES}
     assert all({"name", "ts", "dur", "pid", "tid"} <= set(event) for event in spans)
     # A trace is shown to others: it does not say on which machine it was made.
     assert "host_name" not in trace
+
+
+def test_a_trace_whose_name_says_so_is_compressed(tmp_path: Path) -> None:
+    profile(coded(tmp_path), tmp_path / "step.json.gz")
+    assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "step.json.gz").read_bytes()))
 
 
 def test_a_trace_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -112,8 +122,8 @@ def test_a_trace_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         profile(coded(tmp_path), tmp_path / "file" / "step.json")
 
 
-def test_memory_is_counted_by_hand(tmp_path: Path) -> None:
-    memory = profile(coded(tmp_path)).memory
+def test_memory_is_counted_by_hand(measured: Profile) -> None:
+    memory = measured.memory
     parameters = 4 * (4 * 96 + 2 * 20)
     assert (memory.parameters, memory.gradients) == (parameters, parameters)
     # Two moments for each parameter, and the count of steps.

@@ -73,7 +73,8 @@ def _show(measured: Profile) -> None:
     show_table(
         ("phase", "ms", "share", "operations", "FLOP/s"),
         _phase_rows(measured),
-        f"\nA step under torch's profiler, {measured.watched_milliseconds:.3g} ms",
+        f"\nA step under torch's profiler: {measured.watched_milliseconds:.3g} ms "
+        f"({measured.step_milliseconds:.3g} ms without it)",
     )
     show_table(
         ("layer", "float32", "bfloat16"),
