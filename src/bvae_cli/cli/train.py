@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bvae_cli import ranks
 from bvae_cli.cli.company import joined
-from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
+from bvae_cli.cli.profile import require_profile_alone, show_profile
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, UsageError
 
@@ -41,6 +43,18 @@ def _train(
             help="Train so many seeds, from --seed upwards, as one model: each the run that it would be alone.",
         ),
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time of a step goes; train nothing that is kept.")
+    ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            parser=named_path,
+            help="With --profile, write the record of a few steps for the trace viewer of a browser (.json, .json.gz).",
+        ),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -50,6 +64,8 @@ def _train(
     Writes the best weights, the loss record and the log into a folder of its own below --output-dir. The same command
     again goes on with an unfinished run and leaves a finished one alone. With --seeds every seed is such a run.
     """
+    if profile or trace is not None:
+        require_profile_alone(profile, {"--dry-run": dry_run, "--overwrite": overwrite, "--seeds": seeds is not None})
     resolved = given.resolve(TrainConfig)
     config: TrainConfig = resolved.config
     config.dataset.spec("data set").check()
@@ -68,6 +84,9 @@ def _train(
         quiet,
     )
 
+    if profile:
+        show_profile(config, trace, quiet, json)
+        return
     if seeds is not None:
         _train_seeds(config, seeds, dry_run, overwrite, verbose, quiet, json)
         return

@@ -31,11 +31,16 @@ class ExpectedLoss(Protocol):
 
 
 class Estimator(NamedTuple):
-    """An estimator, and whether its gradient is unbiased and its bits hard."""
+    """An estimator, and whether its gradient is unbiased and its bits hard.
+
+    ``decodings`` is how often f is called, ``pathwise`` whether the logits get their gradient through f and the bits.
+    """
 
     expected_loss: ExpectedLoss
     unbiased: bool
     hard: bool
+    decodings: int = 1
+    pathwise: bool = True
 
 
 def relaxed_bits(logits: Tensor, uniform: Tensor, temperature: float | Tensor) -> Tensor:
@@ -118,6 +123,6 @@ ESTIMATORS: dict[str, Estimator] = {
     "gumbel-st": Estimator(gumbel_straight_through, unbiased=False, hard=True),
     "st": Estimator(straight_through, unbiased=False, hard=True),
     "reinmax": Estimator(reinmax, unbiased=False, hard=True),
-    "disarm": Estimator(disarm, unbiased=True, hard=True),
+    "disarm": Estimator(disarm, unbiased=True, hard=True, decodings=2, pathwise=False),
     "dvae": Estimator(dvae, unbiased=False, hard=False),
 }

@@ -16,8 +16,9 @@ from bvae_cli.datasets.rows import first_rows
 from bvae_cli.evaluation.assessment import Judge, assess, new_judge
 from bvae_cli.evaluation.statistics import Estimate
 from bvae_cli.evaluation.storage import store_and_read
+from bvae_cli.model.arithmetic import flop_per_image
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.workflows.building import load_model
+from bvae_cli.workflows.building import Rebuilt, load_model
 
 # Seeds of the measurements stand apart from those of the training.
 _EVALUATION_SEED = 20_230_419
@@ -75,7 +76,7 @@ def assess_run(folder: Path, digest: str, bench: Bench, seed: int, sampling: str
     )
     run = runs.Run(rebuilt.weights.parent)
     result, curve = run.result() or {}, runs.read_record(run.folder)
-    metrics = measured.metrics | _costs(run, result, rebuilt.model)
+    metrics = measured.metrics | _costs(run, result, rebuilt)
     record = RunRecord(
         seed=seed,
         digest=digest,
@@ -93,12 +94,12 @@ def assess_run(folder: Path, digest: str, bench: Bench, seed: int, sampling: str
     return record, arrays | _pictures(rebuilt.model, bench, seed)
 
 
-def _costs(run: runs.Run, result: dict[str, Any], model: BinaryVAE) -> dict[str, Estimate]:
-    weights = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+def _costs(run: runs.Run, result: dict[str, Any], rebuilt: Rebuilt) -> dict[str, Estimate]:
+    model = rebuilt.model
     costs = {
         "epochs": float(result.get("epochs", 0)),
         "parameters": float(sum(parameter.numel() for parameter in model.parameters())),
-        "flop_per_image": 6.0 * sum(parameter.numel() for parameter in weights),
+        "flop_per_image": float(flop_per_image(model, rebuilt.config["decides"]["estimator"])),
     }
     if (seconds := runs.training_seconds(run.folder)) is not None:
         costs["seconds"] = seconds

@@ -38,7 +38,7 @@ from bvae_cli.workflows.train import Observer, train
 from bvae_cli.workflows.verdict import cautions_of, claimed_pairs, effects_of, verdict_of
 
 # Raised where a metric that was there before is measured otherwise. New metrics count by themselves.
-_METHOD = 1
+_METHOD = 2
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,8 @@ class Fit:
     def _taken(self, rows: Tensor, part: Part) -> Tensor:
         """Take this process's part of a batch; rows in a file are read ahead, in the order that the steps take them."""
         if isinstance(self.train, Rows):
-            return next(self._read)[part.rows]
+            ahead = next(self._read, None)
+            return self.train[rows[part.rows]] if ahead is None else ahead[part.rows]
         return self.train.index_select(0, rows[part.rows])
 
     def _validation_loss(self) -> float:

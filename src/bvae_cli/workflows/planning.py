@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bvae_cli import __version__, devices, processor, registry, runs
 from bvae_cli.codes.base import Code
@@ -18,6 +18,7 @@ from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import bytes_in_memory, mean_row
 from bvae_cli.errors import UsageError
+from bvae_cli.model.arithmetic import flop_per_image
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
 
@@ -149,9 +150,7 @@ def _plan(
     digest: str,
 ) -> Plan:
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
-    widths = 2 * (splits.features + config.sizes.hidden * config.sizes.depth + config.sizes.latent)
     splits_held = (splits.train, splits.validation, splits.test)
     data_bytes = sum(bytes_in_memory(split) for split in splits_held)
     return Plan(
@@ -173,15 +172,20 @@ def _plan(
         information_bits=model.code.k,
         rate=model.code.rate,
         parameters=parameters,
-        # Two for multiply and add, once forward and twice backward.
-        flop_per_image=6 * weights,
-        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + 2 * 4 * batch * widths,
+        flop_per_image=flop_per_image(model, config.estimator),
+        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + activation_bytes(model, batch),
         steps_per_epoch=-(-rows // batch),
         epochs=config.epochs,
         patience=config.patience,
         folder=folder,
         digest=digest,
     )
+
+
+def activation_bytes(model: BinaryVAE, batch: int) -> int:
+    """Return about how many bytes a step holds for a batch: what goes into and out of the layers, and its gradient."""
+    inputs = sum(layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear))
+    return 2 * 4 * batch * (inputs + model.code.n + model.features)
 
 
 def _bytes_for_a_parameter(device: str) -> int:

@@ -12,7 +12,7 @@ from bvae_cli.datasets.rows import Rows
 
 # A recorded function must have run before: libraries choose and load their kernels on the first calls.
 _STEPS_BEFORE_RECORDING = 3
-_STEPS_OF_A_RECORDING = 8
+STEPS_OF_A_RECORDING = 8
 
 Action = Callable[[], None]
 StepHook = Callable[[int, int], None]
@@ -43,7 +43,7 @@ class CUDAGraphs:
     The generators advance with every replay as they would with every call, so the numbers drawn are the same.
     """
 
-    steps = _STEPS_OF_A_RECORDING
+    steps = STEPS_OF_A_RECORDING
 
     def __call__(self, action: Action, generators: Sequence[torch.Generator]) -> Action:
         """Return the replay of the action."""

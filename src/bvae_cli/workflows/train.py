@@ -129,6 +129,7 @@ def fit_of(
     on_step: StepHook | None,
     losses: LossesFunction = training_losses,
     group: Group = ALONE,
+    record: bool = True,
 ) -> Fit:
     """Return the training of a configuration, before its first epoch, on data that are on the device."""
     return Fit(
@@ -154,6 +155,7 @@ def fit_of(
         on_step=on_step,
         losses=losses,
         group=group,
+        record=record,
     )
 
 
