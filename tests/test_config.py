@@ -178,6 +178,7 @@ KEPT = {
     "device": "cpu",
     "amp": "off",
     "threads": 3,
+    "compile": "off",
     "output_dir": "elsewhere",
     "save_every_epoch": True,
 }
