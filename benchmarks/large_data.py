@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy
 import torch
 
+from bvae_cli import processor
 from bvae_cli.config import EncodeConfig, PluginRef, TrainConfig
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
 from bvae_cli.workflows.encode import encode
@@ -124,7 +125,7 @@ def most_memory(work: Callable[[], object]) -> tuple[dict[str, int], dict[str, i
 
 def measure_memory(folder: Path, task: str, rows: int, way: str, batch: int, threads: int) -> None:
     """Print, as JSON, the memory of one task on one size in this process."""
-    torch.set_num_threads(threads)
+    processor.prepare(threads)
     small = folder / "few.npy"
     # Once on few rows: what torch and the model take is not what the data take.
     few = PluginRef(type="packed", options={"path": small, "features": _FEATURES, "mapped": WAYS[way]})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from bvae_cli.comparisons import (
+    TIMES,
     ArmRecord,
     Comparison,
     ComparisonFolder,
@@ -148,3 +150,19 @@ def keep_pictures(folder: ComparisonFolder, comparison: Comparison) -> None:
     names = ("original", "stored", "stored_noisy", "samples")
     for index, arm in enumerate(comparison.arms):
         folder.save_evaluation(index, arm.runs[0], {f"picture_{name}": np.full((4, 12), 0.5) for name in names})
+
+
+def require_alike(one: Any, other: Any, relative: float, absolute: float, where: str = "") -> None:
+    """Compare plain values: numbers within the tolerances, everything else exactly, but for times and folders."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for name in one.keys() - TIMES - {"folder"}:
+            require_alike(one[name], other[name], relative, absolute, f"{where}/{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for index, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+            require_alike(mine, theirs, relative, absolute, f"{where}/{index}")
+    elif isinstance(one, float) and isinstance(other, float):
+        assert math.isclose(one, other, rel_tol=relative, abs_tol=absolute), f"{where}: {one} and {other}"
+    else:
+        assert one == other, where

@@ -179,6 +179,8 @@ KEPT = {
     "amp": "off",
     "threads": 3,
     "compile": "off",
+    "workers": 2,
+    "models_at_once": 3,
     "output_dir": "elsewhere",
     "save_every_epoch": True,
 }

@@ -31,6 +31,7 @@ from bvae_cli.evaluation.statistics import Estimate
 FORMAT: Literal[1] = 1
 COMPARISON = "comparison.json"
 TABLE = "comparison.csv"
+WAYS = "training.json"
 REPORT = "report.html"
 FIGURES = "figures"
 _PLAN = "plan.json"
@@ -299,6 +300,10 @@ class ComparisonFolder:
     def save_tuning(self, arm: int, setting: int, record: TuningRun) -> None:
         """Keep a run of the tuning."""
         self._write(f"{_TUNING}/{_key(arm, record.seed)}_setting_{setting}.json", _json(record.model_dump(mode="json")))
+
+    def save_way(self, purpose: str, way: Mapping[str, Any]) -> None:
+        """Keep in which way the runs of the tuning or of the verdict were trained last, beside what is compared."""
+        self._write(WAYS, _json({**(_read(self.folder / WAYS) or {}), purpose: way}))
 
     def classifier_accuracy(self) -> float | None:
         """Return the accuracy of the fixed classifier, where it was measured."""

@@ -149,6 +149,11 @@ def _bracketed(value: Any) -> str:
     return f"({value})" if "," in str(value) else str(value)
 
 
+def _as_text(value: Any) -> Any:
+    """Return a whole number as text: a file and the Python API may give one."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 _MODEL, _DATA, _TRAINING, _LATENT, _MACHINE, _OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"
 
 
@@ -269,6 +274,18 @@ class TrainConfig(ModelChoice):
     compile: Annotated[Literal["auto", "on", "off"], option(_MACHINE, decides=False)] = Field(
         "auto",
         description="Compile the step; auto tries it where a compiler is there and the run long, and keeps what is faster.",
+    )
+    workers: Annotated[str, BeforeValidator(_as_text), option(_MACHINE, decides=False, metavar="auto|N")] = Field(
+        "auto",
+        pattern=r"^(auto|[1-9]\d{0,2})$",
+        description="Processes that train several runs (--seeds, compare) side by side: auto takes as many as a measurement "
+        "shows to be fastest, 1 starts none.",
+    )
+    models_at_once: Annotated[int, option(_MACHINE, decides=False)] = Field(
+        0,
+        ge=0,
+        le=_LARGEST_COUNT,
+        description="Of several runs, train at most so many as one model; 0 takes what is fastest and fits the memory.",
     )
     output_dir: Annotated[Path, option(_OUTPUT, decides=False)] = Field(
         Path("weights"), description="Folder that holds the folders of runs."

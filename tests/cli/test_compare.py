@@ -74,6 +74,8 @@ def test_a_dry_run_says_which_arms_and_runs_there_would_be_and_does_nothing(bvae
     plan = json.loads(bvae("compare", *QUICK, "--dry-run", "--json").out)
     assert plan["seeds"] == list(range(8))
     assert plan["runs"] == 24
+    assert (plan["way"]["workers"], plan["way"]["models"]) == (1, 8)
+    assert "too little for a measurement" in done.out
     assert [arm["latent"] for arm in plan["arms"]] == [12, 4, 12]
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from bvae_cli.comparisons import TIMES
-
+from ..comparing import require_alike
 from ..conftest import write_bits
 from .test_compare import QUICK
 
@@ -52,14 +51,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
 def result(folder: Path) -> Any:
-    return without_times(json.loads(next((folder / "results").glob("*/comparison.json")).read_text(encoding="utf-8")))
+    return json.loads(next((folder / "results").glob("*/comparison.json")).read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -81,7 +74,8 @@ def test_a_comparison_killed_ten_times_ends_as_one_that_never_was(tmp_path: Path
     with start(tmp_path / "killed") as process:
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
-    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    # A run whose partners were finished is trained with others, or alone: sums of float32 are rounded otherwise.
+    require_alike(result(tmp_path / "killed"), result(tmp_path / "whole"), 1e-4, 1e-4)
 
 
 @pytest.mark.slow
@@ -101,7 +95,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
         out, rest = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert "Error: Interrupted with 4 of 12 runs finished; they are kept, as is the one under way." in rest
+    assert "Error: Interrupted with 4 of 12 runs finished; they are kept, as are the 2 under way." in rest
     assert "Hint: To go on: bvae compare --hidden 8 " in rest
     assert "Traceback" not in rest
     assert not list(tmp_path.rglob(".lock"))

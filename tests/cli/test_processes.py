@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,53 @@ def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(
     assert epochs[:second] == list(range(1, second + 1))
     assert np.loadtxt(folder / runs.LOSS_RECORD).shape[1] == 6
     assert halves(folder) == []
+
+
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    """Say whether a process has ended; where nobody asks after an orphan, it is left as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_workers_end_with_their_parent_with_every_state_saved(workplace: Path, number: signal.Signals, code: int) -> None:
+    line = words("train", *TINY, "--epochs", 100_000, "--patience", 100_000, "--seeds", 4, "--workers", 2)
+    with subprocess.Popen(
+        line,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            if text.startswith("epoch 3/") and "2 of 4 in training" in text:
+                break
+        workers = children_of(process)
+        process.send_signal(number)
+        out, said = process.communicate(timeout=60)
+    assert len(workers) == 2
+    assert (process.returncode, out) == (code, "")
+    if number != signal.SIGKILL:
+        assert "with 4 runs under way; the state of each is in its folder in weights." in said
+        assert "Traceback" not in said
+    deadline = time.monotonic() + 60
+    while not all(map(gone, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert all(map(gone, workers))
+    folders = list(Path("weights").iterdir())
+    assert len(folders) == 4
+    states = [runs.Run(folder).load_state() for folder in folders]
+    assert max(state["epoch"] for state in states if state is not None) >= 3
+    assert not list(Path("weights").rglob(".lock"))
 
 
 # Sends the process a signal when a module is about to be imported.

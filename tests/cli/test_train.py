@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from bvae_cli import runs
 from bvae_cli.workflows.fit import Fit
+from bvae_cli.workflows.parts import PartObserver
 from bvae_cli.workflows.train import Observer, TrainResult
-from bvae_cli.workflows.train_many import ManyObserver
 
 from ..outcome import Bvae
 from .conftest import TINY
@@ -151,7 +152,8 @@ def test_seeds_are_a_table_of_runs_with_their_folders(bvae: Bvae, workplace: Pat
 
 def test_seeds_as_json_are_a_list_of_what_each_run_gives_alone(bvae: Bvae, workplace: Path) -> None:
     results = bvae("train", *TINY, "--seeds", 2, "--json", "--quiet").succeeded().json()
-    assert [set(result) for result in results] == [FACTS | {"seed"}] * 2
+    assert [set(result) for result in results] == [FACTS | {"seed", "way"}] * 2
+    assert results[0]["way"]["workers"] == 1
     assert [result["seed"] for result in results] == [0, 1]
     alone = bvae("train", *TINY, "--seed", 1, "--json").succeeded().json()
     assert alone["state"] == "already finished"
@@ -163,6 +165,8 @@ def test_a_dry_run_of_seeds_names_each_folder_and_writes_nothing(bvae: Bvae, wor
     shown = bvae("train", *TINY, "--seeds", 2, "--dry-run").succeeded().out
     assert all(plan["folder"] in shown and plan["digest"][:8] in shown for plan in plans)
     assert len({plan["folder"] for plan in plans}) == 2
+    assert re.search(r"^way +1 worker × 1 thread × 2 models: about .* too little for a measurement$", shown, re.MULTILINE)
+    assert plans[0]["way"]["models"] == 2
     assert not Path("weights").exists()
 
 
@@ -187,10 +191,20 @@ def test_seeds_that_diverge_are_named_and_exit_with_five(
 
 def test_seeds_that_are_interrupted_say_how_to_go_on(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ManyObserver, "on_epoch", interrupt)
+        patch.setattr(PartObserver, "on_epoch", interrupt)
         bvae("train", *TINY, "--seeds", 2, "--quiet").refused(130, "2 runs under way", "The same command goes on")
     assert "going on after epoch 1" in bvae("train", *TINY, "--seeds", 2).succeeded().err
 
 
-def interrupt(self: ManyObserver, stats: object) -> None:
+def interrupt(self: PartObserver, stats: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_way_is_said_with_verbose_and_what_is_asked_for_is_checked(bvae: Bvae, workplace: Path) -> None:
+    line = ("train", *TINY, "--seeds", 3, "--models-at-once", 2, "--workers", 1)
+    said = bvae(*line, "--verbose").succeeded().err
+    assert re.search(r"^way 1 worker × \d+ threads? × 2 models: asked for$", said, re.MULTILINE)
+    assert bvae(*line, "--json").succeeded().json()[0]["way"] is None  # nothing was left to train
+    assert "nothing is left to train" in bvae(*line, "--dry-run").succeeded().out
+    bvae("train", *TINY, "--workers", "many").refused(2, "--workers")
+    bvae("train", *TINY, "--workers", 0).refused(2, "--workers")

@@ -28,7 +28,7 @@ _SECONDS = 600
 def together(size: int, job: Job, *arguments: Any) -> list[Any]:
     """Call ``job(group, *arguments)`` in so many processes; return what each returned, raised, or None where it died.
 
-    The group is new for each job, and a process leaves it when its job ends.
+    The group is new for each job. A process whose job raises ends, as it would: its neighbours hear of that.
     """
     crew = _crews.get(size) or [_member(rank, size) for rank in range(size)]
     _crews[size] = crew
@@ -36,7 +36,7 @@ def together(size: int, job: Job, *arguments: Any) -> list[Any]:
         for _, connection in crew:
             connection.send((str(Path(folder) / "store"), job, arguments))
         results = [_received(connection) for _, connection in crew]
-    if any(result is _DEAD for result in results):
+    if any(result is _DEAD or isinstance(result, BaseException) for result in results):
         _dismiss(size)
     return [None if result is _DEAD else result for result in results]
 
@@ -90,7 +90,9 @@ def _serve(rank: int, size: int, connection: Connection) -> None:
             result = job(ProcessGroup(Place(rank, size, rank), store), *arguments)
         except BaseException as error:
             result = error
-        dist.destroy_process_group()
         buffer = io.BytesIO()
         torch.save(result, buffer)
         connection.send_bytes(buffer.getvalue())
+        if isinstance(result, BaseException):
+            os._exit(1)
+        dist.destroy_process_group()

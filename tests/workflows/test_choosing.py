@@ -14,7 +14,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
 from bvae_cli.model.objective import LossesFunction, training_losses
 from bvae_cli.workflows import choosing
-from bvae_cli.workflows.choosing import compiled_losses, way_of
+from bvae_cli.workflows.choosing import compiled_losses, computing_of, losses_asked_for
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.train import train
 from tests.helpers import small_model
@@ -38,13 +38,13 @@ def trial(losses: LossesFunction) -> Fit:
     return Fit(small_model(Hamming(r=3).build(7)), DATA, DATA[:1], epochs=5, batch_size=10, lr=0.01, losses=losses)
 
 
-def chosen(steps: int = LONG, device: str = "cpu", **options: object) -> choosing.Way:
-    return way_of(TrainConfig.model_validate({"ecc": "none", **options}), "a shape", device, steps, trial)
+def chosen(steps: int = LONG, device: str = "cpu", **options: object) -> choosing.Computing:
+    return computing_of(TrainConfig.model_validate({"ecc": "none", **options}), "a shape", device, steps, trial)
 
 
 def test_the_threads_that_are_asked_for_are_taken_without_a_measurement() -> None:
-    way = chosen(threads=1, compile="off")
-    assert (way.threads, way.threads_reason, torch.get_num_threads()) == (1, "asked for", 1)
+    computing = chosen(threads=1, compile="off")
+    assert (computing.threads, computing.threads_reason, torch.get_num_threads()) == (1, "asked for", 1)
     assert processor.recalled("threads of 2, a shape") is None
 
 
@@ -61,32 +61,32 @@ def test_a_short_run_and_another_device_measure_nothing() -> None:
 
 
 def test_a_long_run_takes_the_fastest_number_and_measures_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    way = chosen(compile="off")
+    computing = chosen(compile="off")
     rates = processor.recalled("threads of 2, a shape")
     assert rates is not None
     assert set(rates) == {"1", "2"}
-    assert way.threads == max((1, 2), key=lambda count: rates[str(count)])
-    assert torch.get_num_threads() == way.threads
+    assert computing.threads == max((1, 2), key=lambda count: rates[str(count)])
+    assert torch.get_num_threads() == computing.threads
     torch.set_num_threads(2)
     monkeypatch.setattr(choosing, "_rates", lambda *_: pytest.fail("it was measured before"))
-    assert chosen(compile="off") == way
+    assert chosen(compile="off") == computing
 
 
 @pytest.mark.parametrize(("rates", "best"), [({"1": 5.0, "2": 4.0}, 1), ({"1": 2.0, "2": 4.0}, 2)])
 def test_what_was_measured_decides_and_is_said(rates: dict[str, float], best: int) -> None:
     processor.remember("threads of 2, a shape", rates)
-    way = chosen(compile="off")
-    assert way.threads == best
-    assert way.threads_reason == f"measured: {max(rates.values()) / min(rates.values()):.2g} × as fast as {3 - best}"
+    computing = chosen(compile="off")
+    assert computing.threads == best
+    assert computing.threads_reason == f"measured: {max(rates.values()) / min(rates.values()):.2g} × as fast as {3 - best}"
 
 
 def test_of_several_processes_none_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "_rates", lambda *_: pytest.fail("it was measured"))
     config = TrainConfig.model_validate({"ecc": "none"})
-    way = way_of(config, "a shape", "cpu", LONG, trial, processes=3)
-    assert str(way) == "2 CPU threads (3 processes share the machine), not compiled (3 processes share the machine)"
+    computing = computing_of(config, "a shape", "cpu", LONG, trial, processes=3)
+    assert str(computing) == "2 CPU threads (3 processes share the machine), not compiled (3 processes share the machine)"
     asked = TrainConfig.model_validate({"ecc": "none", "threads": 1, "compile": "off"})
-    assert str(way_of(asked, "a shape", "cpu", LONG, trial, 3)) == "1 CPU thread (asked for), not compiled (asked for)"
+    assert str(computing_of(asked, "a shape", "cpu", LONG, trial, 3)) == "1 CPU thread (asked for), not compiled (asked for)"
 
 
 def test_candidates_are_the_powers_of_two_and_all() -> None:
@@ -97,9 +97,12 @@ def test_compiling_where_there_is_no_compiler_is_refused_and_auto_says_so(monkey
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UsageError, match="no C\\+\\+ compiler"):
         chosen(compile="on")
-    way = chosen(threads=1)
-    assert (way.compiled, way.compiled_reason) == (False, "there is no C++ compiler")
-    assert str(way) == "1 CPU thread (asked for), not compiled (there is no C++ compiler)"
+    with pytest.raises(UsageError, match="no C\\+\\+ compiler"):
+        losses_asked_for(TrainConfig.model_validate({"ecc": "none", "compile": "on"}), "cpu")
+    assert losses_asked_for(TrainConfig.model_validate({"ecc": "none"}), "cpu") is training_losses
+    computing = chosen(threads=1)
+    assert (computing.compiled, computing.compiled_reason) == (False, "there is no C++ compiler")
+    assert str(computing) == "1 CPU thread (asked for), not compiled (there is no C++ compiler)"
 
 
 def test_a_run_too_short_to_repay_it_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +120,11 @@ def test_a_long_run_is_compiled_where_that_was_measured_to_pay(
     monkeypatch.setattr(choosing, "compiler_problem", lambda device: None)
     monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 1.0)
     monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: ratio)
-    way = chosen(threads=1)
-    assert way.compiled is compiled
-    assert (way.losses is training_losses) is not compiled
+    computing = chosen(threads=1)
+    assert computing.compiled is compiled
+    assert (computing.losses is training_losses) is not compiled
     monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: pytest.fail("it was measured before"))
-    assert chosen(threads=1) == way
+    assert chosen(threads=1) == computing
 
 
 def test_a_compiler_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

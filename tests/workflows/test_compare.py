@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 
 from bvae_cli import runs
 from bvae_cli.arms import TUNING_SEED_OFFSET, CompareConfig
-from bvae_cli.comparisons import COMPARISON, TABLE, TIMES, Comparison, ComparisonFolder
+from bvae_cli.comparisons import COMPARISON, TABLE, TIMES, WAYS, Comparison, ComparisonFolder
 from bvae_cli.errors import DivergedError, InterruptedRunError, UsageError
 from bvae_cli.evaluation.metrics import METRICS
 from bvae_cli.workflows.compare import CompareObserver, ComparisonPlan, RunStart, compare, plan_comparison
-from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.train import train
 
+from ..comparing import require_alike
 from ..conftest import write_bits
 from .conftest import TINY, config_for
 
@@ -42,9 +44,10 @@ def config_in(folder: Path, **options: Any) -> CompareConfig:
 class Watcher(CompareObserver):
     """Notes what happens, and may stop it."""
 
-    def __init__(self, stop_before: int | None = None, stop_in_epoch: int | None = None) -> None:
-        self.stop_before, self.stop_in_epoch = stop_before, stop_in_epoch
+    def __init__(self, stop_at: int | None = None, stop_in_epoch: int | None = None) -> None:
+        self.stop_at, self.stop_in_epoch = stop_at, stop_in_epoch
         self.started: list[RunStart] = []
+        self.epochs: list[tuple[int, int]] = []
         self.trained: list[bool] = []
         self.measured = 0
         self.plan: ComparisonPlan | None = None
@@ -53,12 +56,13 @@ class Watcher(CompareObserver):
         self.plan = plan
 
     def on_run(self, start: RunStart) -> None:
-        if start.number == self.stop_before:
+        if start.number == self.stop_at and self.stop_in_epoch is None:
             raise KeyboardInterrupt
         self.started.append(start)
 
-    def on_epoch(self, stats: EpochStats) -> None:
-        if len(self.started) == (self.stop_before or 0) - 1 and stats.epoch == self.stop_in_epoch:
+    def on_epoch(self, start: RunStart, stats: EpochStats) -> None:
+        self.epochs.append((start.number, stats.epoch))
+        if (start.number, stats.epoch) == (self.stop_at, self.stop_in_epoch):
             raise KeyboardInterrupt
 
     def on_run_done(self, start: RunStart, validation_loss: float | None, trained: bool) -> None:
@@ -194,18 +198,77 @@ def test_without_the_weights_what_was_measured_is_enough(whole: tuple[Path, Comp
     assert not (tmp_path / "weights").exists()
 
 
-@pytest.mark.parametrize(("run", "epoch"), [(1, None), (2, 2), (7, None), (8, 1), (8, 4), (12, 3)])
+@pytest.mark.parametrize(
+    ("run", "epoch", "finished"), [(1, None, 0), (2, 2, 0), (3, 1, 2), (7, None, 6), (8, 1, 6), (8, 3, 6), (12, 3, 10)]
+)
 def test_a_comparison_that_was_interrupted_goes_on_and_ends_as_one_never_interrupted(
-    whole: tuple[Path, Comparison, Watcher], tmp_path: Path, run: int, epoch: int | None
+    whole: tuple[Path, Comparison, Watcher], tmp_path: Path, run: int, epoch: int | None, finished: int
 ) -> None:
     folder, _, _ = whole
     options = {"dataset": folder / "bits.npy", "tune": ["lr=0.01,0.03"]}
     with pytest.raises(InterruptedRunError) as caught:
-        compare(config_in(tmp_path, **options), Watcher(run + (epoch is not None), epoch))
-    assert f"{run - 1} of 12 runs finished" in caught.value.message
+        compare(config_in(tmp_path, **options), Watcher(run, epoch))
+    also = ", as are the 2 under way" if epoch else ", as is the one under way"
+    assert f"{finished} of 12 runs finished; they are kept{also}." in caught.value.message
     assert caught.value.exit_code == 130
-    compare(config_in(tmp_path, **options))
+    again = Watcher()
+    compare(config_in(tmp_path, **options), again)
+    assert again.trained == [False] * finished + [True] * (12 - finished)
+    if epoch is not None:
+        assert min(reached for number, reached in again.epochs if number == run) == epoch + 1
     assert read(tmp_path) == read(folder)
+
+
+@pytest.mark.usefixtures("doubled")
+def test_runs_of_equal_shape_are_trained_as_one_and_the_comparison_is_what_it_is_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    options: dict[str, Any] = {"tune": ["lr=0.01,0.03", "beta_max=0.5,1"], "tune_seeds": 2, "seeds": 3}
+    compare(config_in(tmp_path, **options))
+    compare(config_in(tmp_path / "alone", **options, models_at_once=1))
+    places = (tmp_path, tmp_path / "alone")
+    ways = [json.loads(next((folder / "results").glob(f"*/{WAYS}")).read_text()) for folder in places]
+    assert [{purpose: way["models"] for purpose, way in of.items()} for of in ways] == [
+        {"tuning": 8, "verdict": 3},
+        {"tuning": 1, "verdict": 1},
+    ]
+    logs = [path.read_text() for path in (tmp_path / "weights").glob(f"*/{runs.LOG}")]
+    assert sorted(log.count("one of 8 runs trained as one") for log in logs) == [0] * 9 + [1] * 24
+    assert sum(log.count("one of 3 runs trained as one") for log in logs) == 9
+    # Training is in float64; what is measured of its weights is in float32.
+    one, other = (without_labels(read(folder)) for folder in places)
+    require_alike(one, other, 1e-5, 1e-6)
+
+
+def without_labels(comparison: Any) -> Any:
+    """Leave out where the data lay and the command that names it."""
+    return {**comparison, "command": None, "data": {**comparison["data"], "label": None, "source": None}}
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_comparison_also_where_they_were_interrupted(
+    whole: tuple[Path, Comparison, Watcher], tmp_path: Path
+) -> None:
+    folder, _, _ = whole
+    options = {"dataset": folder / "bits.npy", "tune": ["lr=0.01,0.03"], "workers": 2, "threads": 2}
+    with pytest.raises(InterruptedRunError, match=r"\d of 12 runs finished; they are kept, as"):
+        compare(config_in(tmp_path, **options), Watcher(8, 2))
+    watcher = Watcher()
+    compare(config_in(tmp_path, **options), watcher)
+    assert len(watcher.trained) == 12
+    assert watcher.trained[:6] == [False] * 6
+    assert watcher.measured == 6
+    require_alike(read(tmp_path), read(folder), 1e-4, 1e-4)
+    ways = json.loads(next((tmp_path / "results").glob(f"*/{WAYS}")).read_text())
+    assert {purpose: (way["workers"], way["models"]) for purpose, way in ways.items()} == {
+        "tuning": (2, 1),
+        "verdict": (2, 1),
+    }
+    assert not list(tmp_path.rglob(".lock"))
+
+
+def test_data_are_loaded_and_hashed_once_for_all_runs(tmp_path: Path, data_calls: list[str]) -> None:
+    compare(config_in(tmp_path))
+    assert data_calls == ["load", "digest"]
 
 
 def test_runs_that_train_left_in_the_folder_of_runs_are_taken_and_not_trained_again(tmp_path: Path) -> None:
@@ -213,7 +276,8 @@ def test_runs_that_train_left_in_the_folder_of_runs_are_taken_and_not_trained_ag
     done = train(config_for(tmp_path, ecc="repetition:R=3", seed=1))
     watcher = Watcher()
     comparison = compare(config, watcher)
-    assert watcher.trained == [True] * 5 + [False]
+    assert watcher.trained == [False] + [True] * 5
+    assert watcher.started[0].number == 6
     assert comparison.arms[2].runs[1].folder == str(done.folder)
 
 
@@ -227,25 +291,35 @@ def test_two_arms_that_differ_in_name_alone_come_out_equal_and_it_says_so(tmp_pa
         assert effect.verdict in (None, "not shown")
 
 
+def diverging_above(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Fit._validation_loss
+    monkeypatch.setattr(Fit, "_validation_loss", lambda fit: math.nan if fit.lr > rate else real(fit))
+
+
 def test_a_setting_that_diverges_is_never_chosen_and_where_all_do_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bvae_cli.workflows import compare as module
-
-    real = module.train
-
-    def diverging(config: Any, *arguments: Any, **keywords: Any) -> Any:
-        if config.lr > 0.02:
-            raise DivergedError("Training diverged in epoch 1: the loss is not a number.")
-        return real(config, *arguments, **keywords)
-
-    monkeypatch.setattr(module, "train", diverging)
+    diverging_above(0.02, monkeypatch)
     comparison = compare(config_in(tmp_path, tune=["lr=0.03,0.01"], seeds=1))
     for arm in comparison.arms:
         assert arm.tuning[0].mean_loss is None
+        assert arm.tuning[0].runs[0].epochs == 0
         assert arm.chosen == {"lr": "0.01"}
     with pytest.raises(DivergedError, match="Every tuned setting"):
         compare(config_in(tmp_path, tune=["lr=0.03,0.04"], seeds=1))
+
+
+def test_a_run_of_the_verdict_that_diverges_ends_the_comparison_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"ecc": "none", "arm": ["uncoded", "repetition:R=3,lr=0.03"]}
+    with monkeypatch.context() as patch:
+        diverging_above(0.02, patch)
+        with pytest.raises(DivergedError, match=r"repetition.*, seed 0: Training diverged in epoch 1.* So did 1 more"):
+            compare(config_in(tmp_path, **options))
+    again = Watcher()
+    compare(config_in(tmp_path, **options), again)
+    assert again.trained == [False] * 2 + [True] * 2
 
 
 def test_the_default_number_of_seeds_is_the_fewest_with_which_every_claim_can_be_significant(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_one_finished_model_of_each_is_compared_over_images(place: Path) -> None
     assert any(effect.paired.image_interval for effect in comparison.effects if effect.claim)
 
 
+def test_the_data_of_finished_models_are_loaded_and_hashed_once(place: Path, data_calls: list[str]) -> None:
+    models = [trained(place)], [trained(place, ecc="repetition:R=3")]
+    data_calls.clear()
+    compared(place, *models)
+    assert data_calls == ["load", "digest"]
+
+
 def test_several_finished_models_are_seeds_paired_in_their_order(place: Path) -> None:
     baseline = [trained(place, seed=seed) for seed in (0, 1)]
     coded = [trained(place, seed=seed, ecc="repetition:R=3") for seed in (0, 1)]

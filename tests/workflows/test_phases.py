@@ -180,6 +180,13 @@ def test_networks_multiply_in_their_own_phases() -> None:
     assert [products_in(phase) for phase in PHASES] == [0, 8, 0, 8, 0, 28, 0]
 
 
+def test_clipping_the_gradient_belongs_to_the_optimiser() -> None:
+    times = {clip: step_times(watched_epoch(make(grad_clip=clip))) for clip in (0.0, 1.0)}
+    without, clipped = ({phase.name: phase.operations for phase in times[clip].phases} for clip in (0.0, 1.0))
+    assert clipped["optimiser"] > without["optimiser"]
+    assert {**clipped, "optimiser": 0} == {**without, "optimiser": 0}
+
+
 @pytest.mark.parametrize("grad_clip", [0.0, 1.0])
 def test_a_watched_step_does_what_an_unwatched_one_does_and_leaves_nothing_behind(grad_clip: float) -> None:
     alone, seen = make(grad_clip=grad_clip), make(grad_clip=grad_clip)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import InputOutputError, UsageError
@@ -139,6 +140,7 @@ def test_memory_is_counted_by_hand(measured: Profile) -> None:
 def test_a_batch_larger_than_the_data_is_all_of_them(tmp_path: Path) -> None:
     measured = profile(config_for(tmp_path, batch_size=1000))
     assert (measured.batch_size, measured.layers[0].rows) == (48, 48)
+    assert measured.memory.activations_estimated == 2 * 4 * 48 * 64
 
 
 @pytest.mark.parametrize("estimator", ["disarm", "dvae"])
@@ -167,13 +169,27 @@ def test_a_square_is_as_large_as_the_time_allows(monkeypatch: pytest.MonkeyPatch
     assert Square(torch.float32, CPU).side == 8
 
 
-def test_rates_are_the_arithmetic_over_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ceilings_module, "seconds_of", lambda *_: 0.5)
-    assert Square(torch.float32, CPU).flop_per_second() == 2 * Square(torch.float32, CPU).side ** 3 / 0.5
-    for passes, products in ((True, 3), (False, 2)):
-        layer = LayerArithmetic("encoder", inputs=3, outputs=5, passes=1, passes_to_inputs=passes)
-        measured = layer_ceiling(layer, 7, CPU)
-        assert measured.float32 == pytest.approx(2 * 7 * 3 * 5 * products / (0.5 * products))
+def test_a_squares_rate_is_its_arithmetic_over_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings_module, "seconds_of", lambda *_: 0.01)
+    assert Square(torch.float32, CPU).flop_per_second() == pytest.approx(2 * 64**3 / 0.01)
+
+
+@pytest.mark.parametrize("passes_to_inputs", [True, False])
+def test_a_layers_rate_is_that_of_the_products_that_a_step_has(
+    passes_to_inputs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def noted(action: Callable[[], Tensor], device: torch.device) -> float:
+        shapes.append(tuple(action().shape))
+        return 0.01
+
+    monkeypatch.setattr(ceilings_module, "seconds_of", noted)
+    layer = LayerArithmetic("encoder", inputs=3, outputs=5, passes=1, passes_to_inputs=passes_to_inputs)
+    measured = layer_ceiling(layer, 7, CPU)
+    assert measured.float32 == measured.bfloat16 == pytest.approx(2 * 7 * 3 * 5 / 0.01)
+    # Outputs of 7 rows, the gradient of 5 × 3 weights, that of the inputs of 7 rows.
+    assert set(shapes) == ({(7, 5), (5, 3), (7, 3)} if passes_to_inputs else {(7, 5), (5, 3)})
 
 
 def test_an_action_is_called_as_often_as_makes_a_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from bvae_cli import devices, runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import ExitCode, InterruptedRunError, TerminatedError, UsageError
-from bvae_cli.workflows import train_many as train_many_module
+from bvae_cli.workflows import ways
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany
 from bvae_cli.workflows.planning import Plan
@@ -35,11 +35,11 @@ class Listening(ManyObserver):
         self.epochs: list[dict[int, EpochStats]] = []
         self._stop_after, self._how = stop_after, how
 
-    def on_note(self, seed: int, sentence: str) -> None:
-        self.notes.append(seed)
+    def on_note(self, index: int, sentence: str) -> None:
+        self.notes.append(index)
 
-    def on_plan(self, seed: int, plan: Plan, resumed_epoch: int) -> None:
-        self.plans.append((seed, plan.folder, resumed_epoch))
+    def on_plan(self, index: int, plan: Plan, resumed_epoch: int) -> None:
+        self.plans.append((index, plan.folder, resumed_epoch))
 
     def on_epoch(self, stats: dict[int, EpochStats]) -> None:
         self.epochs.append(stats)
@@ -171,7 +171,7 @@ def test_no_lock_is_left_and_a_seed_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_plan_names_the_folders_that_training_takes(tmp_path: Path) -> None:
     config = config_for(tmp_path, seed=7)
-    planned = [(plan.folder, plan.digest) for plan in plan_many(config, SEEDS)]
+    planned = [(plan.folder, plan.digest) for plan in plan_many(config, SEEDS)[0]]
     assert not (tmp_path / "weights").exists()
     results = train_many(config, SEEDS)
     assert [folder for folder, _ in planned] == [result.folder for result in results]
@@ -192,16 +192,21 @@ def test_where_memory_is_short_seeds_are_trained_in_parts_to_the_same_runs(
         original(self, fits, on_step)
 
     monkeypatch.setattr(FitMany, "__init__", counting)
-    one = plan_many(config_for(tmp_path), 1)[0].memory_bytes
+    one = plan_many(config_for(tmp_path), 1)[0][0].memory_bytes
     monkeypatch.setattr(devices, "memory_bytes", lambda device: 4 * one + 1)
     parts = train_many(config_for(tmp_path), SEEDS)
-    assert sizes == [2, 1]
+    assert sizes == [2]  # and one that is left alone
     require_same_runs(parts, whole)
 
 
 def test_float16_is_trained_one_by_one() -> None:
     plan = Plan(**dict.fromkeys(Plan.__dataclass_fields__, 0) | {"precision": "float16", "device": "cpu"})  # type: ignore[arg-type]
-    assert train_many_module._at_once(plan) == 1
+    assert ways.at_once(plan) == 1
+
+
+def test_data_are_loaded_and_hashed_once_for_all_seeds(tmp_path: Path, data_calls: list[str]) -> None:
+    train_many(config_for(tmp_path), SEEDS)
+    assert data_calls == ["load", "digest"]
 
 
 def test_seeds_beyond_the_largest_are_refused(tmp_path: Path) -> None:

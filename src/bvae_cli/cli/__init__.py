@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bvae_cli.cli.process import exit_when_asked, leave_quietly, open_streams
+from bvae_cli import ranks
+from bvae_cli.cli.process import exit_when_asked, exit_without_cleaning, leave_quietly, open_streams
 
 __all__ = ["main"]
 
@@ -22,5 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     try:
         run(arguments)
+    except SystemExit as end:
+        if not ranks.is_alone():
+            exit_without_cleaning(end.code if isinstance(end.code, int) else 1)
+        raise
     finally:
         leave_quietly()

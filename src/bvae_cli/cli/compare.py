@@ -49,11 +49,11 @@ def _compare(
     from bvae_cli.cli.comparison import compare_observer, show_comparison, show_plan
     from bvae_cli.comparisons import ComparisonFolder
     from bvae_cli.report.page import write_report
-    from bvae_cli.workflows.compare import compare, plan_comparison
+    from bvae_cli.workflows.compare import compare, plan_comparison, way_of
 
     if dry_run:
-        plan, _ = plan_comparison(config)
-        show_plan(plan, json)
+        plan, data = plan_comparison(config)
+        show_plan(plan, way_of(plan, data), json)
         return
     with compare_observer(quiet, verbose) as observer:
         comparison = compare(config, observer)

@@ -44,6 +44,17 @@ def leave_quietly() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def exit_without_cleaning(code: int) -> NoReturn:
+    """End a process of a group. What Python does at its end may meet a thread of torch's that does not expect it.
+
+    Then the system would report the process as aborted, and the launcher as failed, though it had done all its work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def ignore_stops() -> None:
     """Let neither SIGINT nor SIGTERM disturb a process that is about to end by itself."""
     for number in (signal.SIGINT, signal.SIGTERM):

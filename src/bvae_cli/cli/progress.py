@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from bvae_cli.cli.render import say
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.planning import Plan
-from bvae_cli.workflows.train import Observer
+from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train_many import ManyObserver
+from bvae_cli.workflows.ways import Way
 from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
@@ -34,9 +35,9 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
         yield _LineObserver(epochs, patience, verbose)
 
 
-def observer_of_seeds(epochs: int, quiet: bool, verbose: bool) -> ManyObserver:
+def observer_of_seeds(first_seed: int, epochs: int, quiet: bool, verbose: bool) -> SeedsObserver:
     """Return the observer of several seeds: a line for each run that begins, and one an epoch for all of them."""
-    return ManyObserver() if quiet else _SeedsObserver(epochs, verbose)
+    return SeedsObserver() if quiet else _SeedsTeller(first_seed, epochs, verbose)
 
 
 @contextmanager
@@ -95,36 +96,61 @@ class _LineObserver(Observer):
         say(f"{line}  tau {stats.temperature:.3f}  lr {stats.lr:.2e}  {stats.seconds:.2f} s" if self._verbose else line)
 
 
-class _SeedsObserver(ManyObserver):
-    """One line an epoch for all seeds; with ``verbose`` one for each seed as well."""
+class SeedsObserver(ManyObserver):
+    """Remembers the way in which seeds are trained, and says nothing."""
 
-    def __init__(self, epochs: int, verbose: bool) -> None:
-        self._epochs, self._verbose = epochs, verbose
+    way: Way | None = None
+
+    def on_way(self, way: Way) -> None:
+        """Remember it."""
+        self.way = way
+
+
+class _SeedsTeller(SeedsObserver):
+    """One line an epoch for all seeds that are trained as one; with ``verbose`` one for each seed as well."""
+
+    def __init__(self, first_seed: int, epochs: int, verbose: bool) -> None:
+        self._first_seed, self._epochs, self._verbose = first_seed, epochs, verbose
         self._introduced = False
+        self._speeds: dict[int, float] = {}  # of those under way, 0 until the first epoch
 
-    def on_note(self, seed: int, sentence: str) -> None:
+    def on_way(self, way: Way) -> None:
+        """Say it, where more is to be said."""
+        super().on_way(way)
+        if self._verbose:
+            say(f"way {way}")
+
+    def on_result(self, index: int, result: TrainResult) -> None:
+        """Count its speed no longer."""
+        self._speeds.pop(index, None)
+
+    def on_note(self, index: int, sentence: str) -> None:
         """Say it."""
-        say(f"Note: seed {seed}: {sentence}")
+        say(f"Note: seed {self._first_seed + index}: {sentence}")
 
-    def on_plan(self, seed: int, plan: Plan, resumed_epoch: int) -> None:
+    def on_plan(self, index: int, plan: Plan, resumed_epoch: int) -> None:
         """Say once what all have in common, then each one's folder."""
         for line in () if self._introduced else plan_lines(plan, 0)[:-1]:
             say(line)
         self._introduced = True
+        seed = self._first_seed + index
+        self._speeds[index] = 0.0
         say(f"seed {seed}: {plan.folder}{f', going on after epoch {resumed_epoch}' if resumed_epoch else ''}")
 
     def on_epoch(self, stats: dict[int, EpochStats]) -> None:
         """Say how the epoch went."""
-        if not stats:
-            return
         losses = [one.validation_loss for one in stats.values()]
-        speed = sum(one.images_per_second for one in stats.values())
+        self._speeds |= {index: one.images_per_second for index, one in stats.items()}
+        some = f"{len(stats)} of {len(self._speeds)}" if len(self._speeds) > len(stats) else str(len(stats))
+        which = f"seed {self._first_seed + next(iter(stats))}" if len(stats) == 1 else f"{some} in training"
+        losses_of_all = " … ".join(f"{loss:.2f}" for loss in sorted({min(losses), max(losses)}))
         say(
-            f"epoch {max(one.epoch for one in stats.values())}/{self._epochs}  {len(stats)} in training  "
-            f"val_loss {min(losses):.2f} … {max(losses):.2f}  {speed:,.0f} images/s together"
+            f"epoch {max(one.epoch for one in stats.values())}/{self._epochs}  {which}  val_loss {losses_of_all}  "
+            f"{sum(self._speeds.values()):,.0f} images/s together"
         )
-        for seed, one in stats.items() if self._verbose else ():
-            say(f"  seed {seed}: loss {one.training_loss:.2f}  kl {one.kl:.2f}  val_loss {one.validation_loss:.2f}")
+        for index, one in stats.items() if self._verbose else ():
+            losses_of_one = f"loss {one.training_loss:.2f}  kl {one.kl:.2f}  val_loss {one.validation_loss:.2f}"
+            say(f"  seed {self._first_seed + index}: {losses_of_one}")
 
 
 class _BarObserver(Observer):

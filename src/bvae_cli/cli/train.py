@@ -19,6 +19,7 @@ from bvae_cli.errors import DivergedError, UsageError
 if TYPE_CHECKING:
     from bvae_cli.workflows.planning import Plan
     from bvae_cli.workflows.train import TrainResult
+    from bvae_cli.workflows.ways import Way
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -121,17 +122,16 @@ def _train_seeds(
 
     numbers = range(config.seed, config.seed + seeds)
     if dry_run:
-        plans = plan_many(config, seeds)
+        plans, way = plan_many(config, seeds)
         if json:
-            show_json([{"seed": seed, **asdict(what)} for seed, what in zip(numbers, plans, strict=True)])
+            show_json([{"seed": seed, **asdict(what), "way": way} for seed, what in zip(numbers, plans, strict=True)])
         else:
-            _show_plans(dict(zip(numbers, plans, strict=True)))
+            _show_plans(dict(zip(numbers, plans, strict=True)), way)
         return
-    results = dict(
-        zip(numbers, train_many(config, seeds, observer_of_seeds(config.epochs, quiet, verbose), overwrite), strict=True)
-    )
+    observer = observer_of_seeds(config.seed, config.epochs, quiet, verbose)
+    results = dict(zip(numbers, train_many(config, seeds, observer, overwrite), strict=True))
     if json:
-        show_json([{"seed": seed, **asdict(result)} for seed, result in results.items()])
+        show_json([{"seed": seed, **asdict(result), "way": observer.way} for seed, result in results.items()])
     else:
         _show_results(results)
     diverged = [str(seed) for seed, result in results.items() if result.state == "diverged"]
@@ -143,10 +143,11 @@ def _train_seeds(
     say(f"Next: bvae runs '{config.output_dir}'", quiet)
 
 
-def _show_plans(plans: dict[int, Plan]) -> None:
+def _show_plans(plans: dict[int, Plan], way: Way | None) -> None:
     from bvae_cli.cli.render import show_table
 
     _show_plan(next(iter(plans.values())))
+    print(f"way         {way or 'nothing is left to train'}")
     show_table(("seed", "digest", "folder"), [(seed, what.digest[:8], what.folder) for seed, what in plans.items()])
 
 

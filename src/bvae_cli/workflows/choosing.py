@@ -36,7 +36,7 @@ Trial = Callable[[LossesFunction], Fit]
 
 
 @dataclass(frozen=True)
-class Way:
+class Computing:
     """How the steps of a run are computed, and why so."""
 
     threads: int
@@ -54,7 +54,7 @@ class Way:
         return f"{threads}, {'' if self.compiled else 'not '}compiled ({self.compiled_reason})"
 
 
-def way_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial, processes: int = 1) -> Way:
+def computing_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial, processes: int = 1) -> Computing:
     """Choose how to take so many steps, and let torch use so many threads.
 
     ``shape`` names everything of the run that its speed depends on. ``trial(losses)`` returns a training of the same shape,
@@ -62,16 +62,26 @@ def way_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Tria
     ``--compile on`` has no compiler. Of several processes that train together none measures: they would disturb each other.
     """
     problem = compiler_problem(device)
-    if config.compile == "on" and problem is not None:
-        raise UsageError(f"The step cannot be compiled: {problem}.", "Leave --compile out, or install one.")
+    _require_compiler(config, problem)
     if processes > 1:
         threads = config.threads or torch.get_num_threads()
         because = "asked for" if config.threads else f"{processes} processes share the machine"
-        return Way(threads, because, config.compile == "on", "asked for" if config.compile != "auto" else because)
+        return Computing(threads, because, config.compile == "on", "asked for" if config.compile != "auto" else because)
     threads, because = _threads(config, shape, device, steps, trial)
     torch.set_num_threads(threads)
     compiled, why = _compiled(config, shape, steps, trial, problem)
-    return Way(threads, because, compiled, why)
+    return Computing(threads, because, compiled, why)
+
+
+def losses_asked_for(config: TrainConfig, device: str) -> LossesFunction:
+    """Return the losses of runs of which nothing is measured: compiled with ``--compile on`` only.
+
+    Raises UsageError where there is no compiler for them.
+    """
+    if config.compile != "on":
+        return training_losses
+    _require_compiler(config, compiler_problem(device))
+    return compiled_losses()
 
 
 def compiler_problem(device: str) -> str | None:
@@ -85,6 +95,11 @@ def compiler_problem(device: str) -> str | None:
     named = os.environ.get("CXX")
     there = any(shutil.which(name) for name in ([named] if named else _CPU_COMPILERS))
     return None if there else "there is no C++ compiler"
+
+
+def _require_compiler(config: TrainConfig, problem: str | None) -> None:
+    if config.compile == "on" and problem is not None:
+        raise UsageError(f"The step cannot be compiled: {problem}.", "Leave --compile out, or install one.")
 
 
 def compiled_losses() -> LossesFunction:

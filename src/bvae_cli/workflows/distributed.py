@@ -161,7 +161,7 @@ class ProcessGroup(Group):
 def opened(place: Place, device: str, on_lost: Callable[[], None] | None = None) -> Iterator[Group]:
     """Join the processes that were started together, to train on ``device``: wait for all of them, and leave at the end.
 
-    ``on_lost`` is called as soon as another process is found to be gone.
+    ``on_lost`` is called as soon as another process is found to be gone. After an error the process is to end.
     Raises UsageError for a device that cannot be shared so, LostProcessError where the others do not come.
     """
     if place.size == 1:
@@ -170,10 +170,9 @@ def opened(place: Place, device: str, on_lost: Callable[[], None] | None = None)
     device = devices.choose(device).device
     _take_device(place, device)
     store = _connect(place, "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield ProcessGroup(place, store, on_lost)
-    finally:
-        dist.destroy_process_group()
+    yield ProcessGroup(place, store, on_lost)
+    # Not after an error: the others hear of the end of this process, but not always of that of the group in it.
+    dist.destroy_process_group()
 
 
 def require_same(group: Group, digest: str) -> None:

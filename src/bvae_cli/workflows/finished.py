@@ -13,6 +13,7 @@ from bvae_cli.arms import UNCODED, Arm, CompareConfig
 from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.workflows.building import load_model, load_splits
+from bvae_cli.workflows.planning import SharedData
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class FinishedArm:
         return self.weights[index], self.digests[index]
 
 
-def finished_arms(config: CompareConfig) -> list[FinishedArm]:
-    """Return the two arms that ``--baseline-weights`` and ``--ecc-weights`` name.
+def finished_arms(config: CompareConfig) -> tuple[list[FinishedArm], SharedData]:
+    """Return the two arms that ``--baseline-weights`` and ``--ecc-weights`` name, and the data of their training.
 
     Raises UsageError where their models cannot be compared: other data, another likelihood, unequal numbers, or models of
     one arm that differ in more than their seed. Raises InputOutputError where data have changed since.
@@ -54,16 +55,17 @@ def finished_arms(config: CompareConfig) -> list[FinishedArm]:
         )
     data = first[1]["data"]
     reference = PluginRef(type=data["type"], options=data["options"])
-    if load_splits(reference).digest() != data["digest"]:
+    loaded = SharedData(load_splits(reference))
+    if loaded.digest != data["digest"]:
         raise InputOutputError(
             f"The data that {first[0]} was trained on have changed since: {reference.label()} holds other values.",
             "Restore them: a comparison needs the data of the training.",
         )
-    arms = [_arm(models, reference) for models in saved]
+    arms = [_arm(models, reference, loaded) for models in saved]
     _require_distinct(arms)
     if arms[0].arm.name == arms[1].arm.name:
         arms[1] = replace(arms[1], arm=replace(arms[1].arm, name=f"{arms[1].arm.name} #2"))
-    return arms
+    return arms, loaded
 
 
 def _require_distinct(arms: Sequence[FinishedArm]) -> None:
@@ -125,7 +127,7 @@ def _require_one_arm(path: Path, facts: dict[str, Any], first_path: Path, first:
         )
 
 
-def _arm(models: Sequence[tuple[Path, dict[str, Any]]], reference: PluginRef) -> FinishedArm:
+def _arm(models: Sequence[tuple[Path, dict[str, Any]]], reference: PluginRef, loaded: SharedData) -> FinishedArm:
     facts = models[0][1]
     fields = {name: value for name, value in facts["decides"].items() if name in TrainConfig.model_fields}
     code = PluginRef(type=facts["code"]["type"], options=facts["code"]["options"])
@@ -134,5 +136,5 @@ def _arm(models: Sequence[tuple[Path, dict[str, Any]]], reference: PluginRef) ->
     weights = [path for path, _ in models]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
     seeds = [int(saved["decides"]["seed"]) for _, saved in models]
-    rows = len(load_splits(reference).limited(config.subset).train)
+    rows = len(loaded.limited(config.subset).train)
     return FinishedArm(Arm(f"{label} N={config.sizes.latent}", config), weights, digests, seeds, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from collections.abc import Callable
@@ -69,24 +70,49 @@ class Prepared:
     new_model: Callable[[], BinaryVAE]
 
 
-def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
+class SharedData:
+    """Data in memory, with what runs need to know of them: found out once, however many runs there are."""
+
+    def __init__(self, splits: Splits) -> None:
+        self.splits = splits
+        self._limited: dict[int, Splits] = {}
+        self._means: dict[int, Tensor] = {}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The digest of the splits."""
+        return self.splits.digest()
+
+    def limited(self, subset: int) -> Splits:
+        """Return the splits with at most so many training rows (0 keeps them all)."""
+        if subset not in self._limited:
+            self._limited[subset] = self.splits.limited(subset)
+        return self._limited[subset]
+
+    def mean(self, subset: int) -> Tensor:
+        """Return the mean of those training rows, ``[D]``."""
+        if subset not in self._means:
+            self._means[subset] = mean_row(self.limited(subset).train)
+        return self._means[subset]
+
+
+def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Prepared:
     """Choose the device, load the data, build the code, and find the run's folder; nothing is written.
 
-    ``splits`` are the data of ``config.dataset`` where the caller has loaded them before.
+    ``data`` are those of ``config.dataset`` where the caller has loaded them before.
     Raises UsageError, InputOutputError or PluginError for what cannot be had.
     """
     choice = devices.choose(config.device, config.amp)
     products = processor.prepare(config.threads)
-    splits = load_splits(config.dataset) if splits is None else splits
-    data_digest = splits.digest()
-    splits = splits.limited(config.subset)
+    shared = data if isinstance(data, SharedData) else SharedData(load_splits(config.dataset) if data is None else data)
+    splits = shared.limited(config.subset)
     code = build_code(config.ecc, config.sizes.latent)
     outline = _outline(config, code, splits.features)
     weights = None if config.init_from is None else _weights_for(outline, code, config.init_from)
     identity = code_identity(config.ecc, code)
     decides = {
         **config.deciding(),
-        "data": data_digest,
+        "data": shared.digest,
         "code_digest": identity["digest"],
         "precision": choice.precision,
         "init_from": _file_digest(config.init_from),
@@ -109,7 +135,7 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
             "options": config.dataset.options,
             "distribution": origin.distribution,
             "version": origin.version,
-            "digest": data_digest,
+            "digest": shared.digest,
             "feature_shape": list(splits.feature_shape),
             "likelihood": splits.likelihood,
             "source": splits.source,
@@ -125,7 +151,7 @@ def prepare(config: TrainConfig, splits: Splits | None = None) -> Prepared:
     what = _plan(config, choice, products, splits, outline, run.folder, digest)
 
     def made() -> BinaryVAE:
-        model = new_model(code, mean_row(splits.train), config.sizes, config.activation, config.seed)
+        model = new_model(code, shared.mean(config.subset), config.sizes, config.activation, config.seed)
         if weights is not None:
             model.load_state_dict(weights)
         model.autocast_dtype = choice.autocast_dtype

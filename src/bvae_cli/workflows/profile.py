@@ -23,7 +23,7 @@ from bvae_cli.workflows.fit import Fit, on_device
 from bvae_cli.workflows.phases import PhaseTime, StepTimes, Trace, peak_bytes, recorded, step_times, watched
 from bvae_cli.workflows.planning import activation_bytes, prepare
 from bvae_cli.workflows.steps import STEPS_OF_A_RECORDING, StepHook
-from bvae_cli.workflows.train import fit_of, way_for
+from bvae_cli.workflows.train import computing_for, fit_of
 
 _ROUNDS = 5
 # Of each round, about: as steps are taken in training, and watched.
@@ -134,10 +134,10 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
             "Profile on a CPU or a CUDA device: --device cpu.",
         )
     train, validation = splits.train.to(device), splits.validation.to(device)
-    way = way_for(config, prepared, train)
-    fit = fit_of(config, prepared, train, validation, None, way.losses)
+    computing = computing_for(config, prepared, train)
+    fit = fit_of(config, prepared, train, validation, None, computing.losses)
     # Of a recording that is replayed, or a compiled step, the profiler sees no phases: those are of plain steps.
-    as_it_is = fit.steps.eager_because is not None and not way.compiled
+    as_it_is = fit.steps.eager_because is not None and not computing.compiled
     stepwise = fit if as_it_is else fit_of(config, prepared, train, validation, None, record=False)
     layers = layers_of_step(fit.model, config.estimator)
     # Before anything is measured that needs memory of its own.
@@ -159,8 +159,8 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
         device_reason=plan.device_reason,
         precision=plan.precision,
         precision_reason=plan.precision_reason,
-        threads=way.threads,
-        computing=str(way),
+        threads=computing.threads,
+        computing=str(computing),
         products=f"{plan.products} ({plan.products_reason})",
         torch_version=torch.__version__,
         code=plan.code,

@@ -28,10 +28,10 @@ from bvae_cli.errors import (
     TerminatedError,
 )
 from bvae_cli.model.objective import LossesFunction, training_losses
-from bvae_cli.workflows.choosing import STEPS_OF_A_TRIAL, Way, way_of
+from bvae_cli.workflows.choosing import STEPS_OF_A_TRIAL, Computing, computing_of
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import EpochStats, Fit
-from bvae_cli.workflows.planning import Plan, Prepared, prepare
+from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
 from bvae_cli.workflows.steps import StepHook
 from bvae_cli.workflows.words import epoch_line, plan_lines
 
@@ -79,7 +79,7 @@ def train(
     config: TrainConfig,
     observer: Observer | None = None,
     overwrite: bool = False,
-    splits: Splits | None = None,
+    splits: Splits | SharedData | None = None,
     group: Group = ALONE,
 ) -> TrainResult:
     """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
@@ -159,7 +159,7 @@ def fit_of(
     )
 
 
-def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group: Group = ALONE) -> Way:
+def computing_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group: Group = ALONE) -> Computing:
     """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
     plan = prepared.plan
     shape = (
@@ -172,15 +172,15 @@ def way_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group
     def trial(losses: LossesFunction) -> Fit:
         return fit_of(config, prepared, rows, rows[:1], None, losses)
 
-    return way_of(config, shape, plan.device, plan.epochs * plan.steps_per_epoch, trial, group.size)
+    return computing_of(config, shape, plan.device, plan.epochs * plan.steps_per_epoch, trial, group.size)
 
 
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
     train = splits.train.to(device)
-    way = way_for(config, prepared, train, group)
-    prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(way)))
-    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, way.losses, group)
+    computing = computing_for(config, prepared, train, group)
+    prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(computing)))
+    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, computing.losses, group)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
         group.from_first(fit.state_dict())
@@ -207,8 +207,8 @@ def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResul
         return _received(first)
     device, splits = prepared.plan.device, prepared.splits
     train = splits.train.to(device)
-    way = way_for(config, prepared, train, group)
-    fit = fit_of(config, prepared, train, splits.validation.to(device), None, way.losses, group)
+    computing = computing_for(config, prepared, train, group)
+    fit = fit_of(config, prepared, train, splits.validation.to(device), None, computing.losses, group)
     try:
         state: Any = group.from_first(None)
         fit.load_state_dict(state)
@@ -293,6 +293,10 @@ class Recording:
             for column in runs.RECORD_COLUMNS:
                 self._writer.add_scalar(column, getattr(stats, column), stats.epoch)
         self._observer.on_epoch(stats)
+
+    def log(self, line: str) -> None:
+        """Write a line into the run's log, with the time."""
+        _log(self.run, line)
 
     def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
         """Save the state; return the error that says where."""

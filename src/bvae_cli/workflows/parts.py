@@ -1,0 +1,247 @@
+"""Which runs can be trained as one model, and training such a part: each run in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bvae_cli.config import TrainConfig
+from bvae_cli.datasets.rows import Rows
+from bvae_cli.errors import DivergedError, InterruptedRunError
+from bvae_cli.runs import open_run
+from bvae_cli.workflows.choosing import losses_asked_for
+from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.fit_many import FitMany
+from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
+from bvae_cli.workflows.steps import StepHook
+from bvae_cli.workflows.train import Observer, Recording, TrainResult, already_finished, fit_of, held, how_stopped
+
+# What runs that are trained as one may have each for itself; in everything else that decides their numbers they are alike.
+OWN_TO_EACH = frozenset(
+    {
+        "beta_max",
+        "beta_warmup_epochs",
+        "consistency_weight",
+        "epochs",
+        "grad_clip",
+        "init_from",
+        "lr",
+        "lr_schedule",
+        "min_delta",
+        "patience",
+        "seed",
+        "tau_end",
+        "tau_start",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ManyRun:
+    """One of several runs: its place among them, its configuration, and what it needs."""
+
+    index: int
+    config: TrainConfig
+    prepared: Prepared
+
+    @property
+    def shape(self) -> str:
+        """What a run has in common with those that it can be trained with, as JSON."""
+        decides = self.prepared.config["decides"]
+        alike = {name: value for name, value in decides.items() if name not in OWN_TO_EACH}
+        return json.dumps([alike, self.prepared.plan.device], sort_keys=True)
+
+
+class PartObserver:
+    """What may be heard of runs that are trained together, each named by its index among them; nothing until overridden."""
+
+    def on_note(self, index: int, sentence: str) -> None:
+        """Something that a person should know of a run before training begins."""
+
+    def on_plan(self, index: int, plan: Plan, resumed_epoch: int) -> None:
+        """A run is about to begin, or to go on after ``resumed_epoch`` epochs."""
+
+    def on_epoch(self, stats: dict[int, EpochStats]) -> None:
+        """An epoch of the runs that are trained as one is done and recorded; ``stats`` are by index."""
+
+    def on_result(self, index: int, result: TrainResult) -> None:
+        """A run is over, or was found finished; the others may go on."""
+
+
+def runs_of(configs: Sequence[TrainConfig], data: SharedData) -> list[ManyRun]:
+    """Prepare runs, each with a folder of its own: of those that would take the same name, the first does."""
+    taken: dict[str, str] = {}
+    made = []
+    for index, config in enumerate(configs):
+        prepared = prepare(config, data)
+        folder, digest = str(prepared.plan.folder), prepared.plan.digest
+        if taken.setdefault(folder, digest) != digest:
+            prepared = renamed(config, prepared, f"{prepared.name}_{digest[:8]}")
+        made.append(ManyRun(index, config, prepared))
+    return made
+
+
+def renamed(config: TrainConfig, prepared: Prepared, name: str) -> Prepared:
+    """Return what is prepared for a run, with a folder of another name."""
+    run = open_run(config.output_dir, name, prepared.plan.digest)
+    plan = dataclasses.replace(prepared.plan, folder=run.folder)
+    return dataclasses.replace(prepared, name=name, run=run, plan=plan)
+
+
+def parts_of(runs: Sequence[ManyRun], at_once: Callable[[Sequence[ManyRun]], int]) -> list[list[ManyRun]]:
+    """Divide runs into parts that are trained as one: of equal shape, and of like size.
+
+    ``at_once`` says of all runs of a shape how many of them a part may have at most.
+    """
+    groups: dict[str, list[ManyRun]] = {}
+    for run in runs:
+        groups.setdefault(run.shape, []).append(run)
+    parts = []
+    for group in groups.values():
+        count = -(-len(group) // at_once(group))
+        size, larger = divmod(len(group), count)
+        start = 0
+        for number in range(count):
+            end = start + size + (number < larger)
+            parts.append(group[start:end])
+            start = end
+    return parts
+
+
+def fits_of(
+    runs: Sequence[ManyRun], train: Tensor | Rows, validation: Tensor | Rows, on_step: StepHook | None = None
+) -> list[Fit]:
+    """Return the trainings of runs before their first epoch, on the same data, which are on the device."""
+    losses = losses_asked_for(runs[0].config, runs[0].prepared.plan.device)
+    return [fit_of(run.config, run.prepared, train, validation, on_step, losses) for run in runs]
+
+
+def train_part(
+    runs: Sequence[ManyRun], observer: PartObserver, overwrite: bool = False, on_step: StepHook | None = None
+) -> dict[int, TrainResult]:
+    """Train runs of equal shape as one model and return how each ended, by index; one alone is trained as ``train`` does.
+
+    A run that diverges is a result with the state ``diverged``. A KeyboardInterrupt from anywhere within saves every state
+    and raises InterruptedRunError.
+    """
+    results: dict[int, TrainResult] = {}
+    with contextlib.ExitStack() as stack:
+        mine = [dataclasses.replace(run, prepared=stack.enter_context(held(run.config, run.prepared))) for run in runs]
+        unfinished = []
+        for run in mine:
+            done = None if overwrite else already_finished(run.prepared.run)
+            if done is None:
+                unfinished.append(run)
+            else:
+                results[run.index] = done
+                observer.on_result(run.index, done)
+        if unfinished:
+            part = _Part(unfinished, observer, overwrite, on_step)
+            stack.callback(part.close)
+            results |= part.done()
+    return results
+
+
+class _Part:
+    """Runs that are trained as one."""
+
+    def __init__(self, runs: Sequence[ManyRun], observer: PartObserver, overwrite: bool, on_step: StepHook | None) -> None:
+        self.runs, self.observer = runs, observer
+        splits, device = runs[0].prepared.splits, runs[0].prepared.plan.device
+        train, validation = splits.train.to(device), splits.validation.to(device)
+        self.fits = fits_of(runs, train, validation, on_step if len(runs) == 1 else None)
+        self.recordings: list[Recording] = []
+        for run, fit in zip(runs, self.fits, strict=True):
+            told = _OfOne(observer, run.index)
+            self.recordings.append(Recording(run.config, run.prepared, fit, told, overwrite))
+            together = f"one of {len(runs)} runs trained as one" if len(runs) > 1 else "trained by itself"
+            self.recordings[-1].log(f"{together}, threads {torch.get_num_threads()}")
+        self.epochs = _Alone(self.fits[0]) if len(runs) == 1 else FitMany(self.fits, on_step)
+        self.results: dict[int, TrainResult] = {}
+
+    def done(self) -> dict[int, TrainResult]:
+        """Train them; return how each ended, by index."""
+        try:
+            self._note_ends()
+            for epoch in self.epochs:
+                for place, stats in epoch.items():
+                    self.recordings[place].note(stats)
+                if epoch:
+                    self.observer.on_epoch({self.runs[place].index: stats for place, stats in epoch.items()})
+                self._note_ends()
+        except KeyboardInterrupt as stop:
+            raise self._interrupted(stop) from None
+        return self.results
+
+    def close(self) -> None:
+        """Close what is open beside the folders' files."""
+        for recording in self.recordings:
+            recording.close()
+
+    def _note_ends(self) -> None:
+        """Write of each run that is over how it ended, as soon as it is."""
+        for place, (run, fit, recording) in enumerate(zip(self.runs, self.fits, self.recordings, strict=True)):
+            if run.index in self.results:
+                continue
+            if place in self.epochs.diverged:
+                error = recording.diverged(self.epochs.diverged[place])
+                self.results[run.index] = recording.result("diverged", error.message)
+            elif fit.stop_reason is not None:
+                self.results[run.index] = recording.finished()
+            else:
+                continue
+            self.observer.on_result(run.index, self.results[run.index])
+
+    def _interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
+        under_way = [place for place, run in enumerate(self.runs) if run.index not in self.results]
+        errors = [self.recordings[place].interrupted(stop) for place in under_way]
+        return errors[0] if len(errors) == 1 else several_interrupted(stop, len(errors), self.runs[0].config)
+
+
+def several_interrupted(stop: KeyboardInterrupt, count: int, config: TrainConfig) -> InterruptedRunError:
+    """Return the error that says how many runs were under way."""
+    how, code = how_stopped(stop)
+    what = f"{count} runs under way; the state of each is" if count > 1 else "a run under way; its state is"
+    return InterruptedRunError(
+        f"{how} with {what} in its folder in {config.output_dir}.",
+        "The same command goes on from there.",
+        code,
+    )
+
+
+class _Alone:
+    """A single run with the face of several."""
+
+    def __init__(self, fit: Fit) -> None:
+        self._fit = fit
+        self.diverged: dict[int, DivergedError] = {}
+
+    def __iter__(self) -> Iterator[dict[int, EpochStats]]:
+        """Train epoch by epoch until the run is over."""
+        try:
+            for stats in self._fit:
+                yield {0: stats}
+        except DivergedError as error:
+            self.diverged[0] = error
+            yield {}
+
+
+class _OfOne(Observer):
+    """Tells the observer of all runs what is told of one."""
+
+    def __init__(self, observer: PartObserver, index: int) -> None:
+        self._observer, self._index = observer, index
+
+    def on_note(self, sentence: str) -> None:
+        """Pass it on."""
+        self._observer.on_note(self._index, sentence)
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        """Pass it on."""
+        self._observer.on_plan(self._index, plan, resumed_epoch)
