@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from bvae_cli import processor
 from bvae_cli.config import Sizes, parse_code
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
-from bvae_cli.model.objective import LossesFunction, training_losses
 from bvae_cli.workflows.building import build_code, new_model
-from bvae_cli.workflows.choosing import compiled_losses, compiler_problem
+from bvae_cli.workflows.choosing import compiler_problem
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.fit_many import FitMany
 
@@ -64,7 +63,7 @@ def fits_of(
     validation: Tensor,
     precision: torch.dtype | None,
     seeds: Sequence[int],
-    losses: LossesFunction = training_losses,
+    compiled: bool = False,
 ) -> list[Fit]:
     """Return the training runs that ``bvae train`` would take with this setting, its defaults and these seeds."""
     code = build_code(parse_code(setting.code), setting.latent)
@@ -84,7 +83,7 @@ def fits_of(
                 batch_size=setting.batch,
                 lr=0.001,
                 seed=seed,
-                losses=losses,
+                compiled=compiled,
             )
         )
     return fits
@@ -98,12 +97,11 @@ def ours(precision: torch.dtype | None, compiled: bool = False) -> Callable[[Set
         if problem is not None:
             raise MissingError(problem)
         processor.prepare(setting.threads)
-        losses = compiled_losses() if compiled else training_losses
         train = training_rows(setting)
         few = train[: 2 * setting.batch]
-        (trial,) = fits_of(setting, few, few[:1], precision, [setting.seed], losses)
+        (trial,) = fits_of(setting, few, few[:1], precision, [setting.seed], compiled)
         rows = _rows_of_an_epoch(trial, setting, len(train))
-        (fit,) = fits_of(setting, train[:rows], train[:1], precision, [setting.seed], losses)
+        (fit,) = fits_of(setting, train[:rows], train[:1], precision, [setting.seed], compiled)
         while True:
             fit.train_epoch()
             yield rows

@@ -211,5 +211,5 @@ def test_a_separated_model_leaves_the_others_moments_alone():
     set_gradients(joined, [], 1, torch.float64)
     optimizers[0].step()
     assert all(torch.equal(mean, kept) for mean, kept in zip(adam.means, before, strict=True))
-    assert float(optimizers[0].count) == 2
+    assert float(optimizers[0].counts) == 2
     assert adam.counts.tolist() == [1, 1, 1]

@@ -12,9 +12,8 @@ from bvae_cli import processor
 from bvae_cli.codes.hamming import Hamming
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
-from bvae_cli.model.objective import LossesFunction, training_losses
 from bvae_cli.workflows import choosing
-from bvae_cli.workflows.choosing import compiled_losses, computing_of, losses_asked_for
+from bvae_cli.workflows.choosing import compiler_problem, computing_of
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.train import train
 from tests.helpers import small_model
@@ -34,12 +33,13 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def trial(losses: LossesFunction) -> Fit:
-    return Fit(small_model(Hamming(r=3).build(7)), DATA, DATA[:1], epochs=5, batch_size=10, lr=0.01, losses=losses)
+def trial(compiled: bool) -> Fit:
+    return Fit(small_model(Hamming(r=3).build(7)), DATA, DATA[:1], epochs=5, batch_size=10, lr=0.01, compiled=compiled)
 
 
 def chosen(steps: int = LONG, device: str = "cpu", **options: object) -> choosing.Computing:
-    return computing_of(TrainConfig.model_validate({"ecc": "none", **options}), "a shape", device, steps, trial)
+    config = TrainConfig.model_validate({"ecc": "none", **options})
+    return computing_of(config, "a shape", device, "float32", steps, trial)
 
 
 def test_the_threads_that_are_asked_for_are_taken_without_a_measurement() -> None:
@@ -83,10 +83,13 @@ def test_what_was_measured_decides_and_is_said(rates: dict[str, float], best: in
 def test_of_several_processes_none_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "_rates", lambda *_: pytest.fail("it was measured"))
     config = TrainConfig.model_validate({"ecc": "none"})
-    computing = computing_of(config, "a shape", "cpu", LONG, trial, processes=3)
-    assert str(computing) == "2 CPU threads (3 processes share the machine), not compiled (3 processes share the machine)"
+    computing = computing_of(config, "a shape", "cpu", "float32", LONG, trial, processes=3)
+    assert str(computing) == (
+        "2 CPU threads (3 processes share the machine), not compiled (3 processes exchange their gradients in every step)"
+    )
     asked = TrainConfig.model_validate({"ecc": "none", "threads": 1, "compile": "off"})
-    assert str(computing_of(asked, "a shape", "cpu", LONG, trial, 3)) == "1 CPU thread (asked for), not compiled (asked for)"
+    said = str(computing_of(asked, "a shape", "cpu", "float32", LONG, trial, 3))
+    assert said == "1 CPU thread (asked for), not compiled (asked for)"
 
 
 def test_candidates_are_the_powers_of_two_and_all() -> None:
@@ -97,42 +100,81 @@ def test_compiling_where_there_is_no_compiler_is_refused_and_auto_says_so(monkey
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UsageError, match="no C\\+\\+ compiler"):
         chosen(compile="on")
-    with pytest.raises(UsageError, match="no C\\+\\+ compiler"):
-        losses_asked_for(TrainConfig.model_validate({"ecc": "none", "compile": "on"}), "cpu")
-    assert losses_asked_for(TrainConfig.model_validate({"ecc": "none"}), "cpu") is training_losses
     computing = chosen(threads=1)
     assert (computing.compiled, computing.compiled_reason) == (False, "there is no C++ compiler")
     assert str(computing) == "1 CPU thread (asked for), not compiled (there is no C++ compiler)"
 
 
+def test_what_has_no_whole_step_cannot_be_compiled() -> None:
+    for device, precision, processes, word in (
+        ("cpu", "float32", 2, "2 processes"),
+        ("cuda", "float16", 1, "float16"),
+        ("mps", "float32", 1, "mps"),
+    ):
+        assert word in str(compiler_problem(device, precision, processes))
+    config = TrainConfig.model_validate({"ecc": "none", "compile": "on"})
+    with pytest.raises(UsageError, match="2 processes exchange"):
+        computing_of(config, "a shape", "cpu", "float32", LONG, trial, 2)
+
+
 def test_a_run_too_short_to_repay_it_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "compiler_problem", lambda device: None)
-    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: pytest.fail("it was tried"))
+    monkeypatch.setattr(choosing, "compiler_problem", lambda *_: None)
+    monkeypatch.setattr(choosing, "_tried", lambda _: pytest.fail("it was tried"))
     assert "10 steps" in chosen(SHORT).compiled_reason
     # Ten thousand steps of this model take seconds.
     assert "too short to repay it" in chosen(LONG).compiled_reason
 
 
-@pytest.mark.parametrize(("ratio", "compiled"), [(1.5, True), (1.05, False), (0.0, False)])
+@pytest.mark.parametrize(
+    ("ratio", "seconds", "compiled", "word"),
+    [
+        (1.5, 20.0, True, "1.5 × as fast"),
+        (0.8, 20.0, False, "0.8 × as fast"),
+        (0.0, 20.0, False, "fails"),
+        # Ten thousand seconds less the two thirds of them that it would take: not twice what compiling takes.
+        (1.5, 2000.0, False, "does not repay 2000 s of compiling in about 10000 s"),
+    ],
+)
 def test_a_long_run_is_compiled_where_that_was_measured_to_pay(
-    monkeypatch: pytest.MonkeyPatch, ratio: float, compiled: bool
+    monkeypatch: pytest.MonkeyPatch, ratio: float, seconds: float, compiled: bool, word: str
 ) -> None:
-    monkeypatch.setattr(choosing, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(choosing, "compiler_problem", lambda *_: None)
     monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 1.0)
-    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: ratio)
+    monkeypatch.setattr(choosing, "_tried", lambda _: {"ratio": ratio, "step": 1.0, "seconds": seconds})
     computing = chosen(threads=1)
     assert computing.compiled is compiled
-    assert (computing.losses is training_losses) is not compiled
-    monkeypatch.setattr(choosing, "_ratio_of_compiled", lambda _: pytest.fail("it was measured before"))
+    assert word in computing.compiled_reason
+    monkeypatch.setattr(choosing, "_tried", lambda _: pytest.fail("it was measured before"))
     assert chosen(threads=1) == computing
 
 
-def test_a_compiler_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("ld: cannot find -lgomp")
+def test_what_is_tried_is_how_much_faster_compiled_steps_are_and_how_long_compiling_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = {"now": 0.0}
 
-    monkeypatch.setattr(choosing, "compiled_losses", lambda: broken)
-    assert choosing._ratio_of_compiled(trial) == 0.0
+    class Timed:
+        steps_per_epoch = 4
+
+        def __init__(self, first: float, later: float) -> None:
+            self.seconds = [first, *[later] * 20]
+
+        def train_epoch(self) -> None:
+            clock["now"] += self.seconds.pop(0)
+
+    monkeypatch.setattr(choosing.time, "perf_counter", lambda: clock["now"])
+    tried = choosing._tried(lambda compiled: Timed(30.0, 2.0) if compiled else Timed(5.0, 3.0))
+    assert tried == {"ratio": 1.5, "step": 0.75, "seconds": 30.0}
+
+
+def test_a_compiler_that_fails_is_not_used() -> None:
+    class Broken:
+        steps_per_epoch = 4
+
+        def train_epoch(self) -> None:
+            raise UsageError("The step cannot be compiled: ld: cannot find -lgomp")
+
+    assert choosing._tried(lambda compiled: Broken() if compiled else trial(False))["ratio"] == 0.0
 
 
 def test_the_trials_leave_the_run_as_it_would_have_been(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,18 +186,3 @@ def test_the_trials_leave_the_run_as_it_would_have_been(workplace: Path, monkeyp
         weights.append((result.folder / "bvae_best_model_with.pt").read_bytes())
     assert processor.recalled("products") is not None
     assert weights[0] == weights[1]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(choosing.compiler_problem("cpu") is not None, reason="there is no compiler")
-def test_a_compiled_step_is_the_step_and_another_shape_is_taken_as_it_is() -> None:
-    losses, model = compiled_losses(), small_model(Hamming(r=3).build(7))
-    for rows in (10, 4):
-        x, uniform = DATA[:rows].double(), torch.rand(rows, 4, generator=torch.Generator().manual_seed(2))
-        found = []
-        for function in (training_losses, losses):
-            terms = function(model, x, uniform, "reinmax", "codeword", 1.0)
-            total = terms.total(0.5, 0.01)
-            found.append([total, *torch.autograd.grad(total, list(model.parameters()))])
-        for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -26,11 +26,11 @@ from bvae_cli import runs
 from bvae_cli.errors import DivergedError, ExitCode, InterruptedRunError, UsageError
 from bvae_cli.model.relaxation import ESTIMATORS
 from bvae_cli.ranks import Place
-from bvae_cli.workflows import choosing, distributed, planning
+from bvae_cli.workflows import distributed, planning
 from bvae_cli.workflows import fit as fit_module
 from bvae_cli.workflows.building import new_model
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, ProcessGroup
-from bvae_cli.workflows.fit import validation_loss
+from bvae_cli.workflows.fit import Fit, validation_loss
 from bvae_cli.workflows.train import Observer, TrainResult, train
 
 from ..conftest import write_bits
@@ -272,20 +272,20 @@ def test_the_same_processes_end_with_the_same_bytes_as_in_one_go(tmp_path: Path)
 def killed(group: Group, folder: Path, victim: int) -> TrainResult:
     """Train, but let one process be killed in the middle of epoch 3."""
     batches = 0
-    original = choosing.training_losses
+    original = Fit._step
 
-    def losses(*arguments: Any) -> Any:
+    def step(*arguments: Any) -> Any:
         nonlocal batches
         batches += 1
         if group.rank == victim and batches == 11:  # 5 an epoch
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
-    choosing.training_losses = losses
+    Fit._step = step  # type: ignore[method-assign]
     try:
         return in_float32(group, folder, into(folder / "parts"))
     finally:
-        choosing.training_losses = original
+        Fit._step = original  # type: ignore[method-assign]
 
 
 def test_where_a_process_is_killed_the_first_saves_its_last_epoch_and_the_others_end_too(tmp_path: Path) -> None:

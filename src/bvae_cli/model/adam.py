@@ -1,7 +1,8 @@
-"""Adam in one fused call a step, for one model and for several of equal shape side by side."""
+"""Adam in one fused call a step, for one model and for several of equal shape side by side, and as plain arithmetic."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8
+# On a GPU the fused kernel gives each block of threads 65,536 values, so that a small network keeps few of them busy.
+_VALUES_OF_A_PIECE = 1 << 14
+_MOST_VALUES_IN_PIECES = 1 << 21
 
 
 class Adam:
@@ -34,7 +38,7 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float | Tensor) -> None:
         self.parameters = list(parameters)
         self.param_groups: list[dict[str, Any]] = [{"params": self.parameters, "lr": lr}]
-        self.count = torch.zeros((), device=self.parameters[0].device)
+        self.counts = torch.zeros((), device=self.parameters[0].device)
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
 
@@ -46,13 +50,13 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Take one step along the gradients."""
-        self.count += 1
+        self.counts += 1
         gradients = [_gradient(parameter) for parameter in self.parameters]
-        _fused(self.parameters, gradients, self.means, self.squares, self.count, self.param_groups[0]["lr"])
+        _fused(self.parameters, gradients, self.means, self.squares, self.counts, self.param_groups[0]["lr"])
 
     def separate(self) -> None:
         """Take moments and count into memory of their own, where they were slices of those of several models."""
-        self.count = self.count.clone()
+        self.counts = self.counts.clone()
         self.means = [mean.clone() for mean in self.means]
         self.squares = [square.clone() for square in self.squares]
 
@@ -60,7 +64,7 @@ class Adam:
         """Return moments, count and rate, in the form of ``torch.optim.Adam``."""
         moments = enumerate(zip(self.means, self.squares, strict=True))
         return {
-            "state": {i: {"step": self.count, "exp_avg": mean, "exp_avg_sq": square} for i, (mean, square) in moments},
+            "state": {i: {"step": self.counts, "exp_avg": mean, "exp_avg_sq": square} for i, (mean, square) in moments},
             "param_groups": [{"lr": float(self.param_groups[0]["lr"]), "params": list(range(len(self.parameters)))}],
         }
 
@@ -70,7 +74,7 @@ class Adam:
         for index, moments in state["state"].items():
             self.means[index].copy_(moments["exp_avg"])
             self.squares[index].copy_(moments["exp_avg_sq"])
-            self.count.copy_(moments["step"])
+            self.counts.copy_(moments["step"])
 
 
 class StackedAdam:
@@ -82,11 +86,11 @@ class StackedAdam:
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[Adam]) -> None:
         self.parameters, self.optimizers = list(parameters), list(optimizers)
-        self.counts = torch.stack([optimizer.count for optimizer in optimizers])
+        self.counts = torch.stack([optimizer.counts for optimizer in optimizers])
         self.means = [torch.stack(means) for means in zip(*[o.means for o in optimizers], strict=True)]
         self.squares = [torch.stack(squares) for squares in zip(*[o.squares for o in optimizers], strict=True)]
         for model, optimizer in enumerate(optimizers):
-            optimizer.count = self.counts[model]
+            optimizer.counts = self.counts[model]
             optimizer.means = [mean[model] for mean in self.means]
             optimizer.squares = [square[model] for square in self.squares]
         self._in_step = bool((self.counts == self.counts[0]).all())
@@ -105,7 +109,40 @@ class StackedAdam:
         for model, optimizer in enumerate(self.optimizers):
             own = [parameter[model] for parameter in self.parameters]
             slopes = [gradient[model] for gradient in gradients]
-            _fused(own, slopes, optimizer.means, optimizer.squares, optimizer.count, rates[model])
+            _fused(own, slopes, optimizer.means, optimizer.squares, optimizer.counts, rates[model])
+
+
+def adam_(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    counts: Tensor,
+    rates: Tensor,
+) -> None:
+    """Take a step of ``Adam`` in place, in arithmetic that a compiler can fuse with what computes the gradients.
+
+    ``counts`` (the steps taken before, counted on here) and ``rates`` are ``[]``, or ``[M]`` where all else has a leading M.
+    """
+    counts += 1
+    # 1 − βᵗ, without losing digits where t is small
+    taken = counts.to(means[0].dtype)
+    first, second = (-torch.expm1(taken * math.log(beta)) for beta in _BETAS)
+    for parameter, gradient, mean, square in zip(parameters, gradients, means, squares, strict=True):
+        mean.lerp_(gradient, 1 - _BETAS[0])
+        square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+        size = across(rates.to(first.dtype) / first, parameter)
+        parameter.sub_(size * mean / ((square / across(second, parameter)).sqrt() + _EPS))
+
+
+def across(values: Tensor, like: Tensor) -> Tensor:
+    """Return one value for each model in a shape that broadcasts over its weights, ``[M] -> [M, 1, ...]``, ``[] -> []``."""
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim if values.ndim else 0)).to(like.dtype)
+
+
+def _in_pieces(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of the same values, as many as keep a GPU busy."""
+    return [piece for tensor in tensors for piece in tensor.reshape(-1).split(_VALUES_OF_A_PIECE)]
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -115,21 +152,23 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 def _fused(
     parameters: Sequence[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
+    gradients: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
     count: Tensor,
     lr: float | Tensor,
 ) -> None:
     """Change parameters and moments in place by the step of this count."""
     # torch's stubs know a float and a Tensor, each on its own, but not their union.
     fused: Any = torch._fused_adam_
+    if count.is_cuda and sum(parameter.numel() for parameter in parameters) <= _MOST_VALUES_IN_PIECES:
+        parameters, gradients, means, squares = map(_in_pieces, (parameters, gradients, means, squares))
     counts, none = [count] * len(gradients), list[Tensor]()
     fused(
         list(parameters),
-        gradients,
-        means,
-        squares,
+        list(gradients),
+        list(means),
+        list(squares),
         none,
         counts,
         lr=lr,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bvae_cli.model.adam import across
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
 from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
 
@@ -29,6 +30,8 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of every layer for its own inputs."""
+        if torch.compiler.is_compiling():  # it adds the bias where it computes what comes after
+            return torch.bmm(x, self.weight.mT) + self.bias.unsqueeze(1)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
@@ -76,22 +79,23 @@ def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
 
 @torch.no_grad()
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: Tensor) -> None:
-    """Scale the gradients of each of M models down to a norm of at most ``largest`` ``[M]``; 0 leaves a model's alone.
+    """Scale the gradients of each of M models down to a norm of at most ``largest`` ``[M]``; 0 leaves a model's alone."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    scales = clipping_scales(gradients, largest)
+    for gradient in gradients:
+        gradient.mul_(across(scales, gradient))
+
+
+def clipping_scales(gradients: Sequence[Tensor], largest: Tensor) -> Tensor:
+    """Return what scales gradients down to a norm of at most ``largest``, 1 where that is 0; ``[]``, or ``[M]`` of M models.
 
     The norm is over all the weights of a model, and the formula that of ``torch.nn.utils.clip_grad_norm_``.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-    scales = torch.where(largest > 0, (largest / (norms + 1e-6)).clamp(max=1), 1.0)
-    for gradient in gradients:
-        gradient.mul_(_across(scales, gradient))
+    norms = [torch.linalg.vector_norm(gradient.flatten(largest.ndim), dim=-1) for gradient in gradients]
+    whole = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return torch.where(largest > 0, (largest / (whole + 1e-6)).clamp(max=1), 1.0)
 
 
 def _stacked_layers(networks: Sequence[nn.Sequential]) -> nn.Sequential:
     places = [list(layers) for layers in zip(*networks, strict=True)]
     return nn.Sequential(*[StackedLinear(layers) if isinstance(layers[0], nn.Linear) else layers[0] for layers in places])
-
-
-def _across(values: Tensor, like: Tensor) -> Tensor:
-    """Return one value for each model in a shape that broadcasts over its weights, ``[M] -> [M, 1, ...]``."""
-    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)

@@ -13,26 +13,38 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from bvae_cli import processor
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
-from bvae_cli.model.objective import Losses, LossesFunction, training_losses
-from bvae_cli.workflows.fit import Fit
+from bvae_cli.workflows.steps import STEPS_BEFORE_RECORDING, STEPS_OF_A_RECORDING
 
 # A run of fewer steps is over before the number of threads matters.
 _STEPS_WORTH_A_MEASUREMENT = 1000
-# Compiling takes tens of seconds, and a part of those even where it has been done before.
-_SECONDS_WORTH_COMPILING = 600.0
-STEPS_OF_A_TRIAL = 4
+# To know what compiling gains it must be done, and takes tens of seconds where it has not been done before.
+_SECONDS_WORTH_A_TRY = {"cuda": 60.0, "cpu": 240.0}
+# What compiling saves must be so many times what it takes: the measurement is no better than that.
+_TIMES_REPAID = 2.0
 _ROUNDS = 5
-# A compiled step that is hardly faster is not worth waiting for.
-_WORTH_COMPILING = 1.1
 _CPU_COMPILERS = ("g++", "clang++", "c++")
 
-Trial = Callable[[LossesFunction], Fit]
+
+class Training(Protocol):
+    """Steps that count for nothing, of which the speed is measured: those of a ``Fit``, or of several as one."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps an epoch has."""
+
+    def train_epoch(self) -> object:
+        """Take the steps of an epoch, and wait for the device."""
+
+
+# Returns a training of the shape of the run, compiled or not.
+Trial = Callable[[bool], Training]
 
 
 @dataclass(frozen=True)
@@ -44,48 +56,75 @@ class Computing:
     compiled: bool
     compiled_reason: str
 
-    @property
-    def losses(self) -> LossesFunction:
-        """The function that computes the loss of a step."""
-        return compiled_losses() if self.compiled else training_losses
-
     def __str__(self) -> str:
         threads = f"{self.threads} CPU {'thread' if self.threads == 1 else 'threads'} ({self.threads_reason})"
-        return f"{threads}, {'' if self.compiled else 'not '}compiled ({self.compiled_reason})"
+        return f"{threads}, {compiled_in_words(self.compiled, self.compiled_reason)}"
 
 
-def computing_of(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial, processes: int = 1) -> Computing:
+def compiled_in_words(compiled: bool, reason: str) -> str:
+    """Say whether steps are compiled, and why."""
+    return f"{'' if compiled else 'not '}compiled ({reason})"
+
+
+def steps_of_a_trial(device: str) -> int:
+    """Return how many steps an epoch of a trial has: where steps are recorded enough for two replays."""
+    return STEPS_BEFORE_RECORDING + 2 * STEPS_OF_A_RECORDING if device.startswith("cuda") else 4
+
+
+def computing_of(
+    config: TrainConfig, shape: str, device: str, precision: str, steps: int, trial: Trial, processes: int = 1
+) -> Computing:
     """Choose how to take so many steps, and let torch use so many threads.
 
-    ``shape`` names everything of the run that its speed depends on. ``trial(losses)`` returns a training of the same shape,
-    of ``STEPS_OF_A_TRIAL`` steps an epoch where there are rows, that nothing else depends on. Raises UsageError where
-    ``--compile on`` has no compiler. Of several processes that train together none measures: they would disturb each other.
+    ``shape`` names everything of the run that its speed depends on. ``trial(compiled)`` returns a training of the same
+    shape, of ``steps_of_a_trial`` steps an epoch where there are rows, that nothing else depends on. Raises UsageError where
+    ``--compile on`` cannot be had. Of several processes that train together none measures: they would disturb each other.
     """
-    problem = compiler_problem(device)
+    problem = compiler_problem(device, precision, processes)
     _require_compiler(config, problem)
     if processes > 1:
         threads = config.threads or torch.get_num_threads()
         because = "asked for" if config.threads else f"{processes} processes share the machine"
-        return Computing(threads, because, config.compile == "on", "asked for" if config.compile != "auto" else because)
+        return Computing(threads, because, False, "asked for" if config.compile == "off" else str(problem))
     threads, because = _threads(config, shape, device, steps, trial)
     torch.set_num_threads(threads)
-    compiled, why = _compiled(config, shape, steps, trial, problem)
-    return Computing(threads, because, compiled, why)
+    return Computing(threads, because, *compiling_of(config, shape, device, precision, steps, trial))
 
 
-def losses_asked_for(config: TrainConfig, device: str) -> LossesFunction:
-    """Return the losses of runs of which nothing is measured: compiled with ``--compile on`` only.
+def compiling_of(config: TrainConfig, shape: str, device: str, precision: str, steps: int, trial: Trial) -> tuple[bool, str]:
+    """Return whether so many steps are compiled, and why; arguments and errors as those of ``computing_of``."""
+    problem = compiler_problem(device, precision)
+    _require_compiler(config, problem)
+    if config.compile != "auto":
+        return config.compile == "on", "asked for"
+    if problem is not None:
+        return False, problem
+    if steps < _STEPS_WORTH_A_MEASUREMENT:
+        return False, f"a run of {steps} steps is too short to repay it"
+    what = f"compiled, {shape}"
+    known = processor.recalled(what)
+    if known is None or "step" not in known:
+        expected = steps * _seconds_of_a_plain_step(trial)
+        if expected < _SECONDS_WORTH_A_TRY[device.partition(":")[0]]:
+            return False, f"a run of about {expected:.0f} s is too short to repay it"
+        known = _tried(trial)
+        processor.remember(what, known)
+    ratio, expected = known["ratio"], steps * known["step"]
+    if not ratio:
+        return False, "the compiler fails on it"
+    said = f"measured: {ratio:.2g} × as fast as not compiled"
+    saved = expected * (1 - 1 / ratio)
+    if 0 < saved <= _TIMES_REPAID * known["seconds"]:
+        return False, f"{said}, which does not repay {known['seconds']:.0f} s of compiling in about {expected:.0f} s"
+    return saved > 0, said
 
-    Raises UsageError where there is no compiler for them.
-    """
-    if config.compile != "on":
-        return training_losses
-    _require_compiler(config, compiler_problem(device))
-    return compiled_losses()
 
-
-def compiler_problem(device: str) -> str | None:
-    """Return why nothing can be compiled for a device, None where it can."""
+def compiler_problem(device: str, precision: str = "float32", processes: int = 1) -> str | None:
+    """Return why steps cannot be compiled on a device, None where they can."""
+    if processes > 1:
+        return f"{processes} processes exchange their gradients in every step"
+    if precision == "float16":
+        return "float16 scales each loss by what the host has seen of the last"
     if device.startswith("cuda"):
         import importlib.util
 
@@ -99,27 +138,7 @@ def compiler_problem(device: str) -> str | None:
 
 def _require_compiler(config: TrainConfig, problem: str | None) -> None:
     if config.compile == "on" and problem is not None:
-        raise UsageError(f"The step cannot be compiled: {problem}.", "Leave --compile out, or install one.")
-
-
-def compiled_losses() -> LossesFunction:
-    """Return ``training_losses`` compiled for the shape of the first batch; batches of other shapes are not compiled."""
-    compiled = torch.compile(training_losses, dynamic=False)
-    shapes: list[torch.Size] = []
-
-    def losses(
-        model: torch.nn.Module,
-        x: torch.Tensor,
-        uniform: torch.Tensor,
-        estimator: str,
-        sampling: str,
-        temperature: float | torch.Tensor,
-    ) -> Losses:
-        shapes[:] = shapes or [x.shape]
-        chosen = compiled if x.shape == shapes[0] else training_losses
-        return chosen(model, x, uniform, estimator, sampling, temperature)  # type: ignore[arg-type]
-
-    return losses
+        raise UsageError(f"The step cannot be compiled: {problem}.", "Leave --compile out.")
 
 
 def _threads(config: TrainConfig, shape: str, device: str, steps: int, trial: Trial) -> tuple[int, str]:
@@ -151,7 +170,7 @@ def _candidates(most: int) -> list[int]:
 
 def _rates(candidates: Sequence[int], trial: Trial) -> list[float]:
     """Return the steps per second with each number of threads, measured in turn."""
-    fit = trial(training_losses)
+    fit = trial(False)
     before = torch.get_num_threads()
     seconds: dict[int, list[float]] = {count: [] for count in candidates}
     try:
@@ -166,43 +185,33 @@ def _rates(candidates: Sequence[int], trial: Trial) -> list[float]:
     return [1 / statistics.median(taken) for taken in seconds.values()]
 
 
-def _compiled(config: TrainConfig, shape: str, steps: int, trial: Trial, problem: str | None) -> tuple[bool, str]:
-    if config.compile != "auto":
-        return config.compile == "on", "asked for"
-    if problem is not None:
-        return False, problem
-    if steps < _STEPS_WORTH_A_MEASUREMENT:
-        return False, f"a run of {steps} steps is too short to repay it"
-    what = f"compiled, {shape}"
-    known = processor.recalled(what)
-    if known is None:
-        fit = trial(training_losses)
-        _seconds_of_a_step(fit)
-        expected = steps * _seconds_of_a_step(fit)
-        if expected < _SECONDS_WORTH_COMPILING:
-            return False, f"a run of about {expected:.0f} s is too short to repay it"
-        known = {"ratio": _ratio_of_compiled(trial)}
-        processor.remember(what, known)
-    ratio = known.get("ratio", 0.0)
-    return ratio >= _WORTH_COMPILING, f"measured: {ratio:.2g} × as fast as not compiled"
+def _seconds_of_a_plain_step(trial: Trial) -> float:
+    fit = trial(False)
+    _seconds_of_a_step(fit)
+    return _seconds_of_a_step(fit)
 
 
-def _ratio_of_compiled(trial: Trial) -> float:
-    """Return how many times faster a compiled step is; 0 where the compiler fails."""
-    plain, compiled = trial(training_losses), trial(compiled_losses())
+def _tried(trial: Trial) -> dict[str, float]:
+    """Return how many times faster a compiled step is (0 where the compiler fails), what one not compiled takes, and
+    how long compiling took, in seconds.
+    """
+    plain, compiled = trial(False), trial(True)
+    step = _seconds_of_a_step(plain)
+    started = time.perf_counter()
     try:
         _seconds_of_a_step(compiled)
-    except Exception:  # whatever a compiler of another's making may raise: it is not used then
-        return 0.0
-    seconds: list[tuple[float, float]] = []
-    for round_ in range(_ROUNDS + 1):
-        pair = _seconds_of_a_step(plain), _seconds_of_a_step(compiled)
-        if round_:
-            seconds.append(pair)
-    return statistics.median(one / other for one, other in seconds)
+    except UsageError:
+        return {"ratio": 0.0, "step": step, "seconds": time.perf_counter() - started}
+    compiling = time.perf_counter() - started
+    pairs = [(_seconds_of_a_step(plain), _seconds_of_a_step(compiled)) for _ in range(_ROUNDS + 1)][1:]
+    return {
+        "ratio": statistics.median(one / other for one, other in pairs),
+        "step": statistics.median(one for one, _ in pairs),
+        "seconds": compiling,
+    }
 
 
-def _seconds_of_a_step(fit: Fit) -> float:
+def _seconds_of_a_step(fit: Training) -> float:
     started = time.perf_counter()
     fit.train_epoch()
     return (time.perf_counter() - started) / fit.steps_per_epoch

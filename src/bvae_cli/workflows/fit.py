@@ -16,6 +16,7 @@ from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.objective import LossesFunction, elbo, training_losses
+from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, Part
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
@@ -67,6 +68,7 @@ class Fit:
     ``Rows`` of which each batch is read when it is needed. Raises DivergedError when a loss is not a number.
 
     With a ``group`` of several processes each takes its part of every batch, and all end with the same numbers.
+    ``compiled`` steps need a single process and no scaling of losses (see ``choosing.compiler_problem``).
 
     What an epoch draws (``order``, then for each batch ``drawn`` and ``noise``) and how it ends (``finished_epoch``) are
     methods of their own, so that several runs can be trained as one: see ``fit_many``.
@@ -97,6 +99,7 @@ class Fit:
         on_step: StepHook | None = None,
         record: bool = True,
         losses: LossesFunction = training_losses,
+        compiled: bool = False,
         group: Group = ALONE,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
@@ -106,6 +109,7 @@ class Fit:
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
         self.fresh_bits, self.on_step, self.losses, self.group = fresh_bits, on_step, losses, group
+        self.compiled = compiled
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
         self.device = train.device
@@ -118,6 +122,8 @@ class Fit:
             recorder_for(train, self.scaler.is_enabled(), group.size) if record else (None, "it was asked for")
         )
         self.steps = Epochs(self._step, [self.generator], recorder, because)
+        # Made at the first step: a run that is a slice of several has no step of its own.
+        self._compiled_step: CompiledStep | None = None
 
         self.epoch = 0
         self.best_epoch = 0
@@ -262,8 +268,15 @@ class Fit:
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
         part = self.group.part(len(rows))
-        x = self.drawn(self._taken(rows, part).to(self.model.dtype), part)
+        x = self._taken(rows, part)
+        if self.fresh_bits:
+            x = self.drawn(x, part)
         uniform = self.noise(part.whole)[part.rows]
+        if self.compiled:
+            step = self._compiled_step = self._compiled_step or self._compile()
+            if step.takes(x):
+                return step(x, uniform, rates, beta, temperature) * part.whole
+        x = x.to(self.model.dtype)
         losses = self.losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight) * part.weight
         self.optimizer.zero_grad()
@@ -276,6 +289,11 @@ class Fit:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+
+    def _compile(self) -> CompiledStep:
+        objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weight)
+        clip = torch.tensor(self.grad_clip, device=self.device, dtype=self.model.dtype) if self.grad_clip else None
+        return CompiledStep(objective, self.optimizer, clip)
 
     def _taken(self, rows: Tensor, part: Part) -> Tensor:
         """Take this process's part of a batch; rows in a file are read ahead, in the order that the steps take them."""

@@ -12,6 +12,7 @@ from bvae_cli.datasets.rows import taken
 from bvae_cli.errors import DivergedError, UsageError
 from bvae_cli.model.adam import StackedAdam
 from bvae_cli.model.batched import StackedVAE, clip_gradients
+from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.fit import EpochStats, Fit, on_device
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
@@ -42,10 +43,10 @@ class FitMany:
     def __iter__(self) -> Iterator[dict[int, EpochStats]]:
         """Train epoch by epoch until every run is over."""
         training = self._going_on(range(len(self.fits)))
-        stack: _Stack | None = None
+        stack: Stack | None = None
         while training:
             if stack is None or stack.indices != training:
-                stack = _Stack(training, [self.fits[index] for index in training])
+                stack = Stack(training, [self.fits[index] for index in training])
             stats = self._run_epoch(stack)
             training = self._going_on(stack.indices)
             for index in set(stack.indices) - set(training):
@@ -55,7 +56,7 @@ class FitMany:
     def _going_on(self, indices: Iterable[int]) -> list[int]:
         return [index for index in indices if self.fits[index].stop_reason is None and index not in self.diverged]
 
-    def _run_epoch(self, stack: _Stack) -> dict[int, EpochStats]:
+    def _run_epoch(self, stack: Stack) -> dict[int, EpochStats]:
         started = time.perf_counter()
         sums = stack.train_epoch(self.on_step)
         seconds = time.perf_counter() - started
@@ -68,7 +69,7 @@ class FitMany:
         return stats
 
 
-class _Stack:
+class Stack:
     """Runs in training, as one model and one optimizer that share their memory."""
 
     def __init__(self, indices: list[int], fits: list[Fit]) -> None:
@@ -83,10 +84,19 @@ class _Stack:
         self.clips = any(fit.grad_clip for fit in fits)
         self.grad_clips = self._of_each([fit.grad_clip for fit in fits])
         self.equal_rates = False
+        self.compiled_step: CompiledStep | None = None
+        if first.compiled:
+            objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weights)
+            self.compiled_step = CompiledStep(objective, self.optimizer, self.grad_clips if self.clips else None)
         recorder, because = recorder_for(self.train, scaled=False)
         self.steps = Epochs(self._step, [fit.generator for fit in fits], recorder, because)
 
-    def train_epoch(self, on_step: StepHook | None) -> list[list[float]]:
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps an epoch has."""
+        return self.fits[0].steps_per_epoch
+
+    def train_epoch(self, on_step: StepHook | None = None) -> list[list[float]]:
         """Train every run for its next epoch; return each one's mean loss and KL."""
         betas = self._of_each([[fit.beta(fit.epoch)] for fit in self.fits])
         temperatures = self._of_each([[[fit.temperature(fit.epoch)]] for fit in self.fits])
@@ -101,10 +111,13 @@ class _Stack:
         return means
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        x = taken(self.train, rows).to(self.model.dtype)
+        x = taken(self.train, rows)
         if self.fits[0].fresh_bits:
             x = torch.stack([fit.drawn(values) for fit, values in zip(self.fits, x, strict=True)])
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])
+        if self.compiled_step is not None and self.compiled_step.takes(x):
+            return self.compiled_step(x, uniform, rates, beta, temperature) * rows.shape[1]
+        x = x.to(self.model.dtype)
         losses = self.fits[0].losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weights)
         self.model.zero_grad(set_to_none=True)
@@ -117,7 +130,7 @@ class _Stack:
 
     def _note_equal_rates(self, equal: bool) -> None:
         """Keep whether the runs have one learning rate in every step: what was recorded otherwise is recorded anew."""
-        if equal != self.equal_rates:
+        if equal != self.equal_rates and self.compiled_step is None:
             self.equal_rates = equal
             self.steps.forget()
 
@@ -144,6 +157,7 @@ def _require_equal_shape(one: Fit, other: Fit) -> None:
             "estimator": one.estimator == other.estimator,
             "sampling": one.sampling == other.sampling,
             "fresh bits": one.fresh_bits == other.fresh_bits,
+            "compilation": one.compiled == other.compiled,
         }.items()
         if not equal
     ]

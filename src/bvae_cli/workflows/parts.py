@@ -15,12 +15,21 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import DivergedError, InterruptedRunError
 from bvae_cli.runs import open_run
-from bvae_cli.workflows.choosing import losses_asked_for
+from bvae_cli.workflows.choosing import compiled_in_words, compiling_of, steps_of_a_trial
 from bvae_cli.workflows.fit import EpochStats, Fit
-from bvae_cli.workflows.fit_many import FitMany
+from bvae_cli.workflows.fit_many import FitMany, Stack
 from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
 from bvae_cli.workflows.steps import StepHook
-from bvae_cli.workflows.train import Observer, Recording, TrainResult, already_finished, fit_of, held, how_stopped
+from bvae_cli.workflows.train import (
+    Observer,
+    Recording,
+    TrainResult,
+    already_finished,
+    fit_of,
+    held,
+    how_stopped,
+    shape_of,
+)
 
 # What runs that are trained as one may have each for itself; in everything else that decides their numbers they are alike.
 OWN_TO_EACH = frozenset(
@@ -115,11 +124,33 @@ def parts_of(runs: Sequence[ManyRun], at_once: Callable[[Sequence[ManyRun]], int
 
 
 def fits_of(
-    runs: Sequence[ManyRun], train: Tensor | Rows, validation: Tensor | Rows, on_step: StepHook | None = None
+    runs: Sequence[ManyRun],
+    train: Tensor | Rows,
+    validation: Tensor | Rows,
+    on_step: StepHook | None = None,
+    compiled: bool = False,
 ) -> list[Fit]:
     """Return the trainings of runs before their first epoch, on the same data, which are on the device."""
-    losses = losses_asked_for(runs[0].config, runs[0].prepared.plan.device)
-    return [fit_of(run.config, run.prepared, train, validation, on_step, losses) for run in runs]
+    return [fit_of(run.config, run.prepared, train, validation, on_step, compiled) for run in runs]
+
+
+def compiling_for(runs: Sequence[ManyRun], train: Tensor | Rows) -> tuple[bool, str]:
+    """Return whether the steps of runs that are trained as one are compiled, and why.
+
+    On a CPU they are where that is asked for: workers that try it at the same time would measure each other.
+    """
+    config, plan = runs[0].config, runs[0].prepared.plan
+    if config.compile == "auto" and plan.device == "cpu":
+        return False, "not tried for several runs"
+    rows = train[: min(steps_of_a_trial(plan.device) * config.batch_size, len(train))]
+
+    def trial(compiled: bool) -> Fit | Stack:
+        fits = fits_of(runs, rows, rows[:1], compiled=compiled)
+        return fits[0] if len(fits) == 1 else Stack(list(range(len(fits))), fits)
+
+    models = "" if len(runs) == 1 else f", {len(runs)} models"
+    steps = plan.epochs * plan.steps_per_epoch
+    return compiling_of(config, shape_of(config, plan) + models, plan.device, plan.precision, steps, trial)
 
 
 def train_part(
@@ -155,13 +186,15 @@ class _Part:
         self.runs, self.observer = runs, observer
         splits, device = runs[0].prepared.splits, runs[0].prepared.plan.device
         train, validation = splits.train.to(device), splits.validation.to(device)
-        self.fits = fits_of(runs, train, validation, on_step if len(runs) == 1 else None)
+        compiled, because = compiling_for(runs, train)
+        self.fits = fits_of(runs, train, validation, on_step if len(runs) == 1 else None, compiled)
         self.recordings: list[Recording] = []
         for run, fit in zip(runs, self.fits, strict=True):
             told = _OfOne(observer, run.index)
             self.recordings.append(Recording(run.config, run.prepared, fit, told, overwrite))
             together = f"one of {len(runs)} runs trained as one" if len(runs) > 1 else "trained by itself"
-            self.recordings[-1].log(f"{together}, threads {torch.get_num_threads()}")
+            how = f"threads {torch.get_num_threads()}, {compiled_in_words(compiled, because)}"
+            self.recordings[-1].log(f"{together}, {how}")
         self.epochs = _Alone(self.fits[0]) if len(runs) == 1 else FitMany(self.fits, on_step)
         self.results: dict[int, TrainResult] = {}
 

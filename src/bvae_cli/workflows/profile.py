@@ -135,7 +135,7 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
         )
     train, validation = splits.train.to(device), splits.validation.to(device)
     computing = computing_for(config, prepared, train)
-    fit = fit_of(config, prepared, train, validation, None, computing.losses)
+    fit = fit_of(config, prepared, train, validation, None, computing.compiled)
     # Of a recording that is replayed, or a compiled step, the profiler sees no phases: those are of plain steps.
     as_it_is = fit.steps.eager_because is not None and not computing.compiled
     stepwise = fit if as_it_is else fit_of(config, prepared, train, validation, None, record=False)
@@ -300,7 +300,7 @@ def _memory(fit: Fit, train: Tensor | Rows, validation: Tensor | Rows) -> Memory
     return Memory(
         parameters=parameters,
         gradients=parameters,
-        optimiser=sum(map(_bytes, (*fit.optimizer.means, *fit.optimizer.squares, fit.optimizer.count))),
+        optimiser=sum(map(_bytes, (*fit.optimizer.means, *fit.optimizer.squares, fit.optimizer.counts))),
         data=sum(map(bytes_in_memory, (train, validation))),
         activations_estimated=activation_bytes(fit.model, batch),
         step_peak=_step_peak(fit),

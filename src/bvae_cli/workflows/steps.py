@@ -11,7 +11,7 @@ from torch import Tensor
 from bvae_cli.datasets.rows import Rows
 
 # A recorded function must have run before: libraries choose and load their kernels on the first calls.
-_STEPS_BEFORE_RECORDING = 3
+STEPS_BEFORE_RECORDING = 3
 STEPS_OF_A_RECORDING = 8
 
 Action = Callable[[], None]
@@ -109,7 +109,7 @@ class Epochs:
         self, order: Tensor, batch_size: int, rates: Tensor, beta: Tensor, temperature: Tensor
     ) -> _Recording | None:
         """Return the recording, made as soon as enough steps were taken."""
-        if self._recorder is None or self._steps_taken < _STEPS_BEFORE_RECORDING:
+        if self._recorder is None or self._steps_taken < STEPS_BEFORE_RECORDING:
             return None
         if self._recording is None:
             rows = order[..., :batch_size].repeat(*[1] * (order.ndim - 1), self._recorder.steps)

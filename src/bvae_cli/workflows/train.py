@@ -27,8 +27,7 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
-from bvae_cli.model.objective import LossesFunction, training_losses
-from bvae_cli.workflows.choosing import STEPS_OF_A_TRIAL, Computing, computing_of
+from bvae_cli.workflows.choosing import Computing, computing_of, steps_of_a_trial
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
@@ -127,7 +126,7 @@ def fit_of(
     train: Tensor | Rows,
     validation: Tensor | Rows,
     on_step: StepHook | None,
-    losses: LossesFunction = training_losses,
+    compiled: bool = False,
     group: Group = ALONE,
     record: bool = True,
 ) -> Fit:
@@ -153,7 +152,7 @@ def fit_of(
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
-        losses=losses,
+        compiled=compiled,
         group=group,
         record=record,
     )
@@ -162,17 +161,22 @@ def fit_of(
 def computing_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group: Group = ALONE) -> Computing:
     """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
     plan = prepared.plan
-    shape = (
+    rows = train[: min(steps_of_a_trial(plan.device) * config.batch_size, len(train))]
+
+    def trial(compiled: bool) -> Fit:
+        return fit_of(config, prepared, rows, rows[:1], None, compiled)
+
+    steps = plan.epochs * plan.steps_per_epoch
+    return computing_of(config, shape_of(config, plan), plan.device, plan.precision, steps, trial, group.size)
+
+
+def shape_of(config: TrainConfig, plan: Plan) -> str:
+    """Return in words everything of a run that the speed of its steps depends on."""
+    return (
         f"{plan.features} values, hidden {plan.hidden} × {plan.depth}, {config.activation}, N {plan.latent}, {plan.code}, "
         f"batches of {min(config.batch_size, plan.training_rows)}, {config.estimator}, {config.sampling}, "
         f"{plan.precision} on {plan.device}"
     )
-    rows = train[: min(STEPS_OF_A_TRIAL * config.batch_size, len(train))]
-
-    def trial(losses: LossesFunction) -> Fit:
-        return fit_of(config, prepared, rows, rows[:1], None, losses)
-
-    return computing_of(config, shape, plan.device, plan.epochs * plan.steps_per_epoch, trial, group.size)
 
 
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
@@ -180,7 +184,7 @@ def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrit
     train = splits.train.to(device)
     computing = computing_for(config, prepared, train, group)
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(computing)))
-    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, computing.losses, group)
+    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, computing.compiled, group)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
         group.from_first(fit.state_dict())
@@ -208,7 +212,7 @@ def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResul
     device, splits = prepared.plan.device, prepared.splits
     train = splits.train.to(device)
     computing = computing_for(config, prepared, train, group)
-    fit = fit_of(config, prepared, train, splits.validation.to(device), None, computing.losses, group)
+    fit = fit_of(config, prepared, train, splits.validation.to(device), None, computing.compiled, group)
     try:
         state: Any = group.from_first(None)
         fit.load_state_dict(state)

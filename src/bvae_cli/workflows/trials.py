@@ -36,7 +36,7 @@ class Trial:
         train = splits.train[:rows].to(device)
         validation = splits.validation[:validation_rows].to(device)
         copies = [ManyRun(run.index, endless, run.prepared)] * models
-        fits = fits_of(copies, train, validation)
+        fits = fits_of(copies, train, validation, compiled=run.config.compile == "on")
         self._images = models * rows
         self._epochs: Iterator[object] = iter(fits[0] if models == 1 else FitMany(fits))
         self._train()

@@ -1,0 +1,136 @@
+"""A whole step as one function is the step: the same losses and weights to the last digits, for every code and estimator."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from bvae_cli.config import parse_code
+from bvae_cli.errors import UsageError
+from bvae_cli.model.relaxation import ESTIMATORS
+from bvae_cli.workflows.building import build_code
+from bvae_cli.workflows.choosing import compiler_problem
+from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.fit_many import FitMany
+from tests.helpers import small_model
+
+DATA = (torch.rand(44, 6, generator=torch.Generator().manual_seed(1)) < 0.4).to(torch.uint8)
+VALIDATION = DATA[:10]
+CODES = {
+    "none": 8,
+    "repetition:R=3": 12,
+    "parity": 10,
+    "hamming:r=3": 14,
+    "golay": 24,
+    "reed-muller:r=1,m=3": 8,
+    "bch:n=15,t=2": 15,
+    "ldpc": 96,
+    "polar": 64,
+}
+OPTIONS: list[dict[str, object]] = [
+    *({"estimator": name} for name in ESTIMATORS if name != "reinmax"),
+    {"sampling": "bitwise"},
+    {"fresh_bits": True, "grad_clip": 0.1, "lr_schedule": "cosine"},
+    {"consistency_weight": 0.7, "beta_warmup_epochs": 0},
+]
+
+
+@pytest.fixture
+def _traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that a compiler is given, but its operations taken as torch has them."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+
+
+def fit_of(compiled: bool, code: str = "hamming:r=3", **options: object) -> Fit:
+    """A short run in float64, the last batch of each epoch smaller than the others."""
+    model = small_model(build_code(parse_code(code), CODES[code]), features=6)
+    settings: dict[str, object] = {"epochs": 2, "batch_size": 8, "lr": 0.01, "compiled": compiled, **options}
+    return Fit(model, DATA, VALIDATION, **settings)  # type: ignore[arg-type]
+
+
+def assert_same_run(one: Fit, other: Fit) -> None:
+    for mine, theirs in zip(one, other, strict=True):
+        assert_same_epoch(mine, theirs)
+    weights = one.weights(), other.weights()
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-9, atol=1e-12)
+
+
+def assert_same_epoch(mine: EpochStats, theirs: EpochStats) -> None:
+    losses = [(epoch.training_loss, epoch.kl, epoch.validation_loss) for epoch in (mine, theirs)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+@pytest.mark.usefixtures("_traced_only")
+@pytest.mark.parametrize("code", CODES)
+def test_a_run_of_whole_steps_is_the_run_for_every_family_of_codes(code: str) -> None:
+    assert_same_run(fit_of(True, code), fit_of(False, code))
+
+
+@pytest.mark.usefixtures("_traced_only")
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_run_of_whole_steps_is_the_run_with_every_option(options: dict[str, object]) -> None:
+    assert_same_run(fit_of(True, **options), fit_of(False, **options))
+
+
+@pytest.mark.usefixtures("_traced_only")
+def test_runs_as_one_have_each_its_own_rate_clipping_weights_and_count() -> None:
+    groups = []
+    for compiled in (True, False):
+        own = [
+            {"seed": seed, "lr": 0.01 * (1 + seed), "grad_clip": 0.1 * seed, "beta_max": 1 + seed / 2} for seed in range(3)
+        ]
+        fits = [fit_of(compiled, epochs=3, consistency_weight=0.1 * len(each), **each) for each in own]
+        fits[2]._run_epoch()  # alone, so that Adam has counted further
+        groups.append((fits, list(FitMany(fits))))
+    for mine, theirs in zip(groups[0][1], groups[1][1], strict=True):
+        assert mine.keys() == theirs.keys()
+        for index in mine:
+            assert_same_epoch(mine[index], theirs[index])
+    assert [float(fit.optimizer.counts) for fit in groups[0][0]] == [18, 18, 18]
+
+
+@pytest.mark.usefixtures("_traced_only")
+def test_a_batch_of_another_shape_is_taken_as_it_is() -> None:
+    fit = fit_of(True)
+    next(iter(fit))
+    step = fit._compiled_step
+    assert step is not None
+    assert step.takes(DATA[:8])
+    assert not step.takes(DATA[:4])
+
+
+@pytest.mark.usefixtures("_traced_only")
+def test_more_shapes_than_torch_keeps_of_a_function_are_compiled_all() -> None:
+    for batch_size in range(2, 12):
+        next(iter(fit_of(True, "none", batch_size=batch_size)))
+
+
+def test_a_compiler_that_fails_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("ld: cannot find -lgomp\nand more")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
+    with pytest.raises(UsageError, match=r"^The step cannot be compiled: .*ld: cannot find -lgomp"):
+        next(iter(fit_of(True)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compiler_problem("cpu") is not None, reason="there is no compiler")
+@pytest.mark.parametrize("code", ["none", "hamming:r=3"])
+def test_a_compiled_run_is_the_run(code: str) -> None:
+    assert_same_run(fit_of(True, code), fit_of(False, code))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_a_gpu_compiled_and_captured_steps_are_the_steps() -> None:
+    runs = []
+    for compiled in (True, False):
+        model = small_model(build_code(parse_code("hamming:r=3"), 14), features=6).to("cuda")
+        data = [rows.repeat(8, 1).cuda() for rows in (DATA, VALIDATION)]
+        runs.append(Fit(model, *data, epochs=2, batch_size=8, lr=0.01, compiled=compiled, record=compiled))
+    losses = [torch.tensor([epoch.validation_loss for epoch in run]) for run in runs]
+    assert runs[0].steps.eager_because is None
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
