@@ -77,7 +77,7 @@ class Repetition(CodeSpec):
 class RepetitionCode(Code):
     """The copies of a bit lie K apart: c = [m, m, …, m].
 
-    Summing over that layout was 2.6 to 3.9 times as fast as over adjacent copies at R = 2 and 3, and as fast at R = 10
+    Summing over that layout is faster than over adjacent copies at R = 2 and 3, and slower at R = 10
     (``benchmarks/repetition_layout.py`` measures both).
     """
 

@@ -83,7 +83,7 @@ def _layout(path: Path) -> _Layout:
 def _read_plain_bits(path: Path, layout: _Layout) -> NDArray[np.uint8] | None:
     """Return the table where every cell is one character, 0 or 1, and nothing else is there; otherwise None.
 
-    Such a table is a rectangle of bytes, so it needs no parsing: tens of times faster than numpy's reader.
+    Such a table is a rectangle of bytes, so it needs no parsing, which is what takes long.
     """
     import numpy as np
 
