@@ -109,7 +109,7 @@ def ours(precision: torch.dtype | None, compiled: bool = False) -> Callable[[Set
     return work
 
 
-def ours_many(precision: torch.dtype | None) -> Callable[[Setting], Work]:
+def ours_many(precision: torch.dtype | None, compiled: bool = False) -> Callable[[Setting], Work]:
     """Return our training of several seeds as one model; the images of all seeds are counted.
 
     An epoch is validated on one row of each: what that takes is within what is measured.
@@ -118,7 +118,7 @@ def ours_many(precision: torch.dtype | None) -> Callable[[Setting], Work]:
     def work(setting: Setting) -> Work:
         processor.prepare(setting.threads)
         train = training_rows(setting)
-        fits = fits_of(setting, train, train[:1], precision, range(setting.models))
+        fits = fits_of(setting, train, train[:1], precision, range(setting.models), compiled)
         for _ in FitMany(fits):
             yield len(train) * setting.models
 
@@ -311,9 +311,11 @@ CONTENDERS: dict[str, Callable[[Setting], Work]] = {
     "pythae": pythae,
     "ours-fp32": ours(None),
     "ours-bf16": ours(torch.bfloat16),
-    "ours-compiled": ours(None, compiled=True),
+    "ours-compiled-fp32": ours(None, compiled=True),
+    "ours-compiled-bf16": ours(torch.bfloat16, compiled=True),
     "many-fp32": ours_many(None),
     "many-bf16": ours_many(torch.bfloat16),
+    "many-compiled-bf16": ours_many(torch.bfloat16, compiled=True),
     "short-run": short_run,
     "matmul-fp32": matrix_product(torch.float32),
     "matmul-bf16": matrix_product(torch.bfloat16),
@@ -321,4 +323,4 @@ CONTENDERS: dict[str, Callable[[Setting], Work]] = {
     "products-bf16": products_alone(torch.bfloat16),
 }
 # Those whose unit of work is an epoch, or many steps.
-EPOCH_BY_EPOCH = ("ours-fp32", "ours-bf16", "ours-compiled", "many-fp32", "many-bf16", "pythae", "short-run")
+EPOCH_BY_EPOCH = tuple(name for name in CONTENDERS if name.startswith(("ours", "many"))) + ("pythae", "short-run")

@@ -14,8 +14,8 @@ TITLE = "One model"
 BATCHES = (1000, 128)
 GOALS = {1000: (1.5, 2.0), 128: (1.8, 3.0)}
 RIVALS = ("yardstick", "compiled", "pythae")
-OURS = ("ours-fp32", "ours-bf16")
-PRODUCTS = {"ours-fp32": "products-fp32", "ours-bf16": "products-bf16"}
+OURS = ("ours-fp32", "ours-compiled-fp32", "ours-bf16", "ours-compiled-bf16")
+PRODUCTS = ("products-fp32", "products-bf16")
 CODES = {"none": 1.0, "repetition:R=3": 1.1, "hamming:r=3,pad=true": 1.25}
 _CODED_LATENT = 300
 
@@ -23,9 +23,7 @@ _CODED_LATENT = 300
 def measure(scale: Scale) -> dict[str, Any]:
     """Measure the models, the codes and the ceiling, all in one tournament."""
     batches = BATCHES[:1] if scale.quick else BATCHES
-    settings = [
-        Setting(name, batch=batch) for batch in batches for name in (*RIVALS, *OURS, "ours-compiled", *PRODUCTS.values())
-    ]
+    settings = [Setting(name, batch=batch) for batch in batches for name in (*RIVALS, *OURS, *PRODUCTS)]
     settings += [Setting("ours-fp32", latent=_CODED_LATENT, batch=batch, code=code) for batch in batches for code in CODES]
     settings += [Setting(name) for name in PEAKS]
     return {"records": tournament(settings, scale)}
@@ -59,7 +57,7 @@ def _verdicts(records: list[Record], least: float, goal: float) -> list[str]:
         if yardstick is not None and one["implementation"] in OURS and "missing" not in one:
             ratio = spread(ratios(one["rates"], yardstick["rates"])).middle
             lines.append(f"* {NAMES[one['implementation']]}: {table.verdict(ratio, least, goal)}.")
-            alone = measured(records, PRODUCTS[one["implementation"]])
+            alone = measured(records, f"products-{one['implementation'].rpartition('-')[2]}")
             if alone is not None:
                 part = spread(ratios(one["rates"], alone["rates"])).middle
                 most = spread(ratios(alone["rates"], yardstick["rates"])).middle

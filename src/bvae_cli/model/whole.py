@@ -51,7 +51,7 @@ def whole_step(
     beta: Tensor,
     temperature: Tensor,
 ) -> Tensor:
-    """Take a step of a model, or of M side by side, in place; return the means of loss and KL, ``[..., 2]``.
+    """Take a step of a model, or of M side by side, in place; return the sums of loss and KL over the batch, ``[..., 2]``.
 
     ``parameters`` and Adam's moments are those of the objective's model, without gradients; ``counts``, ``rates`` and
     ``grad_clip`` (the largest norm, 0 for none) are ``[]``, or ``[M]`` of M models.
@@ -69,7 +69,7 @@ def whole_step(
         scales = clipping_scales(gradients, grad_clip)
         gradients = [gradient * across(scales, gradient) for gradient in gradients]
     adam_(parameters, gradients, means, squares, counts, rates)
-    return torch.stack([loss, kl], dim=-1)
+    return torch.stack([loss, kl], dim=-1) * x.shape[-2]
 
 
 class CompiledStep:
@@ -92,7 +92,7 @@ class CompiledStep:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, uniform: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        """Take a step with Adam's rates; return the means of loss and KL, ``[..., 2]``."""
+        """Take a step with Adam's rates; return the sums of loss and KL over the batch, ``[..., 2]``."""
         optimizer = self._optimizer
         arguments = (
             self._objective,

@@ -275,7 +275,7 @@ class Fit:
         if self.compiled:
             step = self._compiled_step = self._compiled_step or self._compile()
             if step.takes(x):
-                return step(x, uniform, rates, beta, temperature) * part.whole
+                return step(x, uniform, rates, beta, temperature)
         x = x.to(self.model.dtype)
         losses = self.losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight) * part.weight

@@ -116,7 +116,7 @@ class Stack:
             x = torch.stack([fit.drawn(values) for fit, values in zip(self.fits, x, strict=True)])
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])
         if self.compiled_step is not None and self.compiled_step.takes(x):
-            return self.compiled_step(x, uniform, rates, beta, temperature) * rows.shape[1]
+            return self.compiled_step(x, uniform, rates, beta, temperature)
         x = x.to(self.model.dtype)
         losses = self.fits[0].losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weights)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -40,24 +41,30 @@ class Recorder(Protocol):
 class CUDAGraphs:
     """Records what an action asks of the GPU as a CUDA graph; a replay costs the CPU microseconds.
 
-    The generators advance with every replay as they would with every call, so the numbers drawn are the same.
+    The generators advance with every replay as they would with every call, so the numbers drawn are the same. All graphs of
+    a recorder share their memory: what one leaves there none of the others reads.
     """
 
     steps = STEPS_OF_A_RECORDING
+
+    def __init__(self) -> None:
+        self._memory: Any = None
 
     def __call__(self, action: Action, generators: Sequence[torch.Generator]) -> Action:
         """Return the replay of the action."""
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._memory):
             action()
+        self._memory = graph.pool()
         return graph.replay
 
 
 class Epochs:
-    """Takes the steps of whole epochs by a step function, a recording of several steps where there is a recorder.
+    """Takes the steps of whole epochs by a step function, or by recordings of it where there is a recorder.
 
+    Recorded are several whole batches as one, a single one for what is left over, and the last one of another size.
     ``generators`` are those that the step draws from. ``eager_because`` says why nothing is recorded, None where something
     is; an action that turns out not to be recordable is taken step by step, and the reason is kept there.
     """
@@ -67,8 +74,9 @@ class Epochs:
     ) -> None:
         self._step, self._generators, self._recorder = step, list(generators), recorder
         self.eager_because = eager_because
-        self._recording: _Recording | None = None
-        self._steps_taken = 0
+        # By the rows of a step and the steps of a recording; and the steps that were taken, by their rows.
+        self._recordings: dict[tuple[int, int], _Recording] = {}
+        self._steps_taken: Counter[int] = Counter()
 
     def train(
         self,
@@ -86,16 +94,16 @@ class Epochs:
         sums = torch.zeros(*order.shape[:-1], 2, device=order.device, dtype=beta.dtype)
         steps, whole, done = len(rates), order.shape[-1] // batch_size, 0
         while done < steps:
-            taken = 1
-            recording = self._recorded(order, batch_size, rates, beta, temperature) if done < whole else None
-            if recording is not None and done + recording.steps <= whole:
-                taken = recording.steps
-                rows = order[..., done * batch_size : (done + taken) * batch_size]
-                sums += recording.replay(rows, rates[done : done + taken], beta, temperature)
-            else:
-                rows = order[..., done * batch_size : (done + 1) * batch_size]
+            together = self._recorder.steps if self._recorder is not None else 1
+            together = together if done + together <= whole else 1
+            recording = self._recorded(order[..., done * batch_size :][..., :batch_size], together, rates, beta, temperature)
+            taken = 1 if recording is None else together
+            rows = order[..., done * batch_size : (done + taken) * batch_size]
+            if recording is None:
                 sums += self._step(rows, rates[done], beta, temperature)
-            self._steps_taken += taken
+            else:
+                sums += recording.replay(rows, rates[done : done + taken], beta, temperature)
+            self._steps_taken[min(batch_size, rows.shape[-1])] += taken
             done += taken
             if on_step is not None:
                 on_step(done, steps)
@@ -103,27 +111,33 @@ class Epochs:
 
     def forget(self) -> None:
         """Record anew, because what a step does has changed otherwise than by its tensors."""
-        self._recording = None
+        self._recordings.clear()
 
-    def _recorded(
-        self, order: Tensor, batch_size: int, rates: Tensor, beta: Tensor, temperature: Tensor
-    ) -> _Recording | None:
-        """Return the recording, made as soon as enough steps were taken."""
-        if self._recorder is None or self._steps_taken < STEPS_BEFORE_RECORDING:
+    def _recorded(self, batch: Tensor, steps: int, rates: Tensor, beta: Tensor, temperature: Tensor) -> _Recording | None:
+        """Return the recording of so many steps on batches of this size, made as soon as enough of them were taken."""
+        rows = batch.shape[-1]
+        if self._recorder is None or self._steps_taken[rows] < STEPS_BEFORE_RECORDING:
             return None
-        if self._recording is None:
-            rows = order[..., :batch_size].repeat(*[1] * (order.ndim - 1), self._recorder.steps)
+        if (rows, steps) not in self._recordings:
             states = [generator.get_state() for generator in self._generators]
+            several = batch.repeat(*[1] * (batch.ndim - 1), steps)
             try:
-                self._recording = _Recording(
-                    self._step, self._recorder, self._generators, rows, rates[:1], beta, temperature
+                self._recordings[rows, steps] = _Recording(
+                    self._step,
+                    self._recorder,
+                    self._generators,
+                    several,
+                    rates[:1].repeat_interleave(steps, 0),
+                    beta,
+                    temperature,
                 )
             except RuntimeError as error:
                 self._recorder = None
                 self.eager_because = f"its step cannot be recorded ({str(error).splitlines()[0]})"
                 for generator, state in zip(self._generators, states, strict=True):
                     generator.set_state(state)
-        return self._recording
+                return None
+        return self._recordings[rows, steps]
 
 
 class _Recording:
@@ -139,15 +153,13 @@ class _Recording:
         beta: Tensor,
         temperature: Tensor,
     ) -> None:
-        self.steps = recorder.steps
-        self._rows = rows.clone()
-        self._rates = rates.expand(self.steps, *rates.shape[1:]).clone()
+        self._rows, self._rates = rows.clone(), rates.clone()
         self._beta, self._temperature = beta.clone(), temperature.clone()
         self._sums = torch.zeros(*rows.shape[:-1], 2, device=rows.device, dtype=beta.dtype)
 
         def act() -> None:
             self._sums.zero_()
-            batches = self._rows.split(self._rows.shape[-1] // self.steps, dim=-1)
+            batches = self._rows.chunk(len(self._rates), dim=-1)
             for batch, rate in zip(batches, self._rates, strict=True):
                 self._sums += step(batch, rate, self._beta, self._temperature)
 
