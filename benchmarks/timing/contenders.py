@@ -323,4 +323,4 @@ CONTENDERS: dict[str, Callable[[Setting], Work]] = {
     "products-bf16": products_alone(torch.bfloat16),
 }
 # Those whose unit of work is an epoch, or many steps.
-EPOCH_BY_EPOCH = tuple(name for name in CONTENDERS if name.startswith(("ours", "many"))) + ("pythae", "short-run")
+EPOCH_BY_EPOCH = (*[name for name in CONTENDERS if name.startswith(("ours", "many"))], "pythae", "short-run")

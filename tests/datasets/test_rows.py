@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from torch import Tensor
 from bvae_cli.datasets import mapped as mapped_module
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.mapped import MappedRows, MappedTable
+from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Joined, Rows, bytes_in_memory, extremes, first_rows, mean_row, pieces, taken
 
 from ..helpers import property_settings
@@ -267,3 +269,19 @@ def test_the_pages_that_a_process_holds_do_not_grow_with_the_file(tmp_path: Path
     path.write_bytes(bytes(128 << 20))
     done = subprocess.run([sys.executable, "-c", _HELD, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 40 << 10  # in KiB
+
+
+@property_settings
+@given(rows=st.integers(1, 40), features=st.integers(1, 40), size=st.integers(1, 50), seed=st.integers(0, 9))
+def test_bits_that_are_kept_packed_are_the_bits(rows: int, features: int, size: int, seed: int) -> None:
+    values = torch.from_numpy(bits(rows, features, seed))
+    resident = ResidentBits.of(values, "cpu")
+    assert isinstance(resident, Rows)
+    assert (resident.shape, len(resident), resident.dtype) == (values.shape, rows, torch.uint8)
+    assert bytes_in_memory(resident) == ResidentBits.bytes_of(values) == rows * math.ceil(features / 8)
+    numbers = torch.randint(rows, (3, 4), generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(taken(resident, numbers), values[numbers])
+    assert torch.equal(resident[: size // 2], values[: size // 2])
+    assert torch.equal(torch.cat(list(resident.split(size))), values)
+    assert torch.equal(torch.cat(list(resident.batches(numbers[0], size))), values[numbers[0]])
+    assert torch.equal(resident.first(size).to("cpu")[:], values[:size])

@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("coverage_benchmark", BENCHMARKS / "interval_coverage.py")
     assert spec is not None
     assert spec.loader is not None
@@ -26,25 +26,23 @@ def benchmark() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def pools(benchmark: ModuleType) -> list[np.ndarray]:
-    return list(benchmark.paired_differences(BENCHMARKS / "data" / "seed_values.csv").values())
+def pools(script: ModuleType) -> list[np.ndarray]:
+    return list(script.paired_differences(BENCHMARKS / "data" / "seed_values.csv").values())
 
 
 @pytest.mark.parametrize("seeds", [5, 8, 10])
-def test_students_interval_covers_what_it_says(benchmark: ModuleType, pools: list[np.ndarray], seeds: int) -> None:
+def test_students_interval_covers_what_it_says(script: ModuleType, pools: list[np.ndarray], seeds: int) -> None:
     pooled = np.concatenate([pool / pool.std() for pool in pools])
     assert len(pooled) == 48
-    assert 0.93 <= benchmark.coverage(pooled, seeds, benchmark.student, 2000) <= 0.97
+    assert 0.93 <= script.coverage(pooled, seeds, script.student, 2000) <= 0.97
 
 
-def test_where_nothing_differs_a_claim_is_made_no_more_often_than_said(
-    benchmark: ModuleType, pools: list[np.ndarray]
-) -> None:
+def test_where_nothing_differs_a_claim_is_made_no_more_often_than_said(script: ModuleType, pools: list[np.ndarray]) -> None:
     comparisons = 400
-    claimed = benchmark.rejections(pools, 8, 0.0, comparisons).any(1).mean()
+    claimed = script.rejections(pools, 8, 0.0, comparisons).any(1).mean()
     assert claimed <= ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / comparisons)
 
 
-def test_ten_seeds_find_a_difference_of_two_deviations_of_an_arm(benchmark: ModuleType, pools: list[np.ndarray]) -> None:
-    found = benchmark.rejections(pools, 10, 2 / math.sqrt(2), 200)[:, 0].mean()
+def test_ten_seeds_find_a_difference_of_two_deviations_of_an_arm(script: ModuleType, pools: list[np.ndarray]) -> None:
+    found = script.rejections(pools, 10, 2 / math.sqrt(2), 200)[:, 0].mean()
     assert found >= 0.8

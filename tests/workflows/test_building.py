@@ -125,3 +125,42 @@ def test_a_failure_inside_of_a_code_names_its_package(monkeypatch: pytest.Monkey
     with pytest.raises(PluginError, match=r"The code 'none' of bvae-cli .* failed: ZeroDivisionError") as caught:
         building.build_code(PluginRef(type="none"), 4)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+class InAFile:
+    """Rows of bits in a file, as far as it matters where they go."""
+
+    dtype, shape, device = torch.uint8, (1000, 16), torch.device("cpu")
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, rows: object) -> None: ...
+    def split(self, size: int) -> None: ...
+    def batches(self, order: object, size: int) -> None: ...
+    def first(self, count: int) -> None: ...
+    def to(self, device: str) -> str:
+        return f"from the file onto {device}"
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "where"),
+    [
+        # 1,000 rows of 16 bits are 2,000 bytes.
+        ("cuda", 8000, "packed on cuda"),
+        ("cuda:1", 7999, "from the file onto cuda:1"),
+        ("cuda", None, "from the file onto cuda"),
+        ("cpu", 8000, "from the file onto cpu"),
+    ],
+)
+def test_bits_in_a_file_go_packed_to_a_gpu_that_has_room_for_them(
+    monkeypatch: pytest.MonkeyPatch, device: str, memory: int | None, where: str
+) -> None:
+    monkeypatch.setattr(building.devices, "memory_bytes", lambda name: memory)
+    monkeypatch.setattr(building.ResidentBits, "of", lambda rows, name: f"packed on {name}")
+    assert building.placed(InAFile(), device) == where  # type: ignore[arg-type]
+
+
+def test_rows_in_memory_are_brought_to_the_device_as_they_are() -> None:
+    rows = torch.tensor([[0, 1]], dtype=torch.uint8)
+    assert building.placed(rows, "cpu") is rows

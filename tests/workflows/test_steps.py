@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bvae_cli.codes.repetition import Repetition
+from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.fit_many import FitMany
 from bvae_cli.workflows.steps import CUDAGraphs, Epochs, recorder_for
@@ -188,6 +189,30 @@ def test_several_runs_of_recordings_are_the_runs_of_single_steps_also_after_one_
         losses.append([{index: stats.validation_loss for index, stats in epoch.items()} for epoch in FitMany(fits)])
     assert losses[0] == losses[1]
     assert [recorder.recordings for recorder in recorders] == [2, 2]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_a_run_on_bits_that_are_kept_packed_is_bit_for_bit_the_run(record: bool) -> None:
+    packed = Fit(
+        fit_of().model, ResidentBits.of(DATA, "cpu"), ResidentBits.of(VALIDATION, "cpu"), epochs=3, batch_size=4, lr=0.01
+    )
+    plain = Fit(fit_of().model, DATA, VALIDATION, epochs=3, batch_size=4, lr=0.01)
+    assert packed.steps.eager_because == plain.steps.eager_because
+    if record:
+        recorded(packed, Plain(4))
+    assert [stats.validation_loss for stats in packed] == [stats.validation_loss for stats in plain]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_a_gpu_steps_that_take_packed_bits_are_captured() -> None:
+    data = [ResidentBits.of(rows, "cuda") for rows in (DATA, VALIDATION)]
+    runs = [
+        Fit(fit_of("cuda").model, *rows, epochs=3, batch_size=4, lr=0.01)
+        for rows in (data, (DATA.cuda(), VALIDATION.cuda()))
+    ]
+    losses = [[stats.validation_loss for stats in run] for run in runs]
+    assert runs[0].steps.eager_because is None
+    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-6, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -73,7 +73,7 @@ def taken(rows: Tensor | Rows, numbers: Tensor) -> Tensor:
 
 def bytes_in_memory(rows: Tensor | Rows) -> int:
     """Return the bytes that the values take in memory: none where they stay in their file."""
-    return 0 if isinstance(rows, Rows) else rows.numel() * rows.element_size()
+    return int(getattr(rows, "nbytes", 0))
 
 
 def mean_row(rows: Tensor | Rows) -> Tensor:

@@ -86,6 +86,10 @@ class _KLToUniform(torch.autograd.Function):
 
 def _log_of_product(factors: Tensor) -> Tensor:
     """Return Σ log f over the last dimension, of factors f in [½, 1], ``[..., D] -> [...]``."""
+    if (
+        factors.is_cuda
+    ):  # a logarithm costs nothing beside a pass, and torch compiles its kernel of products when it is called
+        return factors.log().sum(-1)
     whole = factors.shape[-1] // _FACTORS_OF_A_PRODUCT * _FACTORS_OF_A_PRODUCT
     groups = factors[..., :whole].unflatten(-1, (-1, _FACTORS_OF_A_PRODUCT)) if whole else factors[..., :0].unsqueeze(-1)
     return groups.prod(-1).log().sum(-1) + factors[..., whole:].prod(-1).log()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -113,7 +114,10 @@ class CompiledStep:
         # A code brings its tables to the device when they are first asked for, and that cannot be compiled.
         self._objective(x, uniform, beta, temperature)
         try:
-            taken = self._step(*arguments)
+            with warnings.catch_warnings():
+                # The precision of products is what was asked for, and nothing that a user could do better.
+                warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
+                taken = self._step(*arguments)
         except Exception as error:  # whatever a compiler of another's making may raise
             # torch's own first line only says which backend it was that raised.
             lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]

@@ -9,12 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bvae_cli import registry, runs
+from bvae_cli import devices, registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import PluginRef, Sizes
 from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.resident import ResidentBits
+from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, is_out_of_memory
 from bvae_cli.model.bvae import BinaryVAE
+
+# The rest of a GPU's memory is for models and batches.
+_SHARE_OF_MEMORY_FOR_ROWS = 0.25
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,19 @@ class Rebuilt:
     def label(self) -> str:
         """The code with its options."""
         return PluginRef(type=self.config["code"]["type"], options=self.config["code"]["options"]).shown()
+
+
+def placed(rows: Tensor | Rows, device: str) -> Tensor | Rows:
+    """Bring the rows of a split to a device.
+
+    Bits in a file go to a GPU packed, where that takes at most a quarter of its memory: steps that ask nothing of the host
+    can be recorded. Other rows in a file stay there.
+    """
+    if isinstance(rows, Rows) and rows.dtype is torch.uint8 and device.startswith("cuda"):
+        memory = devices.memory_bytes(device) or 0
+        if ResidentBits.bytes_of(rows) <= _SHARE_OF_MEMORY_FOR_ROWS * memory:
+            return ResidentBits.of(rows, device)
+    return rows.to(device)
 
 
 def new_model(code: Code, mean: Tensor, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:

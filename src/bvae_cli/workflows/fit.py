@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bvae_cli.datasets.rows import Rows
+from bvae_cli.datasets.resident import ResidentBits
+from bvae_cli.datasets.rows import Rows, taken
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.bvae import BinaryVAE
@@ -117,6 +118,8 @@ class Fit:
         self.optimizer = Adam(model.parameters(), lr=lr)
         # It takes for an optimizer whatever has the parameters in groups.
         self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
+        # Rows in a file; what is on the device is taken there.
+        self._reads_ahead = isinstance(train, Rows) and not isinstance(train, ResidentBits)
         self._read: Iterator[Tensor] = iter(())
         recorder, because = (
             recorder_for(train, self.scaler.is_enabled(), group.size) if record else (None, "it was asked for")
@@ -259,7 +262,7 @@ class Fit:
         rates = self.learning_rates()
         on_the_device = on_device(rates, self.device, torch.float64)
         order = self.order()
-        if isinstance(self.train, Rows):
+        if isinstance(self.train, Rows) and self._reads_ahead:
             self._read = iter(self.train.batches(order, self.batch_size))
         sums = self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.on_step)
         self.optimizer.param_groups[0]["lr"] = rates[-1]
@@ -297,10 +300,8 @@ class Fit:
 
     def _taken(self, rows: Tensor, part: Part) -> Tensor:
         """Take this process's part of a batch; rows in a file are read ahead, in the order that the steps take them."""
-        if isinstance(self.train, Rows):
-            ahead = next(self._read, None)
-            return self.train[rows[part.rows]] if ahead is None else ahead[part.rows]
-        return self.train.index_select(0, rows[part.rows])
+        ahead = next(self._read, None)
+        return taken(self.train, rows[part.rows]) if ahead is None else ahead[part.rows]
 
     def _validation_loss(self) -> float:
         self.model.eval()

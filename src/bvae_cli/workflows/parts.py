@@ -15,6 +15,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import DivergedError, InterruptedRunError
 from bvae_cli.runs import open_run
+from bvae_cli.workflows.building import placed
 from bvae_cli.workflows.choosing import compiled_in_words, compiling_of, steps_of_a_trial
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany, Stack
@@ -185,7 +186,7 @@ class _Part:
     def __init__(self, runs: Sequence[ManyRun], observer: PartObserver, overwrite: bool, on_step: StepHook | None) -> None:
         self.runs, self.observer = runs, observer
         splits, device = runs[0].prepared.splits, runs[0].prepared.plan.device
-        train, validation = splits.train.to(device), splits.validation.to(device)
+        train, validation = placed(splits.train, device), placed(splits.validation, device)
         compiled, because = compiling_for(runs, train)
         self.fits = fits_of(runs, train, validation, on_step if len(runs) == 1 else None, compiled)
         self.recordings: list[Recording] = []

@@ -18,6 +18,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.rows import Rows, bytes_in_memory
 from bvae_cli.errors import UsageError
 from bvae_cli.model.arithmetic import LayerArithmetic, layers_of_step
+from bvae_cli.workflows.building import placed
 from bvae_cli.workflows.ceilings import LayerCeiling, Square, layer_ceiling, wait_for
 from bvae_cli.workflows.fit import Fit, on_device
 from bvae_cli.workflows.phases import PhaseTime, StepTimes, Trace, peak_bytes, recorded, step_times, watched
@@ -133,7 +134,7 @@ def profile(config: TrainConfig, trace: Path | None = None) -> Profile:
             f"--profile cannot see what {plan.device} does: torch's profiler has no record of its kernels.",
             "Profile on a CPU or a CUDA device: --device cpu.",
         )
-    train, validation = splits.train.to(device), splits.validation.to(device)
+    train, validation = placed(splits.train, plan.device), placed(splits.validation, plan.device)
     computing = computing_for(config, prepared, train)
     fit = fit_of(config, prepared, train, validation, None, computing.compiled)
     # Of a recording that is replayed, or a compiled step, the profiler sees no phases: those are of plain steps.

@@ -27,6 +27,7 @@ from bvae_cli.errors import (
     InterruptedRunError,
     TerminatedError,
 )
+from bvae_cli.workflows.building import placed
 from bvae_cli.workflows.choosing import Computing, computing_of, steps_of_a_trial
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import EpochStats, Fit
@@ -181,10 +182,10 @@ def shape_of(config: TrainConfig, plan: Plan) -> str:
 
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
-    train = splits.train.to(device)
+    train = placed(splits.train, device)
     computing = computing_for(config, prepared, train, group)
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(computing)))
-    fit = fit_of(config, prepared, train, splits.validation.to(device), observer.on_step, computing.compiled, group)
+    fit = fit_of(config, prepared, train, placed(splits.validation, device), observer.on_step, computing.compiled, group)
     recording = Recording(config, prepared, fit, observer, overwrite)
     try:
         group.from_first(fit.state_dict())
@@ -210,9 +211,9 @@ def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResul
     if isinstance(first, dict):
         return _received(first)
     device, splits = prepared.plan.device, prepared.splits
-    train = splits.train.to(device)
+    train = placed(splits.train, device)
     computing = computing_for(config, prepared, train, group)
-    fit = fit_of(config, prepared, train, splits.validation.to(device), None, computing.compiled, group)
+    fit = fit_of(config, prepared, train, placed(splits.validation, device), None, computing.compiled, group)
     try:
         state: Any = group.from_first(None)
         fit.load_state_dict(state)
