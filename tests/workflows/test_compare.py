@@ -292,8 +292,12 @@ def test_two_arms_that_differ_in_name_alone_come_out_equal_and_it_says_so(tmp_pa
 
 
 def diverging_above(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Fit._validation_loss
-    monkeypatch.setattr(Fit, "_validation_loss", lambda fit: math.nan if fit.lr > rate else real(fit))
+    real = Fit.finished_epoch
+
+    def finished(fit: Fit, training_loss: float, kl: float, validation_loss: float, seconds: float) -> EpochStats:
+        return real(fit, training_loss, kl, math.nan if fit.lr > rate else validation_loss, seconds)
+
+    monkeypatch.setattr(Fit, "finished_epoch", finished)
 
 
 def test_a_setting_that_diverges_is_never_chosen_and_where_all_do_it_says_so(

@@ -15,7 +15,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.errors import ExitCode, InterruptedRunError, TerminatedError, UsageError
 from bvae_cli.workflows import ways
 from bvae_cli.workflows.fit import EpochStats, Fit
-from bvae_cli.workflows.fit_many import FitMany
+from bvae_cli.workflows.fit_many import FitMany, Stack
 from bvae_cli.workflows.planning import Plan
 from bvae_cli.workflows.train import TrainResult, train
 from bvae_cli.workflows.train_many import ManyObserver, plan_many, seeded, train_many
@@ -134,7 +134,11 @@ def test_what_was_begun_together_is_gone_on_with_alone_and_the_reverse(tmp_path:
 def test_a_seed_that_stops_early_is_finished_while_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {0: [5.0, 6.0, 7.0], 1: [5.0, 4.0, 3.0, 2.0]}
     by_seed = {torch.Generator().manual_seed(seed).initial_seed(): iter(values) for seed, values in losses.items()}
-    monkeypatch.setattr(Fit, "_validation_loss", lambda fit: next(by_seed[fit.generator.initial_seed()]))
+    monkeypatch.setattr(
+        Stack,
+        "validation_losses",
+        lambda stack: [next(by_seed[fit.generator.initial_seed()]) for fit in stack.fits],
+    )
     listening = Listening()
     first, second = train_many(config_for(tmp_path, patience=2, beta_warmup_epochs=0), 2, listening)
     assert [sorted(epoch) for epoch in listening.epochs] == [[0, 1]] * 3 + [[1]]
@@ -145,12 +149,13 @@ def test_a_seed_that_stops_early_is_finished_while_the_others_go_on(tmp_path: Pa
 def test_a_seed_that_diverges_is_said_so_and_the_others_are_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Fit._validation_loss
-    monkeypatch.setattr(
-        Fit,
-        "_validation_loss",
-        lambda fit: math.nan if (fit.generator.initial_seed(), fit.epoch) == (1, 2) else original(fit),
-    )
+    original = Stack.validation_losses
+
+    def losses(stack: Stack) -> list[float]:
+        pairs = zip(stack.fits, original(stack), strict=True)
+        return [math.nan if (fit.generator.initial_seed(), fit.epoch) == (1, 2) else loss for fit, loss in pairs]
+
+    monkeypatch.setattr(Stack, "validation_losses", losses)
     results = train_many(config_for(tmp_path), SEEDS)
     assert [result.state for result in results] == ["finished", "diverged", "finished"]
     assert (results[1].epochs, [result.epochs for result in results]) == (2, [4, 2, 4])

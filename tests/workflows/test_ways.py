@@ -241,4 +241,5 @@ def test_a_trial_measures_and_leaves_nothing_behind(tmp_path: Path, models: int)
 @pytest.mark.parametrize("models", [1, 2])
 def test_a_trial_that_diverges_has_no_speed(tmp_path: Path, models: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bvae_cli.workflows.fit.validation_loss", lambda *of: float("nan"))
+    monkeypatch.setattr("bvae_cli.workflows.fit_many.validation_losses", lambda *of: [float("nan")] * models)
     assert Trial(several(tmp_path, count=1)[0], models).images_per_second(0.01) == 0

@@ -85,8 +85,16 @@ def training_losses(
 def elbo(model: BinaryVAE, x: Tensor, generator: Generator | None = None, beta: float = 1.0) -> Tensor:
     """Evidence lower bound of each row, ``[B, D] -> [B]``: one true codeword from q, the KL in closed form."""
     posterior = model.encode(x)
-    codewords = model.code.encode(_draw(posterior.logits, 1, generator)[0])
-    return -negative_log_likelihood(model.decode_logits(codewords), x) - beta * kl_to_uniform(posterior.logits)
+    return _bound(model, x, posterior, _draw(posterior.logits, 1, generator)[0], beta)
+
+
+def elbo_with(model: CodedAutoencoder, x: Tensor, uniform: Tensor, beta: float | Tensor = 1.0) -> Tensor:
+    """Evidence lower bound of each row with this noise, ``([B, D], [B, K]) -> [B]``.
+
+    Of M models side by side ``[M, B]``, each of the same rows with the same noise; β may be ``[M, 1]``.
+    """
+    posterior = model.encode(x)
+    return _bound(model, x, posterior, (uniform < torch.sigmoid(posterior.logits)).to(posterior.logits.dtype), beta)
 
 
 def bitwise_surrogate(model: BinaryVAE, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -129,6 +137,11 @@ def all_words(bits: int, device: torch.device | str = "cpu", dtype: torch.dtype 
     """Return all words of so many bits, ``[2^bits, bits]``, in counting order, the first bit the lowest."""
     counts = torch.arange(2**bits, device=device)
     return ((counts[:, None] >> torch.arange(bits, device=device)) & 1).to(dtype)
+
+
+def _bound(model: CodedAutoencoder, x: Tensor, posterior: Posterior, words: Tensor, beta: float | Tensor) -> Tensor:
+    logits = model.decode_logits(model.code.encode(words))
+    return -negative_log_likelihood(logits, x) - beta * kl_to_uniform(posterior.logits)
 
 
 def _iwae_rows(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None) -> Tensor:

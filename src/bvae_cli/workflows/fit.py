@@ -15,8 +15,9 @@ from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Rows, taken
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
-from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import LossesFunction, elbo, training_losses
+from bvae_cli.model.batched import StackedVAE
+from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
+from bvae_cli.model.objective import LossesFunction, elbo_with, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, Part
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
@@ -24,6 +25,8 @@ from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 # Noise of the validation loss: its own, the same every epoch and for every seed.
 _VALIDATION_SEED = 20_230_417
 _VALIDATION_ROWS = 2000
+# Of many models side by side fewer rows are taken at once, so that a tensor of the decoder has at most so many values.
+_VALUES_AT_ONCE = 1 << 26
 # The temperature of the relaxed estimators falls by this factor an epoch.
 _TEMPERATURE_DECAY = 0.95
 
@@ -48,14 +51,30 @@ class EpochStats:
 @torch.no_grad()
 def validation_loss(model: BinaryVAE, x: Tensor | Rows, beta: float = 1.0, group: Group = ALONE) -> float:
     """Return the mean negative ELBO of rows ``x [rows, D]`` in nats, with hard bits and the same noise at every call."""
-    generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
     total = torch.zeros((), device=x.device, dtype=model.dtype)
-    for index, rows in enumerate(x.split(_VALIDATION_ROWS)):
+    for index, (rows, uniform) in enumerate(_with_noise(model, x)):
         if group.mine(index):
-            total -= elbo(model, rows.to(model.dtype), generator, beta).sum()
-        else:  # the noise that another process uses
-            torch.rand(len(rows), model.code.k, device=x.device, dtype=model.dtype, generator=generator)
+            total -= elbo_with(model, rows, uniform, beta).sum()
     return float(group.total(total)) / len(x)
+
+
+@torch.no_grad()
+def validation_losses(model: StackedVAE, x: Tensor | Rows, betas: Tensor) -> list[float]:
+    """Return ``validation_loss`` of each of M models side by side, with its own β of ``betas [M]``."""
+    total = torch.zeros(len(betas), device=x.device, dtype=model.dtype)
+    most = max(1, _VALUES_AT_ONCE // (len(betas) * x.shape[1]))
+    for rows, uniform in _with_noise(model, x):
+        for some, noise in zip(rows.split(most), uniform.split(most), strict=True):
+            total -= elbo_with(model, some, noise, betas.unsqueeze(1)).sum(-1)
+    return [loss / len(x) for loss in total.tolist()]
+
+
+def _with_noise(model: CodedAutoencoder, x: Tensor | Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through the rows of the validation, each with its noise: ``[B, D]`` and ``[B, K]``."""
+    generator = torch.Generator(x.device).manual_seed(_VALIDATION_SEED)
+    for rows in x.split(_VALIDATION_ROWS):
+        uniform = torch.rand(len(rows), model.code.k, device=x.device, dtype=model.dtype, generator=generator)
+        yield rows.to(model.dtype), uniform
 
 
 class Fit:
@@ -220,14 +239,13 @@ class Fit:
         bits = self.model.code.k if self.sampling == "codeword" else self.model.code.n
         return torch.rand(rows, bits, device=self.device, generator=self.generator)
 
-    def finished_epoch(self, training_loss: float, kl: float, seconds: float) -> EpochStats:
-        """Validate the epoch that was trained, keep its weights if they are the best, and count it.
+    def finished_epoch(self, training_loss: float, kl: float, validation_loss: float, seconds: float) -> EpochStats:
+        """Keep the weights of the epoch that was trained if they are the best, and count it.
 
-        ``training_loss`` and ``kl`` are its means in nats per image. Raises DivergedError, with the epoch not counted, where
-        a loss is not a number.
+        The losses and ``kl`` are its means in nats per image. Raises DivergedError, with the epoch not counted, where a loss
+        is not a number.
         """
         beta, temperature = self.beta(self.epoch), self.temperature(self.epoch)
-        validation_loss = self._validation_loss()
         if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
             raise DivergedError(
                 f"Training diverged in epoch {self.epoch + 1}: the loss is not a number.",
@@ -253,7 +271,8 @@ class Fit:
         started = time.perf_counter()
         training_loss, kl = self.train_epoch()
         # Reading the sums has waited for the device, so the clock is the device's too.
-        return self.finished_epoch(training_loss, kl, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return self.finished_epoch(training_loss, kl, self._validation_loss(), seconds)
 
     def train_epoch(self) -> tuple[float, float]:
         """Take the steps of the next epoch; return its mean loss and KL, in nats per image. The epoch is not counted."""

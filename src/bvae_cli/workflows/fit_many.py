@@ -13,7 +13,7 @@ from bvae_cli.errors import DivergedError, UsageError
 from bvae_cli.model.adam import StackedAdam
 from bvae_cli.model.batched import StackedVAE, clip_gradients
 from bvae_cli.model.whole import CompiledStep, Objective
-from bvae_cli.workflows.fit import EpochStats, Fit, on_device
+from bvae_cli.workflows.fit import EpochStats, Fit, on_device, validation_losses
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 
@@ -61,9 +61,10 @@ class FitMany:
         sums = stack.train_epoch(self.on_step)
         seconds = time.perf_counter() - started
         stats = {}
-        for index, (training_loss, kl) in zip(stack.indices, sums, strict=True):
+        validation = stack.validation_losses()
+        for index, (training_loss, kl), validation_loss in zip(stack.indices, sums, validation, strict=True):
             try:
-                stats[index] = self.fits[index].finished_epoch(training_loss, kl, seconds)
+                stats[index] = self.fits[index].finished_epoch(training_loss, kl, validation_loss, seconds)
             except DivergedError as error:
                 self.diverged[index] = error
         return stats
@@ -75,13 +76,15 @@ class Stack:
     def __init__(self, indices: list[int], fits: list[Fit]) -> None:
         self.indices, self.fits = indices, fits
         first = fits[0]
-        self.train, self.device, self.batch_size = first.train, first.device, first.batch_size
+        self.train, self.validation = first.train, first.validation
+        self.device, self.batch_size = first.device, first.batch_size
         self.estimator, self.sampling = first.estimator, first.sampling
         self.model = StackedVAE([fit.model for fit in fits])
         self.parameters = list(self.model.parameters())
         self.optimizer = StackedAdam(self.parameters, [fit.optimizer for fit in fits])
         self.consistency_weights = self._of_each([[fit.consistency_weight] for fit in fits])
         self.clips = any(fit.grad_clip for fit in fits)
+        self.beta_max = self._of_each([fit.beta_max for fit in fits])
         self.grad_clips = self._of_each([fit.grad_clip for fit in fits])
         self.equal_rates = False
         self.compiled_step: CompiledStep | None = None
@@ -98,6 +101,7 @@ class Stack:
 
     def train_epoch(self, on_step: StepHook | None = None) -> list[list[float]]:
         """Train every run for its next epoch; return each one's mean loss and KL."""
+        self.model.train()
         betas = self._of_each([[fit.beta(fit.epoch)] for fit in self.fits])
         temperatures = self._of_each([[[fit.temperature(fit.epoch)]] for fit in self.fits])
         rates = list(zip(*[fit.learning_rates() for fit in self.fits], strict=True))
@@ -109,6 +113,11 @@ class Stack:
             fit.optimizer.param_groups[0]["lr"] = rate
         means: list[list[float]] = (sums / len(self.train)).tolist()
         return means
+
+    def validation_losses(self) -> list[float]:
+        """Validate every run."""
+        self.model.eval()
+        return validation_losses(self.model, self.validation, self.beta_max)
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
         x = taken(self.train, rows)
