@@ -17,6 +17,8 @@ RIVALS = ("yardstick", "compiled", "pythae")
 OURS = ("ours-fp32", "ours-compiled-fp32", "ours-bf16", "ours-compiled-bf16")
 PRODUCTS = ("products-fp32", "products-bf16")
 CODES = {"none": 1.0, "repetition:R=3": 1.1, "hamming:r=3,pad=true": 1.25}
+# What a code costs is measured of these.
+CODED = ("ours-fp32", "ours-compiled-fp32")
 _CODED_LATENT = 300
 
 
@@ -24,7 +26,9 @@ def measure(scale: Scale) -> dict[str, Any]:
     """Measure the models, the codes and the ceiling, all in one tournament."""
     batches = BATCHES[:1] if scale.quick else BATCHES
     settings = [Setting(name, batch=batch) for batch in batches for name in (*RIVALS, *OURS, *PRODUCTS)]
-    settings += [Setting("ours-fp32", latent=_CODED_LATENT, batch=batch, code=code) for batch in batches for code in CODES]
+    settings += [
+        Setting(name, latent=_CODED_LATENT, batch=batch, code=code) for batch in batches for name in CODED for code in CODES
+    ]
     settings += [Setting(name) for name in PEAKS]
     return {"records": tournament(settings, scale)}
 
@@ -46,7 +50,8 @@ def section(part: dict[str, Any]) -> list[str]:
         of_this = [one for one in contenders if one["setting"]["batch"] == batch]
         mine = [one for one in of_this if one in plain]
         lines += [f"### Batch {batch}", "", *models(mine, records), "", *_verdicts(mine, least, goal), ""]
-        lines += _codes([one for one in of_this if one not in plain])
+        for name in CODED:
+            lines += _codes([one for one in of_this if one not in plain and one["implementation"] == name])
     return lines
 
 
@@ -81,7 +86,7 @@ def _codes(records: list[Record]) -> list[str]:
         rows.append([f"`{code}`", table.spread_of(one["rates"]), *beside])
     setting = uncoded["setting"]
     return [
-        f"What a code costs, N = {setting['latent']}, batch {setting['batch']}, float32:",
+        f"What a code costs, N = {setting['latent']}, batch {setting['batch']}, {NAMES[uncoded['implementation']]}:",
         "",
         *table.table(["code", "images/s, median (quartiles)", "time × uncoded, of one round", "goal"], rows),
         "",
