@@ -7,10 +7,10 @@ import functools
 import pytest
 import torch
 
-from bvae_cli.config import parse_code
+from bvae_cli.config import Sizes, parse_code
 from bvae_cli.errors import UsageError
 from bvae_cli.model.relaxation import ESTIMATORS
-from bvae_cli.workflows.building import build_code
+from bvae_cli.workflows.building import build_code, new_model
 from bvae_cli.workflows.choosing import compiler_problem
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany
@@ -125,12 +125,14 @@ def test_a_compiled_run_is_the_run(code: str) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_on_a_gpu_compiled_and_captured_steps_are_the_steps() -> None:
+def test_on_a_gpu_compiled_and_captured_steps_are_the_steps_but_for_rounding() -> None:
     runs = []
     for compiled in (True, False):
-        model = small_model(build_code(parse_code("hamming:r=3"), 14), features=6).to("cuda")
-        data = [rows.repeat(8, 1).cuda() for rows in (DATA, VALIDATION)]
-        runs.append(Fit(model, *data, epochs=2, batch_size=8, lr=0.01, compiled=compiled, record=compiled))
+        code = build_code(parse_code("none"), 100)
+        model = new_model(code, torch.full((784,), 0.4), Sizes(200, 100, 2), "leaky-relu", 0).to("cuda")
+        data = (torch.rand(4096, 784, generator=torch.Generator().manual_seed(1)) < 0.4).to(torch.uint8).cuda()
+        runs.append(Fit(model, data, data[:100], epochs=2, batch_size=128, lr=0.001, compiled=compiled, record=compiled))
     losses = [torch.tensor([epoch.validation_loss for epoch in run]) for run in runs]
     assert runs[0].steps.eager_because is None
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+    # In single precision a hard bit that flips by rounding makes the runs part.
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=0)

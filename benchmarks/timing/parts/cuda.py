@@ -63,9 +63,16 @@ def section(part: dict[str, Any]) -> list[str]:
     for batch in dict.fromkeys(one["setting"]["batch"] for one in single):
         mine = [one for one in single if one["setting"]["batch"] == batch]
         lines += [f"### On the GPU, batch {batch}", "", *models(mine, records), "", *_steps(mine), ""]
-    first = single[0]["setting"]["batch"]
-    lines += [*_goals([one for one in single if one["setting"]["batch"] == first]), ""]
-    return [*lines, *_many(records), *_cold_table(part)]
+        lines += [*_goals(mine, of_a_step=batch == single[0]["setting"]["batch"]), ""]
+    return [
+        *lines,
+        "### On the GPU, many seeds",
+        "",
+        *_many(records),
+        "### On the GPU, from a cold start",
+        "",
+        *_cold_table(part),
+    ]
 
 
 def _steps(records: list[Record]) -> list[str]:
@@ -78,7 +85,8 @@ def _steps(records: list[Record]) -> list[str]:
     return table.table(["implementation", "µs a step, median (quartiles)"], rows)
 
 
-def _goals(records: list[Record]) -> list[str]:
+def _goals(records: list[Record], of_a_step: bool) -> list[str]:
+    """Return what is reached of the goals; those beside the yardstick and of a step are of the smaller batch alone."""
     yardstick = measured(records, "yardstick")
     lines = []
     for name in _OURS:
@@ -86,13 +94,13 @@ def _goals(records: list[Record]) -> list[str]:
         if one is None or yardstick is None:
             continue
         rate = spread(one["rates"]).middle
-        ratio = spread(ratios(one["rates"], yardstick["rates"])).middle
-        step = 1e6 * one["setting"]["batch"] / rate
-        lines.append(
-            f"* {NAMES[name]}: {table.number(rate / 1e6)} million images/s (wanted 1.5: {table.at_least(rate / 1e6, 1.5)}), "
-            f"{table.number(ratio)} times the yardstick (wanted 15: {table.at_least(ratio, 15)}), "
-            f"{table.number(step)} µs a step (wanted at most 60: {table.at_most(step, 60)})."
-        )
+        said = f"{table.number(rate / 1e6)} million images/s (wanted 1.5: {table.at_least(rate / 1e6, 1.5)})"
+        if of_a_step:
+            ratio = spread(ratios(one["rates"], yardstick["rates"])).middle
+            step = 1e6 * one["setting"]["batch"] / rate
+            said += f", {table.number(ratio)} times the yardstick (wanted 15: {table.at_least(ratio, 15)})"
+            said += f", {table.number(step)} µs a step (wanted at most 60: {table.at_most(step, 60)})"
+        lines.append(f"* {NAMES[one['implementation']]}: {said}.")
     return lines
 
 

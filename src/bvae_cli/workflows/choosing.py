@@ -25,7 +25,7 @@ from bvae_cli.workflows.steps import STEPS_BEFORE_RECORDING, STEPS_OF_A_RECORDIN
 # A run of fewer steps is over before the number of threads matters.
 _STEPS_WORTH_A_MEASUREMENT = 1000
 # To know what compiling gains it must be done, and takes tens of seconds where it has not been done before.
-_SECONDS_WORTH_A_TRY = {"cuda": 60.0, "cpu": 120.0}
+_SECONDS_WORTH_A_TRY = {"cuda": 60.0, "cpu": 300.0}
 # What compiling saves must be so many times what it takes: the measurement is no better than that.
 _TIMES_REPAID = 2.0
 _ROUNDS = 5
