@@ -28,6 +28,11 @@ NAMES = {
 }
 
 
+def name_of(implementation: str) -> str:
+    """Return the name of an implementation on the page: its own where it has no other."""
+    return NAMES.get(implementation, implementation)
+
+
 def measured(records: Iterable[Record], implementation: str) -> Record | None:
     """Return the first record of an implementation, None where it was not measured."""
     return next((one for one in records if one["implementation"] == implementation and "missing" not in one), None)
@@ -50,7 +55,7 @@ def peaks(records: Iterable[Record]) -> list[str]:
     """Return the table of the ceiling."""
     records = list(records)
     found = [(name, measured(records, name)) for name in PEAKS]
-    rows = [[NAMES[name], table.spread_of([rate / 1e9 for rate in one["rates"]])] for name, one in found if one]
+    rows = [[name_of(name), table.spread_of([rate / 1e9 for rate in one["rates"]])] for name, one in found if one]
     return [*table.table(["the ceiling", "GFLOP/s, median (quartiles)"], rows), ""]
 
 
@@ -59,7 +64,7 @@ def models(records: list[Record], all_records: list[Record]) -> list[str]:
     yardstick = measured(records, "yardstick")
     rows = []
     for one in records:
-        name = NAMES[one["implementation"]]
+        name = name_of(one["implementation"])
         if "missing" in one:
             rows.append([name, f"not measured: {one['missing']}", "", ""])
             continue

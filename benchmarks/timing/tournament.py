@@ -126,9 +126,8 @@ def contestants(settings: Sequence[Setting]) -> Iterator[list[Contestant]]:
             for one in some:
                 one.imported()
         for number, one in enumerate(started):
+            print(f"  warming up {number + 1} of {len(started)}: {one.setting.implementation}", file=sys.stderr, flush=True)
             one.warm_up()
-            print(f"\r  warm: {number + 1} of {len(started)}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
         yield started
     finally:
         for one in started:
@@ -139,6 +138,8 @@ def contestants(settings: Sequence[Setting]) -> Iterator[list[Contestant]]:
 
 def tournament(settings: Sequence[Setting], scale: Scale) -> list[dict[str, Any]]:
     """Measure settings in turn; return a record for each: its rate (work a second) in every round, or why it is missing."""
+    if scale.quick:  # compiling takes longer than all else
+        settings = [setting for setting in settings if "compiled" not in setting.implementation]
     with contestants([scale.fitted(setting) for setting in settings]) as all_of_them:
         for number in range(scale.rounds):
             first = number * len(all_of_them) // scale.rounds

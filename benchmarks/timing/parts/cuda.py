@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timing import table
-from timing.records import NAMES, PEAKS, Record, measured, models, peaks
+from timing.records import PEAKS, Record, measured, models, name_of, peaks
 from timing.setting import Scale, Setting
 from timing.summary import ratios, significant, spread
 from timing.tournament import tournament
@@ -36,7 +36,6 @@ def measure(scale: Scale) -> dict[str, Any]:
         return {"missing": "no CUDA device could be had for this page"}
     scale = scale._replace(device=device)
     settings = [Setting(name, batch=batch) for batch in BATCHES for name in ("yardstick", "compiled", *_OURS)]
-    settings = [one for one in settings if not (scale.quick and "compiled" in one.implementation)]
     settings += [Setting(name) for name in PEAKS]
     records = tournament(settings, scale)
     # By themselves: their weights and states take gigabytes.
@@ -81,7 +80,7 @@ def _steps(records: list[Record]) -> list[str]:
         one["implementation"]: table.spread_of([1e6 * one["setting"]["batch"] / rate for rate in one["rates"]])
         for one in found
     }
-    rows = [[NAMES[name], said] for name, said in microseconds.items()]
+    rows = [[name_of(name), said] for name, said in microseconds.items()]
     return table.table(["implementation", "µs a step, median (quartiles)"], rows)
 
 
@@ -100,7 +99,7 @@ def _goals(records: list[Record], of_a_step: bool) -> list[str]:
             step = 1e6 * one["setting"]["batch"] / rate
             said += f", {table.number(ratio)} times the yardstick (wanted 15: {table.at_least(ratio, 15)})"
             said += f", {table.number(step)} µs a step (wanted at most 60: {table.at_most(step, 60)})"
-        lines.append(f"* {NAMES[one['implementation']]}: {said}.")
+        lines.append(f"* {name_of(one['implementation'])}: {said}.")
     return lines
 
 
@@ -109,7 +108,7 @@ def _many(records: list[Record]) -> list[str]:
     for one in records:
         if one["implementation"] not in _MANY:
             continue
-        setting = [f"{one['setting']['models']:,}", str(one["setting"]["batch"]), NAMES[one["implementation"]]]
+        setting = [f"{one['setting']['models']:,}", str(one["setting"]["batch"]), name_of(one["implementation"])]
         if "missing" in one:
             rows.append([*setting, f"not measured: {one['missing']}", ""])
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from timing import table
-from timing.records import NAMES, PEAKS, Record, measured, models, peaks
+from timing.records import PEAKS, Record, measured, models, name_of, peaks
 from timing.setting import Scale, Setting
 from timing.summary import ratios, spread
 from timing.tournament import tournament
@@ -38,7 +38,7 @@ def section(part: dict[str, Any]) -> list[str]:
     records = part["records"]
     plain = [one for one in records if one["setting"]["latent"] != _CODED_LATENT]
     lines = [
-        "784-200-200-100 (set 1), Adam, learning rate 0.001, the bundled binarised MNIST, epochs without validation.",
+        "784-200-200-100 (set 1), learning rate 0.001, the bundled binarised MNIST, epochs without validation.",
         "The yardstick is `benchmarks/plain_torch_vae.py`, in float32 as it stands; so are the other rivals. pythae has",
         "no binary latent: its Gaussian one is the nearest model, and needs two heads where ours needs one.",
         "",
@@ -51,7 +51,8 @@ def section(part: dict[str, Any]) -> list[str]:
         mine = [one for one in of_this if one in plain]
         lines += [f"### Batch {batch}", "", *models(mine, records), "", *_verdicts(mine, least, goal), ""]
         for name in CODED:
-            lines += _codes([one for one in of_this if one not in plain and one["implementation"] == name])
+            coded = [one for one in of_this if one not in plain and one["implementation"] == name]
+            lines += _codes(coded) if coded else []
     return lines
 
 
@@ -61,7 +62,7 @@ def _verdicts(records: list[Record], least: float, goal: float) -> list[str]:
     for one in records:
         if yardstick is not None and one["implementation"] in OURS and "missing" not in one:
             ratio = spread(ratios(one["rates"], yardstick["rates"])).middle
-            lines.append(f"* {NAMES[one['implementation']]}: {table.verdict(ratio, least, goal)}.")
+            lines.append(f"* {name_of(one['implementation'])}: {table.verdict(ratio, least, goal)}.")
             alone = measured(records, f"products-{one['implementation'].rpartition('-')[2]}")
             if alone is not None:
                 part = spread(ratios(one["rates"], alone["rates"])).middle
@@ -86,7 +87,7 @@ def _codes(records: list[Record]) -> list[str]:
         rows.append([f"`{code}`", table.spread_of(one["rates"]), *beside])
     setting = uncoded["setting"]
     return [
-        f"What a code costs, N = {setting['latent']}, batch {setting['batch']}, {NAMES[uncoded['implementation']]}:",
+        f"What a code costs, N = {setting['latent']}, batch {setting['batch']}, {name_of(uncoded['implementation'])}:",
         "",
         *table.table(["code", "images/s, median (quartiles)", "time × uncoded, of one round", "goal"], rows),
         "",

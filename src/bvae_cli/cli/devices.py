@@ -32,12 +32,12 @@ def _devices(json: Json = False) -> None:
         for device in found.devices
     ]
     show_table(("device", "name", "memory", "precisions"), rows)
-    chosen = found.chosen
+    chosen, threads = found.chosen, "thread" if found.threads == 1 else "threads"
     show_facts(
         [
             ("chosen", f"{chosen.device} ({chosen.device_reason})"),
             ("precision", f"{chosen.precision} ({chosen.precision_reason})"),
-            ("torch", f"{found.torch_version} ({found.torch_build}), {found.threads} CPU threads"),
+            ("torch", f"{found.torch_version} ({found.torch_build}), {found.threads} CPU {threads}"),
             ("products", f"{found.products.library} ({found.products.reason})"),
             *((name, "not set" if value is None else repr(value)) for name, value in found.variables.items()),
         ]

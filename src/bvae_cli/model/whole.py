@@ -122,6 +122,8 @@ class CompiledStep:
             # torch's own first line only says which backend it was that raised.
             lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
             said = lines[0].strip().rstrip(":.") if lines else type(error).__name__
-            raise UsageError(f"The step cannot be compiled: {said}.", "Leave --compile out, or say --compile off.") from error
+            raise UsageError(
+                f"The step cannot be compiled: {said}.", "Leave --compile out, or say --compile off."
+            ) from error
         self._shape = x.shape
         return taken

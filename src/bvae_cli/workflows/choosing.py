@@ -63,7 +63,7 @@ class Computing:
 
 def compiled_in_words(compiled: bool, reason: str) -> str:
     """Say whether steps are compiled, and why."""
-    return f"{'' if compiled else 'not '}compiled ({reason})"
+    return f"compiled ({reason}), which the first step waits for" if compiled else f"not compiled ({reason})"
 
 
 def steps_of_a_trial(device: str) -> int:

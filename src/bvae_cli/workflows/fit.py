@@ -165,7 +165,7 @@ class Fit:
         if self.epochs_without_improvement >= self.patience:
             return f"no improvement for {self.patience} epochs"
         if self.epoch >= self.epochs:
-            return f"all {self.epochs} epochs done"
+            return f"all {self.epochs} epoch{'' if self.epochs == 1 else 's'} done"
         return None
 
     def weights(self) -> dict[str, Tensor]:
