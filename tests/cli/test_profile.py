@@ -63,5 +63,27 @@ def test_the_trace_is_where_it_was_asked_for_and_a_line_says_what_opens_it(bvae:
     assert sorted(path.name for path in workplace.iterdir()) == ["bits.npy", "step.json"]
 
 
+def test_a_trace_takes_the_place_of_nothing_and_that_is_said_before_anything_is_measured(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bvae_cli.workflows.profile.profile", lambda *_: pytest.fail("it was measured"))
+    content = Path("bits.npy").read_bytes()
+    bvae("train", *TINY, "--profile", "--trace", "bits.npy").refused(2, "bits.npy is there already", "--trace")
+    bvae("train", *TINY, "--profile", "--trace", ".").refused(3, "it is a folder")
+    assert Path("bits.npy").read_bytes() == content
+
+
+def test_a_profile_is_of_one_process(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bvae("train", *TINY, "--profile").refused(2, "torchrun", "one process")
+
+
 def test_a_trace_that_cannot_be_written_exits_with_three(bvae: Bvae, workplace: Path) -> None:
     bvae("train", *TINY, "--profile", "--trace", "bits.npy/step.json").refused(3, "bits.npy")

@@ -144,8 +144,19 @@ def test_a_long_run_is_compiled_where_that_was_measured_to_pay(
     computing = chosen(threads=1)
     assert computing.compiled is compiled
     assert word in computing.compiled_reason
-    monkeypatch.setattr(choosing, "_tried", lambda _: pytest.fail("it was measured before"))
+    tried: list[int] = []
+    monkeypatch.setattr(choosing, "_tried", lambda _: tried.append(1) or {"ratio": 0.0, "step": 1.0, "seconds": 0.0})
+    # What was measured is kept, a failure is not: the compiler may be mended.
     assert chosen(threads=1) == computing
+    assert len(tried) == (ratio == 0)
+
+
+def test_a_measurement_with_other_threads_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "compiler_problem", lambda *_: None)
+    monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 1.0)
+    for threads, ratio in ((1, 1.5), (2, 0.5)):
+        monkeypatch.setattr(choosing, "_tried", lambda _, ratio=ratio: {"ratio": ratio, "step": 1.0, "seconds": 20.0})
+        assert chosen(threads=threads).compiled is (ratio > 1)
 
 
 def test_what_is_tried_is_how_much_faster_compiled_steps_are_and_how_long_compiling_took(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bvae_cli.config import TrainConfig
-from bvae_cli.errors import UsageError
+from bvae_cli.errors import InputOutputError, UsageError
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.profile import Memory, Peak, Phase, Profile
@@ -21,10 +21,26 @@ def require_profile_alone(profile: bool, others: Mapping[str, bool]) -> None:
         "--dry-run": "it measures nothing",
         "--overwrite": "a profile keeps nothing that could be overwritten",
         "--seeds": "a profile is of the step of one model",
+        "torchrun": "a profile is of the step of one process",
     }
     for flag, given in others.items():
         if given:
             raise UsageError(f"--profile does not go with {flag}: {reasons[flag]}.", f"Leave out --profile or {flag}.")
+
+
+def require_new_trace(trace: Path) -> None:
+    """Refuse, before anything is measured, a path where a trace cannot be written, or where something is.
+
+    Raises UsageError, or InputOutputError where a folder or a file is in the way.
+    """
+    if trace.is_dir():
+        raise InputOutputError(
+            f"Cannot write to {trace}: it is a folder, not a file.", "Name a file in it, as step.json.gz."
+        )
+    if trace.parent.exists() and not trace.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {trace.parent}: it is a file, not a folder.", "Name another place.")
+    if trace.exists():
+        raise UsageError(f"{trace} is there already.", "Name another file for --trace, or remove that one.")
 
 
 def show_profile(config: TrainConfig, trace: Path | None, quiet: bool, json: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 from bvae_cli import ranks
 from bvae_cli.cli.company import joined
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
-from bvae_cli.cli.profile import require_profile_alone, show_profile
+from bvae_cli.cli.profile import require_new_trace, require_profile_alone, show_profile
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, UsageError
 
@@ -65,12 +65,15 @@ def _train(
     Writes the best weights, the loss record and the log into a folder of its own below --output-dir. The same command
     again goes on with an unfinished run and leaves a finished one alone. With --seeds every seed is such a run.
     """
+    processes = ranks.here().size
     if profile or trace is not None:
-        require_profile_alone(profile, {"--dry-run": dry_run, "--overwrite": overwrite, "--seeds": seeds is not None})
+        given_beside = {"--dry-run": dry_run, "--overwrite": overwrite, "--seeds": seeds is not None}
+        require_profile_alone(profile, {**given_beside, "torchrun": processes > 1})
+    if trace is not None:
+        require_new_trace(trace)
     resolved = given.resolve(TrainConfig)
     config: TrainConfig = resolved.config
     config.dataset.spec("data set").check()
-    processes = ranks.here().size
     if seeds is not None and processes > 1:
         raise UsageError("--seeds trains every seed in one process.", "Leave out torchrun, or train one seed at a time.")
 

@@ -101,14 +101,15 @@ def compiling_of(config: TrainConfig, shape: str, device: str, precision: str, s
         return False, problem
     if steps < _STEPS_WORTH_A_MEASUREMENT:
         return False, f"a run of {steps} steps is too short to repay it"
-    what = f"compiled, {shape}"
+    what = f"compiled, threads {torch.get_num_threads()}, {shape}"
     known = processor.recalled(what)
     if known is None or "step" not in known:
         expected = steps * _seconds_of_a_plain_step(trial)
         if expected < _SECONDS_WORTH_A_TRY[device.partition(":")[0]]:
             return False, f"a run of about {expected:.0f} s is too short to repay it"
         known = _tried(trial)
-        processor.remember(what, known)
+        if known["ratio"]:  # a compiler that fails may be mended by the next time
+            processor.remember(what, known)
     ratio, expected = known["ratio"], steps * known["step"]
     if not ratio:
         return False, "the compiler fails on it"
