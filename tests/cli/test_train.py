@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bvae_cli import runs
-from bvae_cli.workflows.fit import Fit
+from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.parts import PartObserver
 from bvae_cli.workflows.train import Observer, TrainResult
 
@@ -177,10 +177,13 @@ def test_no_seed_at_all_is_refused(bvae: Bvae, workplace: Path) -> None:
 def test_seeds_that_diverge_are_named_and_exit_with_five(
     bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Fit._validation_loss
-    monkeypatch.setattr(
-        Fit, "_validation_loss", lambda fit: math.nan if fit.generator.initial_seed() == 1 else original(fit)
-    )
+    original = Fit.finished_epoch
+
+    def finished(fit: Fit, training_loss: float, kl: float, validation_loss: float, seconds: float) -> EpochStats:
+        loss = math.nan if fit.generator.initial_seed() == 1 else validation_loss
+        return original(fit, training_loss, kl, loss, seconds)
+
+    monkeypatch.setattr(Fit, "finished_epoch", finished)
     outcome = bvae("train", *TINY, "--seeds", 3)
     assert outcome.code == 5
     assert "Error: Training diverged with 1 of 3 seeds: 1.\nHint: " in outcome.err
