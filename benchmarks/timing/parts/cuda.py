@@ -25,6 +25,18 @@ _COLD_RUNS = 3
 _OURS = ("ours-fp32", "ours-bf16", "ours-compiled-bf16")
 _MANY = ("many-bf16", "many-compiled-bf16")
 _FOLDER = Path(__file__).parents[2]
+_LIMIT_OF_A_STEP = [
+    "What limits a small batch is the number of kernels in a step: the products of matrices of each layer, forward and",
+    "backward, and the passes between them run one after another, and each takes a microsecond or several however small it",
+    "is.",
+    "",
+]
+_LIMIT_OF_MANY = [
+    "The goal was 100 million. What limits many seeds at small batches is Adam's traffic: every step reads and writes each",
+    "weight and its two moments. Beside it stand the noise, which each seed draws by a kernel of its own, and the passes",
+    "over the logits of the features.",
+    "",
+]
 
 
 def measure(scale: Scale) -> dict[str, Any]:
@@ -65,9 +77,11 @@ def section(part: dict[str, Any]) -> list[str]:
         lines += [*_goals(mine, of_a_step=batch == single[0]["setting"]["batch"]), ""]
     return [
         *lines,
+        *_LIMIT_OF_A_STEP,
         "### On the GPU, many seeds",
         "",
         *_many(records),
+        *_LIMIT_OF_MANY,
         "### On the GPU, from a cold start",
         "",
         *_cold_table(part),

@@ -91,4 +91,6 @@ def _codes(records: list[Record]) -> list[str]:
         "",
         *table.table(["code", "images/s, median (quartiles)", "time × uncoded, of one round", "goal"], rows),
         "",
+        "What a block code takes is its soft decoding: exponentials of the scores of all words, forward and backward.",
+        "",
     ]
