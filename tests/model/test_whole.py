@@ -28,6 +28,9 @@ CODES = {
     "bch:n=15,t=2": 15,
     "ldpc": 96,
     "polar": 64,
+    "convolutional": 100,
+    "linear:matrix=100110/010101/001011": 12,
+    "unequal:groups=6 repetition:R=3 + 7 hamming:r=3 + 2 none": 15,
 }
 OPTIONS: list[dict[str, object]] = [
     *({"estimator": name} for name in ESTIMATORS if name != "reinmax"),
