@@ -344,11 +344,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a whole file, making its folder; the name never stands for half of it."""
-    if path.parent.exists() and not path.parent.is_dir():
-        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
+    require_place(path)
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, content)
+
+
+def require_place(path: Path) -> None:
+    """Raise InputOutputError where a file cannot be written because a folder, or a file for a folder, is in the way."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
+    if path.is_dir():
+        raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
 
 
 def require_new(path: Path, overwrite: bool) -> None:
@@ -360,10 +367,7 @@ def require_new(path: Path, overwrite: bool) -> None:
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be written piece by piece, making its folder; it has its name only when the body is done."""
-    if path.parent.exists() and not path.parent.is_dir():
-        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
-    if path.is_dir():
-        raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
+    require_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path) as file:

@@ -15,7 +15,7 @@ from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.errors import DivergedError, ExitCode
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.objective import Losses, LossesFunction, training_losses
+from bvae_cli.model.objective import Losses, training_losses
 from bvae_cli.workflows.fit import EpochStats, Fit
 
 # So small a rate leaves the weights where they are.
@@ -57,14 +57,17 @@ def same_weights(one: BinaryVAE, other: BinaryVAE) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def listening(batches: list[Tensor]) -> LossesFunction:
-    """Return the losses of a step that keep every batch that they are asked of."""
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Return a list of every batch whose losses are computed."""
+    seen: list[Tensor] = []
 
     def losses(model: Any, x: Tensor, *rest: Any) -> Losses:
-        batches.append(x.clone())
+        seen.append(x.clone())
         return training_losses(model, x, *rest)
 
-    return losses  # type: ignore[return-value]
+    monkeypatch.setattr("bvae_cli.workflows.fit.training_losses", losses)
+    return seen
 
 
 # --- schedules, by their closed forms
@@ -117,10 +120,9 @@ def test_an_epoch_reports_the_values_that_it_was_trained_with(schedule: str) -> 
 # --- the data
 
 
-def test_an_epoch_takes_every_row_once_in_an_order_of_its_own() -> None:
-    batches: list[Tensor] = []
+def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(batches: list[Tensor]) -> None:
     train = torch.eye(10, dtype=torch.uint8)
-    epochs_of(make(train, epochs=2, batch_size=4, losses=listening(batches)))
+    epochs_of(make(train, epochs=2, batch_size=4))
     assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
     orders = [torch.cat(batches[start : start + 3]).argmax(1).tolist() for start in (0, 3)]
     assert [sorted(order) for order in orders] == [list(range(10))] * 2
@@ -135,10 +137,9 @@ def test_a_batch_larger_than_the_data_is_one_step_an_epoch() -> None:
     assert steps == [(1, 1)] * 3
 
 
-def test_fresh_bits_are_drawn_anew_in_every_epoch_with_the_given_probabilities() -> None:
-    batches: list[Tensor] = []
+def test_fresh_bits_are_drawn_anew_in_every_epoch_with_the_given_probabilities(batches: list[Tensor]) -> None:
     probabilities = torch.tensor([0.0, 0.25, 0.5, 1.0]).repeat(4000, 1)
-    epochs_of(make(probabilities, fresh_bits=True, epochs=2, batch_size=4000, losses=listening(batches)))
+    epochs_of(make(probabilities, fresh_bits=True, epochs=2, batch_size=4000))
     first, second = batches
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first, second)
@@ -148,10 +149,9 @@ def test_fresh_bits_are_drawn_anew_in_every_epoch_with_the_given_probabilities()
     assert first[:, 3].sum() == 4000
 
 
-def test_without_fresh_bits_the_values_are_taken_as_they_are() -> None:
-    batches: list[Tensor] = []
+def test_without_fresh_bits_the_values_are_taken_as_they_are(batches: list[Tensor]) -> None:
     grey = torch.linspace(0, 1, 40).reshape(10, 4)
-    epochs_of(make(grey, epochs=1, batch_size=10, losses=listening(batches)))
+    epochs_of(make(grey, epochs=1, batch_size=10))
     assert torch.equal(batches[0].sort(0).values, grey)
 
 

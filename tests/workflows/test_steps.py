@@ -122,6 +122,18 @@ def test_a_forgotten_recording_is_made_again() -> None:
     assert recorder.recordings == 3
 
 
+def test_what_a_run_has_recorded_alone_is_forgotten_when_it_becomes_a_part_of_several() -> None:
+    fits = [fit_of(seed=seed, epochs=3) for seed in range(2)]
+    recorder = Plain(4)
+    next(iter(recorded(fits[0], recorder)))
+    before = recorder.recordings
+    next(iter(FitMany(fits)))
+    assert recorder.recordings == before
+    next(iter(fits[0]))
+    # Its weights lie elsewhere now: both kinds are recorded anew.
+    assert recorder.recordings == 2 * before
+
+
 class Placed:
     """Rows on a device that need not be there."""
 

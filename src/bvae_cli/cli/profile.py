@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bvae_cli.config import TrainConfig
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import UsageError
+from bvae_cli.runs import require_place
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.profile import Memory, Peak, Phase, Profile
@@ -33,12 +34,7 @@ def require_new_trace(trace: Path) -> None:
 
     Raises UsageError, or InputOutputError where a folder or a file is in the way.
     """
-    if trace.is_dir():
-        raise InputOutputError(
-            f"Cannot write to {trace}: it is a folder, not a file.", "Name a file in it, as step.json.gz."
-        )
-    if trace.parent.exists() and not trace.parent.is_dir():
-        raise InputOutputError(f"Cannot write to {trace.parent}: it is a file, not a folder.", "Name another place.")
+    require_place(trace)
     if trace.exists():
         raise UsageError(f"{trace} is there already.", "Name another file for --trace, or remove that one.")
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bvae_cli.datasets.rows import Rows, pieces
+
+
+def read_by_the_host(rows: Tensor | Rows) -> TypeGuard[Rows]:
+    """Say whether rows stay in a file, from which the host reads each batch."""
+    return isinstance(rows, Rows) and not isinstance(rows, ResidentBits)
 
 
 class ResidentBits:

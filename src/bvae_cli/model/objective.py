@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -39,21 +39,6 @@ def consistency(model: CodedAutoencoder, posterior: Posterior) -> Tensor:
     """Mean square between the encoder's code bits and the re-encoded marginals, mean_j (σ(l_j) − ĉ_j)²."""
     reencoded = model.code.encode_probs(posterior.logits.sigmoid())
     return (posterior.code_logits.sigmoid() - reencoded).square().mean(-1)
-
-
-class LossesFunction(Protocol):
-    """``training_losses``, or what computes the same otherwise."""
-
-    def __call__(
-        self,
-        model: CodedAutoencoder,
-        x: Tensor,
-        uniform: Tensor,
-        estimator: str,
-        sampling: str,
-        temperature: float | Tensor,
-    ) -> Losses:
-        """Return the terms of the training loss of a batch."""
 
 
 def training_losses(

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bvae_cli.datasets.resident import ResidentBits
+from bvae_cli.datasets.resident import read_by_the_host
 from bvae_cli.datasets.rows import Rows, taken
 from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.batched import StackedVAE
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
-from bvae_cli.model.objective import LossesFunction, elbo_with, training_losses
+from bvae_cli.model.objective import elbo_with, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, Part
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
@@ -118,7 +118,6 @@ class Fit:
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
         record: bool = True,
-        losses: LossesFunction = training_losses,
         compiled: bool = False,
         group: Group = ALONE,
     ) -> None:
@@ -128,7 +127,7 @@ class Fit:
         self.patience, self.min_delta, self.grad_clip = patience, min_delta, grad_clip
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
-        self.fresh_bits, self.on_step, self.losses, self.group = fresh_bits, on_step, losses, group
+        self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
         self.compiled = compiled
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
@@ -137,8 +136,6 @@ class Fit:
         self.optimizer = Adam(model.parameters(), lr=lr)
         # It takes for an optimizer whatever has the parameters in groups.
         self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
-        # Rows in a file; what is on the device is taken there.
-        self._reads_ahead = isinstance(train, Rows) and not isinstance(train, ResidentBits)
         self._read: Iterator[Tensor] = iter(())
         recorder, because = (
             recorder_for(train, self.scaler.is_enabled(), group.size) if record else (None, "it was asked for")
@@ -281,7 +278,7 @@ class Fit:
         rates = self.learning_rates()
         on_the_device = on_device(rates, self.device, torch.float64)
         order = self.order()
-        if isinstance(self.train, Rows) and self._reads_ahead:
+        if read_by_the_host(self.train):
             self._read = iter(self.train.batches(order, self.batch_size))
         sums = self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.on_step)
         self.optimizer.param_groups[0]["lr"] = rates[-1]
@@ -299,7 +296,7 @@ class Fit:
             if step.takes(x):
                 return step(x, uniform, rates, beta, temperature)
         x = x.to(self.model.dtype)
-        losses = self.losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weight) * part.weight
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()

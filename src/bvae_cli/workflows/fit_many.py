@@ -12,6 +12,7 @@ from bvae_cli.datasets.rows import taken
 from bvae_cli.errors import DivergedError, UsageError
 from bvae_cli.model.adam import StackedAdam
 from bvae_cli.model.batched import StackedVAE, clip_gradients
+from bvae_cli.model.objective import training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.fit import EpochStats, Fit, on_device, validation_losses
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
@@ -79,6 +80,8 @@ class Stack:
         self.train, self.validation = first.train, first.validation
         self.device, self.batch_size = first.device, first.batch_size
         self.estimator, self.sampling = first.estimator, first.sampling
+        for fit in fits:  # what it has recorded alone is of memory that it leaves
+            fit.steps.forget()
         self.model = StackedVAE([fit.model for fit in fits])
         self.parameters = list(self.model.parameters())
         self.optimizer = StackedAdam(self.parameters, [fit.optimizer for fit in fits])
@@ -127,7 +130,7 @@ class Stack:
         if self.compiled_step is not None and self.compiled_step.takes(x):
             return self.compiled_step(x, uniform, rates, beta, temperature)
         x = x.to(self.model.dtype)
-        losses = self.fits[0].losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
         loss = losses.total(beta, self.consistency_weights)
         self.model.zero_grad(set_to_none=True)
         # No run's loss depends on another's weights, so the gradient of the sum is each one's own.

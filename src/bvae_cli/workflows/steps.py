@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bvae_cli.datasets.resident import ResidentBits
+from bvae_cli.datasets.resident import read_by_the_host
 from bvae_cli.datasets.rows import Rows
 
 # A recorded function must have run before: libraries choose and load their kernels on the first calls.
@@ -180,7 +180,7 @@ def recorder_for(rows: Tensor | Rows, scaled: bool, processes: int = 1) -> tuple
         return None, f"{processes} processes exchange their gradients in every step"
     if rows.device.type != "cuda":
         return None, f"steps are recorded on CUDA devices only, and this is {rows.device.type}"
-    if isinstance(rows, Rows) and not isinstance(rows, ResidentBits):
+    if read_by_the_host(rows):
         return None, "the host reads the rows from their file"
     if scaled:
         return None, "float16 scales each loss by what the host has seen of the last"
