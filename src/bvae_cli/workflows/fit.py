@@ -338,9 +338,9 @@ class Fit:
             raise self._diverged("the loss is not a number")
         model, bit = self.model, math.log(2)
         most = _EXPLODED * (model.features + (self.beta_max + self.consistency_weight) * model.code.n) * bit
-        if max(training_loss, validation_loss) > most:
-            worst = max(training_loss, validation_loss)
-            raise self._diverged(f"the loss is {worst:.3g} nats, and guessing costs {model.features * bit:.3g}")
+        # That of validation: what exploded and came back within the epoch has learnt.
+        if validation_loss > most:
+            raise self._diverged(f"the loss is {validation_loss:.3g} nats, and guessing costs {model.features * bit:.3g}")
 
     def _diverged(self, why: str) -> DivergedError:
         return DivergedError(f"Training diverged in epoch {self.epoch + 1}: {why}.", "Try a smaller --lr, or --grad-clip 1.")
@@ -398,7 +398,8 @@ class Fit:
             sums = self.group.sum_gradients(self.model.parameters(), sums)
         except LostProcessError:
             assert before is not None  # only others can be lost
-            self.generator.set_state(before)  # the step was not taken
+            # The step was not taken; and an epoch of which none was is not begun.
+            self.generator.set_state(before if self.step else self._before_epoch)
             raise
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)
