@@ -20,6 +20,7 @@ from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
 from bvae_cli.model.objective import elbo_with, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, Part
+from bvae_cli.workflows.pieces import Pieces
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
@@ -139,6 +140,7 @@ class Fit:
         self.estimator, self.sampling = estimator, sampling
         self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
         self.compiled, self.most_rewinds = compiled, most_rewinds
+        self.pieces = Pieces()
         self.on_rewind: Callable[[DivergedError], None] | None = None
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
@@ -388,12 +390,15 @@ class Fit:
             step = self._compiled_step = self._compiled_step or self._compile()
             if step.takes(x):
                 return step(x, uniform, rates, beta, temperature)
-        x = x.to(self.model.dtype)
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
-        loss = losses.total(beta, self.consistency_weight) * part.weight
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        sums = torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+
+        def backward(x: Tensor, uniform: Tensor, share: float) -> Tensor:
+            losses = training_losses(self.model, x.to(self.model.dtype), uniform, self.estimator, self.sampling, temperature)
+            share *= part.weight
+            loss = losses.total(beta, self.consistency_weight) * share
+            self.scaler.scale(loss).backward()
+            return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * share])
+
+        sums = self.pieces.gradient(x, uniform, self.optimizer.zero_grad, backward) * part.whole
         try:
             sums = self.group.sum_gradients(self.model.parameters(), sums)
         except LostProcessError:

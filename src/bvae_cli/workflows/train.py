@@ -22,7 +22,7 @@ from bvae_cli.workflows.choosing import Computing, compiler_problem, computing_o
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import MOST_REWINDS, Fit
 from bvae_cli.workflows.observing import Observer, TrainResult, finished_result
-from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
+from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare, require_memory
 from bvae_cli.workflows.recording import Recording, found_in
 from bvae_cli.workflows.steps import StepHook
 
@@ -53,6 +53,7 @@ def train(
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, processes=group.size))
     if folder is not None:
         prepared = _moved(prepared, runs.Run(folder))
+    require_memory(prepared)
     require_same(group, prepared.plan.digest)
     if group.rank:
         return _follow(config, prepared, group)
