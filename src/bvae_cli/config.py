@@ -76,7 +76,7 @@ DEFAULT_PARAMETER_SET = 1
 
 
 _LONGEST_SHOWN = 60
-_INTERVAL = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|steps?|)\s*")
+_INTERVAL = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|m|h|steps?|)\s*")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # A comma that no bracket encloses.
 _BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
