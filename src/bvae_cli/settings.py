@@ -140,17 +140,18 @@ def _spelled(key: str, fields: Iterable[str]) -> str:
 
 def _file_from_environment() -> Path | None:
     value = os.environ.get(_FILE_VARIABLE)
-    return Path(value).expanduser() if value else None
+    return paths.expanded(value) if value else None
 
 
 def _users_file() -> Path | None:
-    path = paths.config_dir() / "config.toml"
-    return path if path.is_file() else None
+    folder = paths.config_dir()
+    path = None if folder is None else folder / "config.toml"
+    return path if path is not None and path.is_file() else None
 
 
 def _file_layer(path: Path) -> Layer:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputOutputError(

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,16 +17,18 @@ from typer.exceptions import TyperException
 
 from bvae_cli import __version__, ranks, registry
 from bvae_cli.cli.company import only_the_first_talks, wait_to_tell
-from bvae_cli.cli.process import open_streams, stopping_by_exception
+from bvae_cli.cli.process import LENIENT, open_streams, stopping_by_exception
 from bvae_cli.errors import (
     BvaeError,
     ExitCode,
+    InputOutputError,
     InterruptedRunError,
     TerminatedError,
     UsageError,
     is_out_of_memory,
     nearest,
 )
+from bvae_cli.paths import readable
 from bvae_cli.settings import require_known_variables
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
@@ -93,6 +96,7 @@ class LazyGroup(typer.core.TyperGroup):
             rest = args[1:]
             if not ctx.resilient_parsing and not _HELP_FLAGS & set(rest):
                 require_known_variables()
+                _require_working_folder()
                 _require_alone(name)
             return name, _resolved(name, rest, ctx), rest
         near = nearest(name, _BUILDERS)
@@ -103,6 +107,16 @@ class LazyGroup(typer.core.TyperGroup):
         """List the commands from the table, without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _BUILDERS.items()])
+
+
+def _require_working_folder() -> None:
+    """Refuse to work in a folder that was deleted meanwhile: a library of torch's would end the process without a word."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise InputOutputError(
+            "The current folder is not there any more.", 'Change into one that is: `cd ..` or `cd "$HOME"`.'
+        ) from None
 
 
 def _require_alone(name: str) -> None:
@@ -162,8 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal without ε shows a question mark: that is no reason to stop.
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=LENIENT)
     with only_the_first_talks(), stopping_by_exception():
         code = _ended(given)
     sys.exit(int(code))
@@ -248,9 +261,9 @@ def _forget_stdout() -> None:
 def _tell(message: str, hint: str | None) -> None:
     wait_to_tell()
     with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
-        print(f"Error: {message}", file=sys.stderr)
+        print(f"Error: {readable(message)}", file=sys.stderr)
         if hint:
-            print(f"Hint: {hint}", file=sys.stderr, flush=True)
+            print(f"Hint: {readable(hint)}", file=sys.stderr, flush=True)
 
 
 def _see(arguments: Sequence[str]) -> str:

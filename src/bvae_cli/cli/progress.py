@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bvae_cli.cli.render import say
+from bvae_cli.cli.render import is_watched, say
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.planning import Plan
 from bvae_cli.workflows.train import Observer, TrainResult
@@ -28,7 +28,7 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
     """Return the observer that fits where stderr goes."""
     if quiet:
         yield _QuietObserver()
-    elif sys.stderr.isatty() and not verbose:
+    elif is_watched() and not verbose:
         with _BarObserver(epochs, patience) as observer:
             yield observer
     else:
@@ -43,7 +43,7 @@ def observer_of_seeds(first_seed: int, epochs: int, quiet: bool, verbose: bool) 
 @contextmanager
 def rows_shown(done: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Return what shows how many rows are done: on one line of a terminal, elsewhere as a line now and then."""
-    watched, told = sys.stderr.isatty(), [time.monotonic()]
+    watched, told = is_watched(), [time.monotonic()]
     between = _SECONDS_BETWEEN_TICKS if watched else _SECONDS_BETWEEN_LINES
 
     def show(rows: int, total: int) -> None:
