@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import sys
 import traceback
@@ -177,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=LENIENT)
+    # It would tell everybody without a home folder where it keeps its list of fonts meanwhile.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with only_the_first_talks(), stopping_by_exception():
         code = _ended(given)
     sys.exit(int(code))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.status import Status
 
 from bvae_cli.cli.render import is_watched, say, show_facts, show_json, show_table
+from bvae_cli.paths import readable
 from bvae_cli.report.tables import arm_table, effect_table
 from bvae_cli.workflows.compare import CompareObserver, ComparisonPlan, RunStart
 
@@ -142,7 +143,7 @@ class _Teller(CompareObserver):
 
     def _say(self, line: str) -> None:
         if self._status is not None:
-            self._status.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._status.console.print(readable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             say(line, self._quiet)
 

@@ -92,9 +92,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     if title:
         print(readable(title))
     if cells and needed > console.width:
+        print()
         for row in cells:
-            print()
             show_facts((name, cell) for name, cell in zip(columns, row, strict=True) if cell)
+            print()
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, width in zip(columns, _widths(columns, cells, least, console.width - needed), strict=True):
