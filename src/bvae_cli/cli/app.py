@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import logging
@@ -51,6 +52,8 @@ _BUILDERS: dict[str, tuple[str, str]] = {
 
 
 _HELP_FLAGS = {"-h", "--help"}
+# PATH_MAX of Linux, in bytes.
+_LONGEST_PATH = 4096
 
 
 class _PassingError(Exception):
@@ -111,13 +114,15 @@ class LazyGroup(typer.core.TyperGroup):
 
 
 def _require_working_folder() -> None:
-    """Refuse to work in a folder that was deleted meanwhile: a library of torch's would end the process without a word."""
+    """Refuse to work in a folder that is deleted or too deep: a library of torch's would end the process without a word."""
     try:
-        Path.cwd()
+        here = Path.cwd()
     except OSError:
         raise InputOutputError(
             "The current folder is not there any more.", 'Change into one that is: `cd ..` or `cd "$HOME"`.'
         ) from None
+    if len(os.fsencode(here)) >= _LONGEST_PATH:
+        raise InputOutputError("The path of the current folder is too long to work in.", "Change into another folder.")
 
 
 def _require_alone(name: str) -> None:
@@ -213,7 +218,7 @@ def _ended(given: list[str]) -> int:
         where = "The output" if error.filename is None else str(error.filename)
         _tell(
             f"{where} cannot be read or written: {(error.strerror or str(error)).lower()}.",
-            "Look at the disk and its permissions.",
+            "Take a shorter name." if error.errno == errno.ENAMETOOLONG else "Look at the disk and its permissions.",
         )
         if error.filename is None:
             _forget_stdout()

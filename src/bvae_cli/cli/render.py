@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from bvae_cli.paths import readable
 _UNWATCHED_WIDTH = 200
 # A longer word, which is a path or a list, may go on in the next line of its cell; a figure never does.
 _LONGEST_FIGURE = 16
-_BETWEEN_COLUMNS = 2
+_BETWEEN_COLUMNS = 3
 
 
 class PlainConsole(Console):
@@ -87,8 +88,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     least = _least_widths(columns, cells)
-    needed = sum(least) + _BETWEEN_COLUMNS * len(least)
-    console = PlainConsole(width=None if sys.stdout.isatty() else max(_UNWATCHED_WIDTH, needed))
+    needed = sum(least) + _BETWEEN_COLUMNS * len(least) - 1
+    terminal = shutil.get_terminal_size()
+    width = terminal.columns if sys.stdout.isatty() else max(_UNWATCHED_WIDTH, needed)
+    # Not told of both, rich takes any terminal that calls itself dumb for one of 80 columns.
+    console = PlainConsole(width=width, height=terminal.lines)
     if title:
         print(readable(title))
     if cells and needed > console.width:
