@@ -172,7 +172,7 @@ def _code_in(arguments: Sequence[str], lenient: bool) -> tuple[str, Mapping[str,
     if code is None:
         try:
             file = _named_in(arguments, ("--config",))
-            code = named_code(lower_layers(Path(file) if file else None))
+            code = named_code(lower_layers(expanded(file) if file else None))
         except BvaeError:
             if not lenient:
                 raise

@@ -25,7 +25,7 @@ _STRAY_BYTES = 0xDC00  # where Python puts the bytes of a name that are no text,
 def _lenient(error: UnicodeError) -> tuple[str | bytes, int]:
     """Write a name's stray bytes as they are, so that a script finds the file, and ε as a question mark where it must."""
     if not isinstance(error, UnicodeEncodeError):
-        raise error
+        return codecs.lookup_error("surrogateescape")(error)  # who reads a stream again, as a test does
     stray = ord(error.object[error.start]) - _STRAY_BYTES
     return (bytes([stray]) if stray in range(0x80, 0x100) else "?"), error.start + 1
 
