@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import pty
 import re
+import select
 import shutil
 import struct
 import subprocess
@@ -197,12 +199,10 @@ def test_a_user_without_a_home_and_without_rights_gets_sentences(open_folder: Pa
         pytest.skip("another user cannot start this Python")
     done = several(
         ("train", *TINY, "--output-dir", "free"),
-        ("plot", "run", "--out", "free/curves.png"),
         ("train", *TINY),
         ("evaluate", "run", "--dataset", "bits.npy"),
         ("sample", "-w", "run", "--dataset", "bits.npy"),
         ("encode", "run", "--dataset", "bits.npy", "-o", "codes.npy"),
-        ("plot", "run"),
         ("datasets", "pack", "bits.npy", "packed.npz"),
         ("evaluate", "locked"),
         ("config", "show", "--config", "locked/x.toml"),
@@ -210,15 +210,19 @@ def test_a_user_without_a_home_and_without_rights_gets_sentences(open_folder: Pa
         env=environment,
         **stranger,
     )
-    assert codes_of(done) == [0, 0, 3, 0, 3, 3, 3, 3, 3, 3, 3], done.stderr.decode()
-    assert done.stderr.count(b"ermission denied") == 8
-    assert b"atplotlib" not in done.stderr
+    assert codes_of(done) == [0, 3, 0, 3, 3, 3, 3, 3, 3], done.stderr.decode()
+    assert done.stderr.count(b"ermission denied") == 7
     assert sorted(path.name for path in open_folder.iterdir()) == ["bits.npy", "free", "locked", "run"]
     # The home folder of somebody else, as `su` leaves it.
     elsewhere = several(("config", "show"), env={**environment, "HOME": str(open_folder / "locked")}, **stranger)
     assert codes_of(elsewhere) == [0], elsewhere.stderr.decode()
     named = {**environment, "BVAE_CONFIG_DIR": str(open_folder / "locked")}
     assert codes_of(several(("config", "show"), env=named, **stranger)) == [3]
+
+
+def test_whoever_has_no_home_is_not_told_where_a_library_keeps_its_fonts(bvae: Bvae) -> None:
+    bvae("codes").succeeded()
+    assert not logging.getLogger("matplotlib").isEnabledFor(logging.WARNING)
 
 
 def test_a_cache_that_cannot_be_kept_is_no_error(bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,16 +241,15 @@ def on_a_terminal(columns: int, *words: object, **variables: str) -> tuple[int, 
     line = [sys.executable, "-m", "bvae_cli", *map(str, words)]
     environment = {**os.environ, "TERM": "xterm", **variables}
     with subprocess.Popen(line, stdin=its, stdout=its, stderr=its, env=environment) as process:
-        os.close(its)
-        written = b""
+        written, ended = b"", False
         while True:
-            try:
-                written += (read := os.read(own, 65536))
-            except OSError:  # EIO: the other end is closed
+            if select.select([own], [], [], 0.1)[0]:
+                written += os.read(own, 65536)
+            elif ended:
                 break
-            if not read:
-                break
+            ended = process.poll() is not None
     os.close(own)
+    os.close(its)  # only now: what is still unread goes with the last writer
     return process.returncode, written.decode()
 
 

@@ -223,17 +223,15 @@ def _ended(given: list[str]) -> int:
         if error.filename is None:
             _forget_stdout()
         return ExitCode.INPUT_OUTPUT
-    except UnicodeEncodeError as error:
-        if error.encoding == "utf-8":
-            raise
-        _tell(
-            f"The locale of this shell ({error.encoding}) cannot write a name: {error.object}.",
-            "Set PYTHONUTF8=1, or a locale in UTF-8 as LC_ALL=C.UTF-8.",
-        )
-        return ExitCode.INPUT_OUTPUT
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
+        if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
+            _tell(
+                f"The locale of this shell ({error.encoding}) has no letters for the name {error.object}.",
+                "Set PYTHONUTF8=1, or a locale in UTF-8 as LC_ALL=C.UTF-8.",
+            )
+            return ExitCode.INPUT_OUTPUT
         _tell(*_failure_words(error, given))
         return ExitCode.FAILED
 
