@@ -289,14 +289,12 @@ def test_a_locale_without_letters_works_on_any_name_and_gives_it_back(workplace:
     done = several(
         ("plot", "ü/run"),
         ("evaluate", "ü/run", "--dataset", "bits.npy"),
-        ("train", *TINY, "--output-dir", "ü", "--json"),
         ("train", "--help"),
         env={**os.environ, **strict},
     )
-    assert codes_of(done) == [0, 0, 0, 0], done.stderr.decode()
+    assert codes_of(done) == [0, 0, 0], done.stderr.decode()
     assert done.stdout.startswith("ü/run/loss_curves.png\n".encode())
     assert (workplace / "ü" / "run" / "loss_curves.png").exists()
-    assert len(list((workplace / "ü").iterdir())) == 2
 
 
 def test_a_stream_writes_stray_bytes_as_they_are_and_what_it_lacks_as_a_question_mark() -> None:
