@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from bvae_cli import registry
+from bvae_cli import paths, registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
 
@@ -130,7 +130,7 @@ def parse_dataset(text: Any) -> Any:
     known = registry.names("data set")
     if str(text).split(":", 1)[0] in known:
         return _parse_named(str(text))
-    path = Path(text).expanduser()
+    path = paths.expanded(text)
     if str(text) and path.is_dir():
         return PluginRef(type="mnist", options={"folder": str(path)})
     if path.is_file() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
@@ -186,6 +186,14 @@ class ModelChoice(BaseModel):
     ecc: Annotated[PluginRef, BeforeValidator(parse_code), option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
         PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
     )
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        # A shell does this for a flag, and nobody for a file or a variable.
+        if isinstance(value, list):
+            return [paths.expanded(item) if isinstance(item, Path) else item for item in value]
+        return paths.expanded(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _sizes_and_code(self) -> Self:
