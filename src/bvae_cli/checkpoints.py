@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvae_cli.errors import InputOutputError, is_out_of_memory
+from bvae_cli.files import cannot_be_read
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ FORMAT = 1
 _CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
 _TRAIN_AGAIN = "Train again, or restore the file."
 _GIVE_OURS = "Give a file that `bvae train` wrote."
-_LOOK_AT_DISK = "Look at its permissions and its disk."
 # A state is one line, `bvae state 1 <sha256> <length>`, and so many bytes of a file of torch.
 _STATE = "bvae state"
 _LONGEST_LINE = 200
@@ -91,7 +91,7 @@ def read_state(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _cannot_be_read(path, error) from None
+        raise cannot_be_read(path, error) from None
     if not line.startswith(_STATE):
         raise DamagedStateError(path)
     version, _, fact = line.removeprefix(_STATE).strip().partition(" ")
@@ -125,10 +125,6 @@ def _line_and_rest(path: Path) -> tuple[str, bytes]:
         return file.readline(_LONGEST_LINE).decode("ascii", errors="replace").rstrip("\n"), file.read()
 
 
-def _cannot_be_read(path: Path, error: OSError) -> InputOutputError:
-    return InputOutputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", _LOOK_AT_DISK)
-
-
 class _UnreadableError(Exception):
     """The bytes of a file are not what torch writes."""
 
@@ -137,7 +133,7 @@ def _content_of_weights(path: Path) -> Any:
     try:
         return _read_torch(path.read_bytes())
     except OSError as error:
-        raise _cannot_be_read(path, error) from None
+        raise cannot_be_read(path, error) from None
     except _UnreadableError as error:
         if isinstance(error.__cause__, pickle.UnpicklingError):
             raise InputOutputError(

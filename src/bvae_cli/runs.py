@@ -20,7 +20,17 @@ from bvae_cli.checkpoints import FORMAT as FORMAT
 from bvae_cli.checkpoints import Checkpoint, DamagedStateError, read_state, read_weights, state_bytes, weights_bytes
 from bvae_cli.config import Sizes
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.files import append, json_bytes, make_folder, sync, sync_folder, write_atomically, writing
+from bvae_cli.files import (
+    append,
+    cannot_be_read,
+    describe_os_error,
+    json_bytes,
+    make_folder,
+    sync,
+    sync_folder,
+    write_atomically,
+    writing,
+)
 from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
 
 if TYPE_CHECKING:
@@ -152,7 +162,7 @@ class Run:
     def recorded_epochs(self) -> int:
         """Return how many epochs the record holds."""
         path = self.folder / LOSS_RECORD
-        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.exists() else 0
+        return max(0, len(path.read_text(encoding="utf-8-sig").splitlines()) - 1) if path.exists() else 0
 
     def log(self, line: str) -> None:
         """Append a line to the training log."""
@@ -274,7 +284,11 @@ def open_run(output_dir: Path, name: str, digest: str) -> Run:
 
     Raises UsageError where ``output_dir`` is itself the folder of a run.
     """
-    if (output_dir / CONFIG).exists() and (output_dir / LOSS_RECORD).exists():
+    try:
+        holds_run = (output_dir / CONFIG).exists() and (output_dir / LOSS_RECORD).exists()
+    except OSError as error:  # it may not be looked into, or its name is too long
+        raise describe_os_error(error, output_dir) from None
+    if holds_run:
         raise UsageError(
             f"{output_dir} holds a run; runs do not go into one another.", f"Use --output-dir {output_dir.parent}."
         )
@@ -313,6 +327,10 @@ def find_runs(folder: Path) -> list[Run]:
     if not folder.is_dir():
         what = f"{folder} is a file, not a folder" if folder.exists() else f"There is no folder {folder}"
         raise InputOutputError(f"{what}.", "Name the folder that `bvae train` wrote to.")
+    try:
+        next(folder.iterdir(), None)  # below, what may not be looked into is passed over
+    except OSError as error:
+        raise cannot_be_read(folder, error) from None
     return [Run(path.parent) for path in sorted(folder.rglob(CONFIG)) if (path.parent / LOSS_RECORD).exists()]
 
 
@@ -344,9 +362,11 @@ def read_record(folder: Path) -> dict[str, list[float]]:
     """Return the loss record by column. Raises InputOutputError where it is missing or not one."""
     path = folder / LOSS_RECORD
     try:
-        first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    except OSError:
+        first, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+    except (FileNotFoundError, NotADirectoryError):
         raise InputOutputError(f"{folder} holds no {LOSS_RECORD}.", "`bvae runs` lists the runs that are there.") from None
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
     except UnicodeDecodeError:
         raise _no_record(path, "it is no text") from None
     if first != _RECORD_HEADER:
@@ -367,7 +387,7 @@ def _no_record(path: Path, why: str) -> InputOutputError:
 def training_seconds(folder: Path) -> float | None:
     """Return the seconds that the epochs of a run took, over all its interruptions; None where nobody wrote them."""
     try:
-        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / METRICS).read_text(encoding="utf-8-sig").splitlines()
         return sum(float(json.loads(line)["seconds"]) for line in lines)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -375,7 +395,7 @@ def training_seconds(folder: Path) -> float | None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
