@@ -26,16 +26,17 @@ def before() -> Iterator[list[int]]:
         heard.append(number)
         raise StoppedError
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     kept = {number: signal.getsignal(number) for number in numbers}
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGHUP, handler)
     yield heard
     for number, former in kept.items():
         signal.signal(number, former)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_first_signal_waits_until_it_is_obeyed(number: signal.Signals, before: list[int]) -> None:
     with Requests() as requests:
         requests.obey()

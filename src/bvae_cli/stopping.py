@@ -1,7 +1,7 @@
 """Requests of a person or of the system that wait for a moment at which they do no harm.
 
-``with Requests() as requests`` a first SIGINT or SIGTERM waits for ``requests.obey()``, where the handler that was there
-before acts on it; a second one acts at once. SIGUSR1 asks for the state to be saved, and nothing else.
+``with Requests() as requests`` a first SIGINT, SIGTERM or SIGHUP waits for ``requests.obey()``, where the handler that was
+there before acts on it; a second one acts at once. SIGUSR1 asks for the state to be saved, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-# Windows has no such signal.
+# Windows has neither: a scheduler's warning, and the end of the terminal.
 SAVE: int | None = getattr(signal, "SIGUSR1", None)
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+STOPS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, *([HANG_UP] if HANG_UP is not None else []))
 
 
 class Requests:
@@ -33,7 +34,7 @@ class Requests:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _STOPS:
+            for number in STOPS:
                 if callable(signal.getsignal(number)):
                     self._listen(number, self._note_stop)
             if SAVE is not None and not callable(signal.getsignal(SAVE)):

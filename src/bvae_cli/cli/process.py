@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from bvae_cli import ranks
-from bvae_cli.stopping import SAVE
+from bvae_cli.stopping import SAVE, STOPS
 
 _IMPORT_MACHINERY = "<frozen importlib"
 # How a standard stream writes what its encoding has no sign for; known to Python by this name once this is imported.
@@ -50,7 +50,7 @@ def open_streams() -> None:
 
 
 def exit_when_asked() -> None:
-    """Let SIGINT and SIGTERM end the process with a sentence: nothing has begun that could be lost."""
+    """Let what asks the process to stop end it with a sentence: nothing has begun that could be lost."""
     _listen(_exit_at_once)
 
 
@@ -72,18 +72,18 @@ def exit_without_cleaning(code: int) -> NoReturn:
 
 
 def ignore_stops() -> None:
-    """Let neither SIGINT nor SIGTERM disturb a process that is about to end by itself."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Let nothing that asks it to stop disturb a process that is about to end by itself."""
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def stopping_by_exception() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, and SIGTERM the TerminatedError that is one, while the body runs.
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM or SIGHUP the TerminatedError that is one, while the body runs.
 
     SIGUSR1, with which a scheduler warns, does no harm where there is nothing to save.
     """
-    numbers = [signal.SIGINT, signal.SIGTERM, *([SAVE] if SAVE is not None else [])]
+    numbers = [*STOPS, *([SAVE] if SAVE is not None else [])]
     before = {number: signal.getsignal(number) for number in numbers}
     _listen(_raise)
     if SAVE is not None:
@@ -98,13 +98,14 @@ def stopping_by_exception() -> Iterator[None]:
 
 def _listen(handler: Callable[[int, FrameType | None], Any]) -> None:
     signal.signal(signal.SIGTERM, handler)
-    # A shell lets what it starts in the background ignore Ctrl-C: that stays so.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, handler)
+    # A shell lets what it starts in the background ignore Ctrl-C, nohup the end of the terminal: that stays so.
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    word = "Terminated" if number == signal.SIGTERM else "Interrupted"
+    word = "Interrupted" if number == signal.SIGINT else "Terminated"
     if ranks.is_first():
         with contextlib.suppress(OSError):
             os.write(2, f"Error: {word}.\n".encode())
@@ -120,7 +121,7 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
         ignore_stops()
     from bvae_cli.errors import TerminatedError
 
-    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
 
 
 def _importing(frame: FrameType | None) -> bool:
