@@ -9,7 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # What a lane installs; the other extras are tools, and no part of what is tried.
-INSTALLED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["tensorboard"], *PROJECT["optional-dependencies"]["test"]]
+INSTALLED = [
+    *PROJECT["dependencies"],
+    *PROJECT["optional-dependencies"]["tensorboard"],
+    *PROJECT["optional-dependencies"]["test"],
+]
 
 
 def lower_limits(requirements: list[str]) -> dict[str, str]:
