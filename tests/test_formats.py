@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from bvae_cli import checkpoints, comparisons, runs
+from bvae_cli import __version__, checkpoints, comparisons, runs
 from bvae_cli.errors import InputOutputError
 from bvae_cli.workflows.recording import found_in
 
@@ -113,6 +113,7 @@ def test_a_comparison_is_drawn_again(bvae: Bvae, place: Path) -> None:
     assert "repetition" in drawn.out + drawn.err
     page = Path("comparison", comparisons.REPORT).read_text(encoding="utf-8")
     assert "uncoded N=15" in page
+    assert f'<meta name="generator" content="bvae {__version__}, format {comparisons.FORMAT}">' in page
 
 
 def test_every_measurement_of_a_comparison_still_counts(place: Path) -> None:
