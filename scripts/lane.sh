@@ -18,7 +18,10 @@ tests=(
   tests/test_registry.py tests/test_limits.py
   tests/test_runs.py tests/test_comparisons.py tests/test_formats.py # torch's files, numpy's, and those of other versions
   tests/test_paths.py tests/datasets                                 # platformdirs, pooch, numpy
-  tests/test_processor.py tests/test_devices.py tests/model          # torch
+  tests/test_processor.py tests/test_devices.py # torch
+  tests/model/test_{adam,batched,bvae,networks,objective,relaxation,terms}.py
+  tests/model/test_whole.py::test_a_batch_of_another_shape_is_taken_as_it_is # its compiler, which takes long
+  tests/model/test_whole.py::test_more_shapes_than_torch_keeps_of_a_function_are_compiled_all
   tests/evaluation                                                   # scipy
   tests/report/test_page.py tests/report/test_figures.py             # matplotlib, jinja2
   tests/cli/test_app.py tests/cli/test_train.py tests/cli/test_sample.py tests/cli/test_evaluate.py tests/cli/test_encode.py
@@ -46,7 +49,7 @@ if [ "$lane" = lowest ]; then
 else
   read -r version python < <(interpreters | tail -n 1) || { echo 'There is no Python from 3.11 on.'; exit 1; }
   [ "$version" != 3.11 ] || echo 'There is no Python after 3.11 on this machine: the newest lane runs on it.'
-  wanted=(--upgrade)
+  wanted=(--upgrade --upgrade-strategy eager)
   # A machine may cap what pip installs: this lane is about what the index has.
   export PIP_CONSTRAINT=/dev/null
 fi
