@@ -13,7 +13,14 @@ from bvae_cli import processor
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def choice() -> None:
+    """Torch lets its library for products be chosen, which releases before 2.9 do not."""
+    if processor._settings() is None:
+        pytest.skip("this torch has no choice of a library for products")
+
+
+@pytest.fixture
+def cache(choice: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and torch as it was afterwards."""
     monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path / "cache"))
     threads, permission = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
@@ -78,13 +85,22 @@ def test_a_measurement_of_other_types_is_made_again(cache: Path, monkeypatch: py
 
 
 def test_a_cache_folder_that_cannot_be_made_costs_only_the_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    choice: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path / "file" / "cache"))
     calls = measured(monkeypatch, 2.0, 1.0)
     assert processor.fastest_products() == processor.fastest_products()
     assert len(calls) == 2
+
+
+def test_a_torch_that_has_no_choice_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(processor, "_settings", lambda: None)
+    calls = measured(monkeypatch, 9.0, 1.0)
+    products = processor.prepare(0)
+    assert (products.library, products.reason) == ("torch's default", "this torch has no choice")
+    assert calls == []
 
 
 def test_a_variable_leaves_the_choice_to_torch(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

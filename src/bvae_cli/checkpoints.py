@@ -57,9 +57,7 @@ def read_weights(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or {"format", "config", "weights"} - set(content):
         raise foreign
     if content["format"] != FORMAT:
-        raise InputOutputError(
-            f"{path} has format {content['format']}; this bvae reads format {FORMAT}.", "Update bvae-cli."
-        )
+        raise later_format(path, content["format"], FORMAT)
     try:
         config = json.loads(content["config"])
         complete = set(config["code"]) >= _CODE_FACTS and {"decides", "data"} <= set(config)
@@ -96,9 +94,7 @@ def read_state(path: Path) -> dict[str, Any]:
         raise DamagedStateError(path)
     version, _, fact = line.removeprefix(_STATE).strip().partition(" ")
     if version.isdecimal() and int(version) > FORMAT:
-        raise InputOutputError(
-            f"{path} has format {version}; this bvae reads format {FORMAT}.", "Update bvae-cli, or train with --overwrite."
-        )
+        raise later_format(path, version, FORMAT, "or train with --overwrite")
     if fact != f"{hashlib.sha256(content).hexdigest()} {len(content)}":
         raise DamagedStateError(path)
     try:
@@ -108,6 +104,18 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DamagedStateError(path)
     return state
+
+
+def later_format(path: Path, found: object, known: int, otherwise: str = "") -> InputOutputError:
+    """Return the error for a file that a later version wrote; ``otherwise`` is what can be done but to update."""
+    alternative = f", {otherwise}" if otherwise else ""
+    return InputOutputError(f"{path} has format {found}; this bvae reads format {known}.", f"Update bvae-cli{alternative}.")
+
+
+def is_later(content: Mapping[str, Any]) -> bool:
+    """Say whether a later version wrote a run's configuration."""
+    found = content.get("format")
+    return isinstance(found, int) and found > FORMAT
 
 
 def torch_bytes(content: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from bvae_cli import files, runs
+from bvae_cli.checkpoints import later_format
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.inference import Reliability
 from bvae_cli.evaluation.metrics import METRICS, at, in_order
@@ -225,8 +226,13 @@ class ComparisonFolder:
         self.folder = folder
 
     def claim(self, digest: str, deciding: Mapping[str, Any]) -> None:
-        """Make the folder this comparison's. Raises UsageError where it holds another."""
+        """Make the folder this comparison's.
+
+        Raises UsageError where it holds another, InputOutputError where it is damaged or a later version wrote it.
+        """
         plan = _read(self.folder / _PLAN)
+        if plan is not None and plan.get("format") != FORMAT:
+            raise later_format(self.folder / _PLAN, plan.get("format"), FORMAT, "or name another folder with --out")
         if plan is not None and plan.get("digest") != digest:
             raise UsageError(f"{self.folder} holds another comparison.", "Name another folder with --out, or leave it out.")
         if plan is None and (self.folder / _PLAN).exists():
@@ -330,9 +336,7 @@ class ComparisonFolder:
                 "Name a folder that `bvae compare` wrote to.",
             )
         if found.get("format") != FORMAT:
-            raise InputOutputError(
-                f"{path} has format {found.get('format')}; this bvae reads format {FORMAT}.", "Update bvae-cli."
-            )
+            raise later_format(path, found.get("format"), FORMAT)
         try:
             return Comparison.model_validate(found)
         except ValidationError as error:

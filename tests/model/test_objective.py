@@ -22,6 +22,7 @@ from bvae_cli.model.objective import (
     Losses,
     consistency,
     elbo,
+    elbo_with,
     iwae,
     kl_to_uniform,
     log_likelihood,
@@ -418,3 +419,15 @@ def test_all_words_come_in_counting_order_with_the_first_bit_the_lowest():
     assert objective.all_words(2).tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     assert len({tuple(word) for word in objective.all_words(9).tolist()}) == 512
     assert objective.all_words(3, dtype=torch.uint8).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+@pytest.mark.parametrize(("noise", "bit"), [(0.0, 1), (1.0, 0)])
+def test_the_bound_with_given_noise_is_that_of_the_word_that_the_noise_makes(name: str, noise: float, bit: int) -> None:
+    model = of_four_bits(name)
+    x = some_x(5)
+    word = (bit,) * 4
+    of_the_word = log_joint(model, OF_FOUR_BITS[name][0], x[0])[word] + 4 * LN2
+    divergence = kl_to_uniform(model.encode(x).logits)
+    found = elbo_with(model, x, torch.full((1, 4), noise, dtype=x.dtype), beta=0.3)
+    assert float(found[0]) == pytest.approx(of_the_word - 0.3 * float(divergence[0]), rel=1e-9)

@@ -84,7 +84,8 @@ class CompiledStep:
         self._shape: torch.Size | None = None
         import torch._dynamo.config as limits  # importing torch's compiler takes longer than a short training
 
-        limits.recompile_limit = max(limits.recompile_limit, _SHAPES_OF_A_PROCESS)
+        name = "recompile_limit" if hasattr(limits, "recompile_limit") else "cache_size_limit"  # as torch 2.6 calls it
+        setattr(limits, name, max(getattr(limits, name), _SHAPES_OF_A_PROCESS))
         self._step = torch.compile(whole_step, dynamic=False, fullgraph=True)
 
     def takes(self, x: Tensor) -> bool:

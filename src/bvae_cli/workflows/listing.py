@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bvae_cli import registry, runs
+from bvae_cli.checkpoints import is_later
 from bvae_cli.config import PluginRef
 from bvae_cli.errors import BvaeError, InputOutputError
 
@@ -26,7 +27,7 @@ class RunSummary:
 
 
 def summarize_runs(folder: Path) -> list[RunSummary]:
-    """Return a summary of every run below ``folder``; one whose record is damaged says so in its state."""
+    """Return a summary of every run below ``folder``; one that is damaged or of a later version says so in its state."""
     return [_summarize(run) for run in runs.find_runs(folder)]
 
 
@@ -38,6 +39,8 @@ def _summarize(run: runs.Run) -> RunSummary:
         losses = runs.read_record(run.folder)["validation_loss"]
     except InputOutputError:
         losses, state = [], "damaged record"
+    if is_later(config):
+        state = "of a later version"
     best = min(range(len(losses)), key=losses.__getitem__, default=None)
     return RunSummary(
         folder=run.folder,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bvae_cli import runs
+from bvae_cli.checkpoints import FORMAT, is_later, later_format
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, ExitCode, InputOutputError, InterruptedRunError, TerminatedError
 from bvae_cli.stopping import Requests
@@ -50,8 +51,14 @@ class Found:
 
 
 def found_in(run: runs.Run, overwrite: bool = False) -> Found:
-    """Return what there is to go on from. Raises InputOutputError where the system does not let it be read."""
+    """Return what there is to go on from.
+
+    Raises InputOutputError where the system does not let it be read, or a later version wrote it.
+    """
     unfinished = not overwrite and run.state() == "unfinished"
+    config = run.config() or {}
+    if unfinished and is_later(config):
+        raise later_format(run.folder / runs.CONFIG, config["format"], FORMAT, "or train with --overwrite")
     return Found(unfinished, list(run.saved_states()) if unfinished else [])
 
 
