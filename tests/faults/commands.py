@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -299,10 +300,15 @@ def _without_times(text: bytes) -> bytes:
 
 def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
     """Say in words what differs between two snapshots."""
-    missing = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    more = [f"{name} is left over" for name in found.keys() - expected.keys()]
-    other = [f"{name} is different" for name in expected.keys() & found.keys() if expected[name] != found[name]]
-    return sorted(missing) + sorted(other) + sorted(more)
+    missing = [f"{_brief(name)} is missing" for name in sorted(expected.keys() - found.keys())]
+    more = [f"{_brief(name)} is left over" for name in sorted(found.keys() - expected.keys())]
+    names = sorted(expected.keys() & found.keys())
+    return missing + [f"{_brief(name)} is different" for name in names if expected[name] != found[name]] + more
+
+
+def _brief(name: str) -> str:
+    """Return a file's name without the long middle of its folder's."""
+    return re.sub(r"hidden_size_\d+_latent_size_(\d+)[^/]*?((?:_[0-9a-f]{8})?/)", r"N_\1\2", name)
 
 
 def halves(place: Path) -> list[str]:

@@ -83,10 +83,10 @@ def points_of(stage: Stage, command: Command) -> list[Point]:
 def injected(stage: Stage, size: Size) -> list[Row]:
     """Kill every command at points spread evenly over all that it has."""
     rows = []
-    shares = {"train": (90, 14), "train by the Python API": (60, 10), "compare": (30, 2)}
+    shares = {"train": (90, 8), "train by the Python API": (60, 6), "compare": (12, 1)}
     for command in commands(stage):
         points = points_of(stage, command)
-        chosen = sampled(points, size.of(*shares.get(command.name, (30, 4))))
+        chosen = sampled(points, size.of(*shares.get(command.name, (30, 3))))
         outcomes = spread(chosen, functools.partial(_killed_once, stage, command), size.jobs, _NEVER)
         rows.append(row_of(f"kill: {command.name}", outcomes, f"of {len(points)} points"))
     return rows
@@ -128,7 +128,7 @@ def _finish(outcome: Outcome, stage: Stage, command: Command, place: Path) -> in
 def chains(stage: Stage, size: Size) -> list[Row]:
     """Kill what goes on after a kill, up to four times in a row, at moments drawn from a seed; as long as there is time."""
     command = stage.train("train")
-    least = [size.seed * 1_000_000 + number for number in range(size.of(30, 3))]
+    least = [size.seed * 1_000_000 + number for number in range(size.of(30, 2))]
     try_one = functools.partial(_killed_often, stage, command)
     end = size.end()
     outcomes = spread(least, try_one, size.jobs, _NEVER)

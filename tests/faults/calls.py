@@ -1,0 +1,109 @@
+"""Calls of the system that fail: every write, sync, rename, making of a file and of a folder, each with every reason."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .commands import Command, Reference, Stage, differences, halves, run, said_well, snapshot
+from .kills import commands
+from .shim import Event, Kind, Refusal, Verdict
+from .size import Size
+from .table import Row
+from .trials import Outcome, row_of, sampled, spread
+
+_REFUSED = 3
+_FAILING = {Kind.OPEN, Kind.CREATE, Kind.WRITE, Kind.TRUNCATE, Kind.FSYNC, Kind.FSYNC_FOLDER, Kind.RENAME, Kind.LINK, Kind.MKDIR}
+_OPENING = {Kind.OPEN, Kind.CREATE, Kind.TRUNCATE}
+_EVERYWHERE = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
+_IN_SAMPLES = (errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Which event fails, and why; ``lasting`` where everything fails from there on, as on a disk that stays full."""
+
+    event: int
+    kind: Kind
+    number: int
+    lasting: bool = False
+    half: bool = False
+
+    def __str__(self) -> str:
+        lasting = " and after" if self.lasting else ""
+        half = ", half of it written" if self.half else ""
+        return f"{errno.errorcode[self.number]} at event {self.event} ({self.kind}){lasting}{half}"
+
+    def policy(self, event: Event) -> Verdict:
+        """Refuse the event, and where that lasts every one after it."""
+        later = self.lasting and event.number > self.event and event.kind in _FAILING
+        return Refusal(self.number, self.half) if event.number == self.event or later else None
+
+
+def failures_of(reference: Reference) -> tuple[list[Failure], list[Failure]]:
+    """Return every failure that an undisturbed run of a command could meet, and those that are tried in samples.
+
+    A system runs out of handles only where a file is opened.
+    """
+    every, some = [], []
+    for event in reference.log:
+        if event.kind not in _FAILING:
+            continue
+        number, kind = event.number, event.kind
+        every += [Failure(number, kind, why) for why in _EVERYWHERE if why != errno.EMFILE or kind in _OPENING]
+        some += [Failure(number, kind, why) for why in _IN_SAMPLES]
+        some += [Failure(number, kind, why, lasting=True) for why in (errno.ENOSPC, errno.EIO, errno.EROFS)]
+        if kind is Kind.WRITE and len(event.data) > 1:
+            every.append(Failure(number, kind, errno.ENOSPC, half=True))
+    return every, some
+
+
+def rows(stage: Stage, size: Size) -> list[Row]:
+    """Return a row for each command: all failures of the training where there is time for it, of the others a sample."""
+    end = size.end()
+    made = []
+    for command in commands(stage):
+        if command.api or command.name == "compare":
+            continue
+        every, some = failures_of(stage.reference(command))
+        plain = command.name == "train"
+        chosen = sampled(every, size.of(200 if plain else 40, 10 if plain else 3))
+        chosen += sampled(some, size.of(60 if plain else 15, 4 if plain else 1))
+        outcomes = _tried(stage, command, chosen, size, math.inf)
+        if plain and not size.short:
+            rest = [failure for failure in (*every, *some) if failure not in set(chosen)]
+            outcomes += _tried(stage, command, rest, size, end)
+        note = f"of {len(every) + len(some)} failures"
+        made.append(row_of(f"failing calls: {command.name}", outcomes, note))
+    return made
+
+
+def _tried(stage: Stage, command: Command, failures: Sequence[Failure], size: Size, end: float) -> list[Outcome]:
+    return spread(failures, functools.partial(_failed_once, stage, command), size.jobs, end)
+
+
+def _failed_once(stage: Stage, command: Command, failure: Failure) -> Outcome:
+    outcome = Outcome(f"{command.name}, {failure}")
+    reference = stage.reference(command)
+    with stage.workplace(command) as place:
+        failed = run(command, place, failure.policy)
+        outcome.saw(failed)
+        if failed.code != _REFUSED:
+            outcome.amiss(f"ended with exit code {failed.code}: {failed.err.strip()[-200:]}")
+        elif not said_well(failed.err):
+            outcome.amiss(f"said no sentence and hint but: {failed.err.strip()[-200:]}")
+        for name in halves(place):
+            outcome.amiss(f"{name} is not whole")
+        ended = run(command, place, again=True)
+        outcome.saw(ended)
+        if ended.code:
+            outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
+        outcome.compare(differences(reference.left, snapshot(place)))
+        taken = ended.value[2] if ended.value else 0
+        kept = reference.kept_steps(sum(event.number < failure.event for event in reference.log))
+        if reference.steps and reference.steps - taken < kept:
+            outcome.amiss(f"goes on after step {reference.steps - taken}, though {kept} were saved", lost=True)
+    return outcome
