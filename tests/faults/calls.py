@@ -46,19 +46,25 @@ class Failure:
 def failures_of(reference: Reference) -> tuple[list[Failure], list[Failure]]:
     """Return every failure that an undisturbed run of a command could meet, and those that are tried in samples.
 
-    A system runs out of handles only where a file is opened.
+    A process runs out of handles only where it opens a file. EACCES is what file systems answer that cannot sync a folder.
     """
     every, some = [], []
     for event in reference.log:
         if event.kind not in _FAILING:
             continue
         number, kind = event.number, event.kind
-        every += [Failure(number, kind, why) for why in _EVERYWHERE if why != errno.EMFILE or kind in _OPENING]
+        every += [Failure(number, kind, why) for why in _EVERYWHERE if _meets(kind, why)]
         some += [Failure(number, kind, why) for why in _IN_SAMPLES]
         some += [Failure(number, kind, why, lasting=True) for why in (errno.ENOSPC, errno.EIO, errno.EROFS)]
         if kind is Kind.WRITE and len(event.data) > 1:
             every.append(Failure(number, kind, errno.ENOSPC, half=True))
     return every, some
+
+
+def _meets(kind: Kind, why: int) -> bool:
+    if why == errno.EMFILE:
+        return kind in _OPENING
+    return why != errno.EACCES or kind is not Kind.FSYNC_FOLDER
 
 
 def rows(stage: Stage, size: Size) -> list[Row]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib
 import io
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -29,6 +32,8 @@ from .shim import KILLED, Event, Kind, Policy, pass_all, watched
 from .trials import SECONDS_FOR_A_TRIAL, Ended, forked
 
 STATE, RESULT, LOG = "last.pt", "result.json", "training_log.txt"
+# Its first line ends with the digest and the length of what follows.
+_STATE_BEGINS = b"bvae state "
 _TIMES = {"seconds", "images_per_second"}
 # Said in them are moments and measured speeds.
 _ONLY_THERE = {LOG, "ways.json", "report.html"}
@@ -95,23 +100,23 @@ class Stage:
         tiny = ("--dataset", str(self.data), "--hidden", "8", "--latent", "12", "--depth", "1", "--lr", "0.01")
         code = ("--ecc", "repetition", "--R", "3")
         length = ("--batch-size", "50", "--epochs", str(epochs), "--patience", str(epochs))
-        return Command(name, ("train", *tiny, *code, *length, "--beta-warmup-epochs", "2", *often(), *more), api=api)
+        return Command(name, ("train", *tiny, *code, *length, "--beta-warmup-epochs", "2", "--checkpoint-every", "1steps", *more), api=api)
 
-    def reference(self, command: Command) -> Reference:
-        """Return what a command does and leaves when nobody disturbs it."""
+    def reference(self, command: Command, log: bool = True) -> Reference:
+        """Return what a command does and leaves when nobody disturbs it; without ``log`` not what it writes on the way."""
         if command.name not in self.references:
-            self.references[command.name] = self._measured(command)
+            self.references[command.name] = self._measured(command, (False, True) if log else (False,))
         return self.references[command.name]
 
-    def _measured(self, command: Command) -> Reference:
+    def _measured(self, command: Command, ways: Sequence[bool]) -> Reference:
         lefts = []
-        for recorded in (False, True):
+        for recorded in ways:
             with self.workplace(command) as place:
                 ended = run(command, place, record=recorded)
                 if ended.code or ended.err.count("Traceback"):
                     raise RuntimeError(f"{command.name} fails undisturbed: {ended.err}")
                 lefts.append(snapshot(place))
-        if different := differences(*lefts):
+        if different := differences(lefts[0], lefts[-1]):
             raise RuntimeError(f"{command.name} is not the same twice: {different}")
         return Reference(command, lefts[0], *ended.value)
 
@@ -125,13 +130,6 @@ class Stage:
             else:
                 shutil.copytree(command.given, place)
             yield place
-
-
-def often() -> tuple[str, ...]:
-    """Return the options that let a state be written at every step."""
-    if "checkpoint_every" in TrainConfig.model_fields:
-        return ("--checkpoint-every", "1steps")
-    return ()
 
 
 def _roomy_memory() -> str | None:
@@ -151,6 +149,7 @@ def staged() -> Iterator[Stage]:
             os.environ[f"BVAE_{what.upper()}_DIR"] = str(folder / f"{what}-folder")
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+        _import_everything()
         stage = Stage(folder)
         _write_bits(stage.data)
         warm = stage.train("warm-up", epochs=1)
@@ -160,6 +159,14 @@ def staged() -> Iterator[Stage]:
                 if ended.code:
                     raise RuntimeError(f"the tiny training fails: {ended.err}")
         yield stage
+
+
+def _import_everything() -> None:
+    """Import whatever a command may need: each trial is a fork of this process."""
+    for room in ("cli", "codes", "datasets", "evaluation", "model", "report", "workflows"):
+        package = importlib.import_module(f"bvae_cli.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 def _write_bits(path: Path) -> None:
@@ -242,8 +249,6 @@ def _counting_steps(stop_at: StepPolicy | None) -> Callable[[], int]:
         return real(config, observer, *arguments, **more)
 
     training.train = train
-    if not often():
-        training._SECONDS_BETWEEN_STATES = 0
     return lambda: taken
 
 
@@ -332,6 +337,9 @@ def _whole(path: Path) -> bool:
     try:
         if path.suffix == ".json":
             json.loads(content)
+        elif content.startswith(_STATE_BEGINS):
+            line, _, rest = content.partition(b"\n")
+            return line.split()[-2:] == [hashlib.sha256(rest).hexdigest().encode(), str(len(rest)).encode()]
         elif path.suffix == ".pt":
             torch.load(io.BytesIO(content), weights_only=True)
         elif path.suffix == ".npz":

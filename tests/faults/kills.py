@@ -159,21 +159,12 @@ def _killed_often(stage: Stage, command: Command, seed: int) -> Outcome:
 def real(stage: Stage, size: Size) -> list[Row]:
     """Send SIGKILL to processes as a person starts them, at moments drawn from a seed, while they train."""
     command = stage.train("train for longer", epochs=60)
-    seconds = _seconds_of_training(stage, command)
+    begun = time.monotonic()
+    stage.reference(command, log=False)
+    seconds = time.monotonic() - begun
     seeds = [size.seed * 1000 + number for number in range(size.of(32, 2))]
     outcomes = spread(seeds, functools.partial(_killed_by_signal, stage, command, seconds), size.jobs, _NEVER)
     return [row_of("SIGKILL: train", outcomes, "a process of its own, at any moment")]
-
-
-def _seconds_of_training(stage: Stage, command: Command) -> float:
-    stage.reference(command)
-    with stage.workplace(command) as place:
-        begun = time.monotonic()
-        ended = run(command, place)
-        seconds = time.monotonic() - begun
-    if ended.code:
-        raise RuntimeError(ended.err)
-    return seconds
 
 
 def _killed_by_signal(stage: Stage, command: Command, seconds: float, seed: int) -> Outcome:

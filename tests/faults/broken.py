@@ -1,0 +1,101 @@
+"""Builds that are broken on purpose: what the harness must catch, and with which part it does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from bvae_cli import checkpoints, files, runs
+from bvae_cli.workflows.fit import Fit
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What is wrong with a build, the part that catches it, and how this process becomes that build for good."""
+
+    fault: str
+    part: str
+    build: Callable[[], None]
+
+
+def _rename_before_fsync() -> None:
+    @contextlib.contextmanager
+    def beside(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
+        temporary = files.temporary_beside(path)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            if previous is not None and path.exists():
+                path.replace(previous)
+            temporary.replace(path)
+            files.sync_folder(path.parent)
+            os.fsync(file.fileno())
+
+    _patch(files, "_beside", beside)
+
+
+def _folder_not_synced() -> None:
+    _patch(files, "sync_folder", lambda folder: None)
+    _patch(runs, "sync_folder", lambda folder: None)
+
+
+def _written_in_place() -> None:
+    @contextlib.contextmanager
+    def beside(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
+        if previous is not None and path.exists():
+            path.replace(previous)
+        with path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        files.sync_folder(path.parent)
+
+    _patch(files, "_beside", beside)
+
+
+def _digest_not_checked() -> None:
+    def read_state(path: Path) -> dict[str, Any]:
+        _, content = checkpoints._line_and_rest(path)
+        try:
+            state = checkpoints._read_torch(content)
+        except checkpoints._UnreadableError as error:
+            raise checkpoints.DamagedStateError(path) from error
+        return dict(state)
+
+    _patch(runs, "read_state", read_state)
+
+
+def _generator_not_saved() -> None:
+    real = Fit.state_dict
+
+    def state_dict(fit: Fit) -> dict[str, Any]:
+        fresh = torch.Generator(fit.device).manual_seed(0).get_state()
+        return {name: fresh if name == "generator" else value for name, value in real(fit).items()}
+
+    _patch(Fit, "state_dict", state_dict)
+
+
+def _record_not_cut_back() -> None:
+    _patch(runs.Run, "cut_record", lambda run, epochs: None)
+
+
+def _patch(place: Any, name: str, value: Any) -> None:
+    if not hasattr(place, name):
+        raise AttributeError(f"there is no {name} to break in {place}")
+    setattr(place, name, value)
+
+
+BROKEN: Mapping[str, Broken] = {
+    "rename-before-fsync": Broken("a file has its name before its content is on the disk", "power", _rename_before_fsync),
+    "folder-not-synced": Broken("a rename is not waited for", "power", _folder_not_synced),
+    "written-in-place": Broken("a file is written under its final name", "kills", _written_in_place),
+    "digest-not-checked": Broken("a state is taken as it is found", "damage", _digest_not_checked),
+    "generator-not-saved": Broken("noise begins anew when a run goes on", "kills", _generator_not_saved),
+    "record-not-cut-back": Broken("a run that goes on appends to what is there", "kills", _record_not_cut_back),
+}
