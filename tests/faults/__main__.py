@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="trials side by side")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; repeatable")
-    parser.add_argument("--broken", choices=list(BROKEN), help="a build that is broken on purpose, and the part that sees it")
+    parser.add_argument(
+        "--broken", choices=list(BROKEN), help="a build that is broken on purpose, and the part that sees it"
+    )
     return parser
 
 

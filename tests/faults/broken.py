@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +16,21 @@ import torch
 
 from bvae_cli import checkpoints, files, runs
 from bvae_cli.workflows.fit import Fit
+
+from . import damage, kills, power
+from .commands import Stage, import_everything, staged
+from .table import Row, table_of
+from .trials import forked
+
+_SECONDS = 300.0
+
+
+# Enough trials of a part to see what is broken, and few enough for a test.
+_FEW: Mapping[str, Callable[[Stage], Row]] = {
+    "kills": lambda stage: kills.few(stage, 7),
+    "power": lambda stage: power.few(stage, 16),
+    "damage": lambda stage: damage.few(stage, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +40,33 @@ class Broken:
     fault: str
     part: str
     build: Callable[[], None]
+
+    def caught(self) -> Row:
+        """Return the row of a few trials of that build, made in a child of this process."""
+
+        def work() -> tuple[int, Row]:
+            self.build()
+            return 0, _tried(self.part)
+
+        return _in_a_child(work)
+
+
+def as_it_is() -> dict[str, Row]:
+    """Return the rows of the same few trials of the build as it is, by part: they must not fail."""
+    return {part: _in_a_child(lambda part=part: (0, _tried(part))) for part in _FEW}
+
+
+def _tried(part: str) -> Row:
+    with staged() as stage:
+        return _FEW[part](stage)
+
+
+def _in_a_child(work: Callable[[], tuple[int, Row]]) -> Row:
+    ended = forked(work, _SECONDS)
+    if ended.code:
+        raise RuntimeError(ended.err)
+    row: Row = ended.value
+    return row
 
 
 def _rename_before_fsync() -> None:
@@ -99,3 +144,24 @@ BROKEN: Mapping[str, Broken] = {
     "generator-not-saved": Broken("noise begins anew when a run goes on", "kills", _generator_not_saved),
     "record-not-cut-back": Broken("a run that goes on appends to what is there", "kills", _record_not_cut_back),
 }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Say what a few trials find in the build as it is and in every broken one; return 1 where one is not caught."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.broken", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="the rows by name, as one JSON object")
+    given = parser.parse_args(arguments)
+    import_everything()
+    sound = as_it_is()
+    caught = {name: broken.caught() for name, broken in BROKEN.items()}
+    if given.json:
+        rows = {name: {**asdict(row), "failed": row.failed} for name, row in (sound | caught).items()}
+        sys.stdout.write(json.dumps(rows) + "\n")
+    else:
+        rows_of_all = [replace(row, name=f"{name}: {row.name}") for name, row in (sound | caught).items()]
+        sys.stdout.write(table_of(rows_of_all))
+    return int(any(row.failed for row in sound.values()) or not all(row.failed for row in caught.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,17 @@ from .table import Row
 from .trials import Outcome, row_of, sampled, spread
 
 _REFUSED = 3
-_FAILING = {Kind.OPEN, Kind.CREATE, Kind.WRITE, Kind.TRUNCATE, Kind.FSYNC, Kind.FSYNC_FOLDER, Kind.RENAME, Kind.LINK, Kind.MKDIR}
+_FAILING = {
+    Kind.OPEN,
+    Kind.CREATE,
+    Kind.WRITE,
+    Kind.TRUNCATE,
+    Kind.FSYNC,
+    Kind.FSYNC_FOLDER,
+    Kind.RENAME,
+    Kind.LINK,
+    Kind.MKDIR,
+}
 _OPENING = {Kind.OPEN, Kind.CREATE, Kind.TRUNCATE}
 _EVERYWHERE = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
 _IN_SAMPLES = (errno.EDQUOT, errno.EROFS)
@@ -76,8 +86,8 @@ def rows(stage: Stage, size: Size) -> list[Row]:
             continue
         every, some = failures_of(stage.reference(command))
         plain = command.name == "train"
-        chosen = sampled(every, size.of(200 if plain else 40, 10 if plain else 3))
-        chosen += sampled(some, size.of(60 if plain else 15, 4 if plain else 1))
+        chosen = sampled(every, size.of(120 if plain else 25, 10 if plain else 3))
+        chosen += sampled(some, size.of(40 if plain else 8, 4 if plain else 1))
         outcomes = _tried(stage, command, chosen, size, math.inf)
         if plain and not size.short:
             rest = [failure for failure in (*every, *some) if failure not in set(chosen)]

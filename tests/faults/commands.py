@@ -70,17 +70,20 @@ class Reference:
     def kept_steps(self, events: int, power: bool = False) -> int:
         """Return how many steps are in the state that is there after so many events; a finished run has them all.
 
-        With ``power`` only what the folder was synced after, as a state is that was reported to be saved.
+        With ``power`` only those of a state that counts as saved: its folder was synced after it had its name, or the
+        training went on, or the command ended.
         """
-        kept, renamed, folder = 0, 0, ""
+        kept, renamed, at, folder = 0, 0, 0, ""
         for event, steps in zip(self.log[:events], self.steps_at[:events], strict=True):
             parent, _, name = (event.target or "").rpartition("/")
+            if power and steps > at:
+                kept = renamed
             if event.kind is Kind.RENAME and name in (STATE, RESULT):
-                renamed, folder = self.steps if name == RESULT else steps, parent
+                renamed, at, folder = self.steps if name == RESULT else steps, steps, parent
                 kept = kept if power else renamed
             elif event.kind is Kind.FSYNC_FOLDER and event.path == folder:
                 kept = renamed
-        return kept
+        return renamed if events == len(self.log) else kept
 
 
 @dataclass
@@ -100,7 +103,11 @@ class Stage:
         tiny = ("--dataset", str(self.data), "--hidden", "8", "--latent", "12", "--depth", "1", "--lr", "0.01")
         code = ("--ecc", "repetition", "--R", "3")
         length = ("--batch-size", "50", "--epochs", str(epochs), "--patience", str(epochs))
-        return Command(name, ("train", *tiny, *code, *length, "--beta-warmup-epochs", "2", "--checkpoint-every", "1steps", *more), api=api)
+        return Command(
+            name,
+            ("train", *tiny, *code, *length, "--beta-warmup-epochs", "2", "--checkpoint-every", "1steps", *more),
+            api=api,
+        )
 
     def reference(self, command: Command, log: bool = True) -> Reference:
         """Return what a command does and leaves when nobody disturbs it; without ``log`` not what it writes on the way."""
@@ -149,7 +156,7 @@ def staged() -> Iterator[Stage]:
             os.environ[f"BVAE_{what.upper()}_DIR"] = str(folder / f"{what}-folder")
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
-        _import_everything()
+        import_everything()
         stage = Stage(folder)
         _write_bits(stage.data)
         warm = stage.train("warm-up", epochs=1)
@@ -161,7 +168,7 @@ def staged() -> Iterator[Stage]:
         yield stage
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """Import whatever a command may need: each trial is a fork of this process."""
     for room in ("cli", "codes", "datasets", "evaluation", "model", "report", "workflows"):
         package = importlib.import_module(f"bvae_cli.{room}")

@@ -44,10 +44,15 @@ _WAYS: tuple[Callable[[random.Random, bytes], bytes], ...] = (_flipped, _flipped
 
 def rows(stage: Stage, size: Size) -> list[Row]:
     """Return the row of states that are damaged, by bits that change, zeros, cutting short and other content."""
+    return [few(stage, size.of(60, 6), size.seed, size.jobs)]
+
+
+def few(stage: Stage, count: int, seed: int = 0, jobs: int = 1) -> Row:
+    """Damage the state of so many trainings."""
     command = stage.train("train")
-    seeds = [size.seed * 1000 + number for number in range(size.of(60, 6))]
-    outcomes = spread(seeds, functools.partial(_damaged, stage, command), size.jobs, math.inf)
-    return [row_of("damaged state: train", outcomes, "flipped bits, zeros, cut short, other content, nothing")]
+    seeds = [seed * 1000 + number for number in range(count)]
+    outcomes = spread(seeds, functools.partial(_damaged, stage, command), jobs, math.inf)
+    return row_of("damaged state: train", outcomes, "flipped bits, zeros, cut short, other content, nothing")
 
 
 def _damaged(stage: Stage, command: Command, seed: int) -> Outcome:

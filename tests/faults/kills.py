@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +87,20 @@ def injected(stage: Stage, size: Size) -> list[Row]:
     for command in commands(stage):
         points = points_of(stage, command)
         chosen = sampled(points, size.of(*shares.get(command.name, (30, 3))))
-        outcomes = spread(chosen, functools.partial(_killed_once, stage, command), size.jobs, _NEVER)
-        rows.append(row_of(f"kill: {command.name}", outcomes, f"of {len(points)} points"))
+        rows.append(_row_of_points(stage, command, chosen, f"of {len(points)} points", size.jobs))
     return rows
+
+
+def few(stage: Stage, count: int) -> Row:
+    """Kill the training at so many of its points: enough to see a build that is broken on purpose."""
+    command = stage.train("train")
+    points = points_of(stage, command)
+    return _row_of_points(stage, command, sampled(points, count), f"of {len(points)} points")
+
+
+def _row_of_points(stage: Stage, command: Command, points: Sequence[Point], note: str, jobs: int = 1) -> Row:
+    outcomes = spread(points, functools.partial(_killed_once, stage, command), jobs, _NEVER)
+    return row_of(f"kill: {command.name}", outcomes, note)
 
 
 def _killed_once(stage: Stage, command: Command, point: Point) -> Outcome:

@@ -179,8 +179,7 @@ def cuts_of(log: Sequence[Event]) -> list[Cut]:
         if events:
             disk.happen(log[events - 1])
         for words, tree in disk.after_cut():
-            cut = found.setdefault(_digest(tree), Cut(tree, f"cut after event {events} of {len(log)}, {words}", events))
-            cut.events = events
+            found[_digest(tree)] = Cut(tree, f"cut after event {events} of {len(log)}, {words}", events)
     return list(found.values())
 
 
@@ -193,16 +192,20 @@ def _digest(tree: Tree) -> str:
 
 def rows(stage: Stage, size: Size) -> list[Row]:
     """Return the row of power cuts in a training: a sample of all states first, then others as long as there is time."""
-    command = stage.train("train by the Python API", api=True)
     end = size.end()
+    return [few(stage, size.of(300, 24), size.jobs, 0.0 if size.short else end)]
+
+
+def few(stage: Stage, count: int, jobs: int = 1, end: float = 0.0) -> Row:
+    """Cut the power of a training so often, and then at other moments until ``end`` (of the monotonic clock)."""
+    command = stage.train("train by the Python API", api=True)
     cuts = cuts_of(stage.reference(command).log)
-    chosen = sampled(cuts, size.of(300, 24))
+    chosen = sampled(cuts, count)
+    ours = {id(cut) for cut in chosen}
     try_one = functools.partial(_gone_on, stage, command)
-    outcomes = spread(chosen, try_one, size.jobs, math.inf)
-    if not size.short:
-        ours = {id(cut) for cut in chosen}
-        outcomes += spread([cut for cut in cuts if id(cut) not in ours], try_one, size.jobs, end)
-    return [row_of("power cut: train", outcomes, f"of {len(cuts)} distinct states of the disk")]
+    outcomes = spread(chosen, try_one, jobs, math.inf)
+    outcomes += spread([cut for cut in cuts if id(cut) not in ours], try_one, jobs, end)
+    return row_of("power cut: train", outcomes, f"of {len(cuts)} distinct states of the disk")
 
 
 def _gone_on(stage: Stage, command: Command, cut: Cut) -> Outcome:

@@ -44,7 +44,8 @@ class Kind(enum.StrEnum):
 class Event:
     """A call of the system; paths are relative to the folder that is watched.
 
-    ``target`` is the new name of a rename or a link. A write puts ``data`` at ``offset``; truncation leaves ``offset`` bytes.
+    ``target`` is the new name of a rename or a link. A write puts ``data`` at ``offset``, truncation leaves
+    ``offset`` bytes.
     """
 
     number: int
@@ -228,9 +229,7 @@ class Watch:
         content = bytes(data)
         half = content[: len(content) // 2]
         path = self.path_of(descriptor)
-        return self.happen(
-            lambda: write(content), Kind.WRITE, path, half=lambda: write(half), data=content, offset=offset
-        )
+        return self.happen(lambda: write(content), Kind.WRITE, path, half=lambda: write(half), data=content, offset=offset)
 
     def _offset(self, descriptor: int) -> int:
         if self.path_of(descriptor) is None:
@@ -337,6 +336,4 @@ class _Raw(io.FileIO):
     def truncate(self, size: int | None = None) -> int:
         length = self.tell() if size is None else size
         act = super().truncate
-        return self._watch.happen(
-            lambda: act(length), Kind.TRUNCATE, self._watch.path_of(self.fileno()), offset=length
-        )
+        return self._watch.happen(lambda: act(length), Kind.TRUNCATE, self._watch.path_of(self.fileno()), offset=length)

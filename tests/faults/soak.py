@@ -55,8 +55,9 @@ def verdict_of(samples: Sequence[Sample]) -> tuple[bool, str]:
     half = len(memory) // 2
     growth = statistics.median(memory[half:]) - statistics.median(memory[: half or 1])
     handles, threads = ([getattr(one, name) for one in warm] for name in ("handles", "threads"))
-    # A thread that has been told to end may still be there when it is counted: the most of each half is compared.
-    flat = growth <= _NOISE_MIB and all(max(many[half:]) <= max(many[: half or 1]) for many in (handles, threads))
+    # A thread that has been told to end may still be there when it is counted.
+    kept = [statistics.median(many[half:]) - min(many[: half or 1]) for many in (handles, threads)]
+    flat = growth <= _NOISE_MIB and max(kept) <= 0
     words = (
         f"{len(samples)} rounds, {memory[0]:.0f} → {memory[-1]:.0f} MiB ({slope:+.2f} a round), "
         f"handles {min(handles)}…{max(handles)}, threads {min(threads)}…{max(threads)}"

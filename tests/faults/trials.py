@@ -1,4 +1,4 @@
-"""Trials in processes of their own: forked from one that has imported everything, so that a trial takes tenths of a second."""
+"""Trials in processes of their own, forked from one that has imported everything: one takes tenths of a second."""
 
 from __future__ import annotations
 
@@ -121,6 +121,7 @@ def _be_the_child(work: Callable[[], Any], out: int, err: int, value: int) -> No
             os.dup2(nothing.fileno(), 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             code, result = work()
