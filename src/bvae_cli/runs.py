@@ -89,7 +89,7 @@ class Run:
         return _read_json(self.folder / RESULT)
 
     def options(self) -> dict[str, Any] | None:
-        """Return the options that an unfinished run was started with last, or None where they are not there."""
+        """Return what an unfinished run was started with last, or None: its ``options``, and the folder ``started_in``."""
         return _read_json(self.folder / OPTIONS)
 
     def require_readable_result(self) -> None:
@@ -130,7 +130,8 @@ class Run:
     def save_options(self, options: Mapping[str, Any]) -> None:
         """Keep the options that the run is started with, so that it can go on by the name of its folder."""
         with self._writing():
-            write_atomically(self.folder / OPTIONS, json_bytes(options))
+            said = {"format": FORMAT, "options": dict(options), "started_in": _working_folder()}
+            write_atomically(self.folder / OPTIONS, json_bytes(said))
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Append an epoch to the loss record and to the metrics; ``row`` has the record's columns and more."""
@@ -242,6 +243,13 @@ class Run:
             self._lock.require_mine()
         with writing(self.folder):
             yield
+
+
+def _working_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return None
 
 
 def _record_line(row: Mapping[str, Any]) -> str:
