@@ -82,7 +82,7 @@ def rows(stage: Stage, size: Size) -> list[Row]:
     end = size.end()
     made = []
     for command in commands(stage):
-        if command.api or command.name == "compare":
+        if command.api or command.resumed or command.name == "compare":
             continue
         every, some = failures_of(stage.reference(command))
         plain = command.name == "train"

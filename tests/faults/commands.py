@@ -55,6 +55,8 @@ class Command:
     again: tuple[str, ...] = ()
     # As the function of the Python API, not as a command line.
     api: bool = False
+    # Gone on with by `bvae resume FOLDER`, not by the command again.
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,8 @@ def _code_of(command: Command, again: bool) -> int:
                 sys.stderr.write(f"Error: {error.message}\nHint: {error.hint}\n")
                 return int(error.exit_code)
             return 0
+        if again and command.resumed:
+            main(["resume", str(next(Path("weights").iterdir()))])
         main([*command.arguments, *(command.again if again else ())])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

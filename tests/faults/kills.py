@@ -12,10 +12,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .commands import Command, Stage, differences, halves, run, snapshot, started, wait_for
+from .commands import Command, Reference, Stage, differences, halves, run, snapshot, started, wait_for
 from .shim import KILLED, Event, Kill, Kind, Verdict
 from .size import Size
 from .table import Row
@@ -60,6 +60,7 @@ def commands(stage: Stage) -> list[Command]:
     return [
         plain,
         stage.train("train by the Python API", api=True),
+        replace(plain, name="train, then resume", resumed=True),
         stage.train("train --save-every-epoch", "--save-every-epoch"),
         stage.train("train --seeds 2", "--seeds", "2", "--workers", "1", epochs=2),
         Command("encode", ("encode", "-w", weights, "--output", "codes.npy"), given, ("--overwrite",)),
@@ -77,13 +78,22 @@ def points_of(stage: Stage, command: Command) -> list[Point]:
         if event.kind is Kind.WRITE and len(event.data) > 1:
             points.append(Point(event.number, Kill.HALF))
     points.append(Point(reference.log[-1].number, Kill.AFTER))
-    return points + [Point(None, step=step) for step in range(1, reference.steps + 1)]
+    points += [Point(None, step=step) for step in range(1, reference.steps + 1)]
+    # Before there is a state there is nothing that `bvae resume` could go on from.
+    return [point for point in points if not command.resumed or _kept_at(reference, point)]
+
+
+def _kept_at(reference: Reference, point: Point) -> int:
+    """Return how many steps are in the state that is there at a point."""
+    if point.step is not None:
+        return reference.kept_steps(sum(steps < point.step for steps in reference.steps_at))
+    return reference.kept_steps(sum(event.number < (point.event or 0) for event in reference.log))
 
 
 def injected(stage: Stage, size: Size) -> list[Row]:
     """Kill every command at points spread evenly over all that it has."""
     rows = []
-    shares = {"train": (90, 8), "train by the Python API": (60, 6), "compare": (12, 1)}
+    shares = {"train": (90, 8), "train by the Python API": (60, 6), "train, then resume": (40, 3), "compare": (12, 1)}
     for command in commands(stage):
         points = points_of(stage, command)
         chosen = sampled(points, size.of(*shares.get(command.name, (30, 3))))
@@ -112,16 +122,10 @@ def _killed_once(stage: Stage, command: Command, point: Point) -> Outcome:
         if killed.code != KILLED:
             outcome.amiss(f"was not killed but ended with exit code {killed.code}")
         taken = _finish(outcome, stage, command, place)
-        before = point.step or sum(event.number < (point.event or 0) for event in reference.log)
-        kept = _kept_at_step(stage, command, before) if point.event is None else reference.kept_steps(before)
+        kept = _kept_at(reference, point)
         if reference.steps and reference.steps - taken < kept:
             outcome.amiss(f"goes on after step {reference.steps - taken}, though {kept} were saved", lost=True)
     return outcome
-
-
-def _kept_at_step(stage: Stage, command: Command, step: int) -> int:
-    reference = stage.reference(command)
-    return reference.kept_steps(sum(steps < step for steps in reference.steps_at))
 
 
 def _finish(outcome: Outcome, stage: Stage, command: Command, place: Path) -> int:
