@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage = stack.enter_context(staged())
         for name in names:
             share, part = PARTS[name]
+            if given.only:
+                share = 1 / len(names)
             sys.stderr.write(f"{time.monotonic() - begun:6.0f} s  {name} …\n")
             rows += part(stage, Size(share * whole, given.seed, given.jobs, given.short))
     sys.stdout.write(table_of(rows))

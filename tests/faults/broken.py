@@ -17,7 +17,7 @@ import torch
 from bvae_cli import checkpoints, files, runs
 from bvae_cli.workflows.fit import Fit
 
-from . import damage, kills, power
+from . import calls, damage, kills, power
 from .commands import Stage, import_everything, staged
 from .table import Row, table_of
 from .trials import forked
@@ -30,6 +30,7 @@ _FEW: Mapping[str, Callable[[Stage], Row]] = {
     "kills": lambda stage: kills.few(stage, 7),
     "power": lambda stage: power.few(stage, 16),
     "damage": lambda stage: damage.few(stage, 2),
+    "calls": lambda stage: calls.few(stage, 8),
 }
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import functools
 import math
+import random
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .commands import Command, Reference, Stage, differences, halves, run, said_well, snapshot
+from .commands import RESULT, Command, Reference, Stage, differences, halves, run, said_well, snapshot
 from .kills import commands
 from .shim import Event, Kind, Refusal, Verdict
 from .size import Size
@@ -30,6 +33,8 @@ _FAILING = {
 _OPENING = {Kind.OPEN, Kind.CREATE, Kind.TRUNCATE}
 _EVERYWHERE = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
 _IN_SAMPLES = (errno.EDQUOT, errno.EROFS)
+# Events until the folder of a run is made.
+_MADE = 4
 
 
 @dataclass(frozen=True)
@@ -86,15 +91,54 @@ def rows(stage: Stage, size: Size) -> list[Row]:
             continue
         every, some = failures_of(stage.reference(command))
         plain = command.name == "train"
-        chosen = sampled(every, size.of(120 if plain else 25, 10 if plain else 3))
-        chosen += sampled(some, size.of(40 if plain else 8, 4 if plain else 1))
-        outcomes = _tried(stage, command, chosen, size, math.inf)
+        draw = random.Random(size.seed)
+        draw.shuffle(every)
+        draw.shuffle(some)
+        first = size.of(120 if plain else 25, 10 if plain else 3)
+        second = size.of(40 if plain else 8, 4 if plain else 1)
+        outcomes = _tried(stage, command, every[:first] + some[:second], size, math.inf)
         if plain and not size.short:
-            rest = [failure for failure in (*every, *some) if failure not in set(chosen)]
-            outcomes += _tried(stage, command, rest, size, end)
+            outcomes += _tried(stage, command, every[first:] + some[second:], size, end)
         note = f"of {len(every) + len(some)} failures"
         made.append(row_of(f"failing calls: {command.name}", outcomes, note))
-    return made
+    return [*made, _vanishing(stage, size)]
+
+
+def few(stage: Stage, count: int) -> Row:
+    """Let so many calls of the training fail, drawn from all that could."""
+    command = stage.train("train")
+    every, _ = failures_of(stage.reference(command))
+    return row_of("failing calls: train", _tried(stage, command, random.Random(0).sample(every, count), Size(0), math.inf))
+
+
+def _vanishing(stage: Stage, size: Size) -> Row:
+    """Let the folder of the run vanish before an event: what was in it is gone, and must not come to be half there."""
+    command = stage.train("train")
+    numbers = [event.number for event in stage.reference(command).log if event.kind in _FAILING]
+    try_one = functools.partial(_vanished, stage, command)
+    outcomes = spread(sampled(numbers[_MADE:], size.of(24, 3)), try_one, size.jobs, math.inf)
+    return row_of("folder vanishes: train", outcomes, "removed with all that is in it")
+
+
+def _vanished(stage: Stage, command: Command, number: int) -> Outcome:
+    outcome = Outcome(f"{command.name}, its folder vanishes before event {number}")
+    reference = stage.reference(command)
+    result = next(event.number for event in reference.log if (event.target or "").endswith(RESULT))
+    with stage.workplace(command) as place:
+
+        def policy(event: Event) -> Verdict:
+            if event.number == number:
+                subprocess.run(["rm", "-rf", str(place / "weights")], check=True)
+            return None
+
+        ended = run(command, place, policy)
+        outcome.saw(ended)
+        # Nobody can notice it before anything was written or after everything was.
+        done = ended.code == 0 and (number > result or not differences(reference.left, snapshot(place)))
+        if not done and (ended.code != _REFUSED or not said_well(ended.err)):
+            outcome.amiss(f"ended with exit code {ended.code}: {ended.err.strip()[-200:]}")
+        _again(outcome, stage, command, place)
+    return outcome
 
 
 def _tried(stage: Stage, command: Command, failures: Sequence[Failure], size: Size, end: float) -> list[Outcome]:
@@ -113,13 +157,18 @@ def _failed_once(stage: Stage, command: Command, failure: Failure) -> Outcome:
             outcome.amiss(f"said no sentence and hint but: {failed.err.strip()[-200:]}")
         for name in halves(place):
             outcome.amiss(f"{name} is not whole")
-        ended = run(command, place, again=True)
-        outcome.saw(ended)
-        if ended.code:
-            outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
-        outcome.compare(differences(reference.left, snapshot(place)))
-        taken = ended.value[2] if ended.value else 0
+        taken = _again(outcome, stage, command, place)
         kept = reference.kept_steps(sum(event.number < failure.event for event in reference.log))
         if reference.steps and reference.steps - taken < kept:
             outcome.amiss(f"goes on after step {reference.steps - taken}, though {kept} were saved", lost=True)
     return outcome
+
+
+def _again(outcome: Outcome, stage: Stage, command: Command, place: Path) -> int:
+    """Run the command again and compare; return how many steps it took."""
+    ended = run(command, place, again=True)
+    outcome.saw(ended)
+    if ended.code:
+        outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
+    outcome.compare(differences(stage.reference(command).left, snapshot(place)))
+    return ended.value[2] if ended.value else 0

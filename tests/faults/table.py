@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 _COLUMNS = ("what was tried", "tried", "lost", "tracebacks", "hangs", "wrong", "identical", "peak MiB", "note")
 _DETAILS = 5
+# Of the memory of a process, in MiB.
+LARGEST_PEAK = 1024.0
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether anything went ill, or nothing was tried."""
+        """Whether anything went ill, took too much memory, or nothing was tried."""
         differing = self.identical is not None and self.identical < self.tried
-        return bool(self.lost or self.tracebacks or self.hangs or self.wrong or differing or not self.tried)
+        too_large = self.peak >= LARGEST_PEAK
+        return bool(self.lost or self.tracebacks or self.hangs or self.wrong or differing or too_large or not self.tried)
 
 
 def table_of(rows: Sequence[Row]) -> str:

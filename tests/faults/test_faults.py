@@ -40,10 +40,18 @@ def harness(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_in_the_short_form() -> None:
-    done = harness("tests.faults", "--short")
+def test_a_part_of_the_short_form_prints_the_table_and_the_verdict() -> None:
+    done = harness("tests.faults", "--short", "--only", "damage", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing lost" in done.stdout
+    assert "damaged state: train      6     0           0      0      0        6/6" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("nothing lost; ")
+
+
+@pytest.mark.slow
+def test_a_broken_build_makes_the_command_fail() -> None:
+    done = harness("tests.faults", "--short", "--broken", "digest-not-checked")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 of 1 rows went ill" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,7 @@ def test_a_build_that_is_broken_on_purpose_is_caught(few_trials: dict[str, dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["kills", "power", "damage"])
+@pytest.mark.parametrize("part", ["kills", "calls", "power", "damage"])
 def test_the_same_trials_of_the_build_as_it_is_find_nothing(few_trials: dict[str, dict[str, Any]], part: str) -> None:
     assert not few_trials[part]["failed"], few_trials[part]
 
@@ -72,7 +80,15 @@ def test_the_same_trials_of_the_build_as_it_is_find_nothing(few_trials: dict[str
 
 def test_a_row_fails_for_each_thing_that_went_ill_and_where_nothing_was_tried() -> None:
     assert not GOOD.failed
-    ill: list[dict[str, Any]] = [{"lost": 1}, {"tracebacks": 1}, {"hangs": 1}, {"wrong": 1}, {"identical": 2}, {"tried": 0}]
+    ill: list[dict[str, Any]] = [
+        {"lost": 1},
+        {"tracebacks": 1},
+        {"hangs": 1},
+        {"wrong": 1},
+        {"identical": 2},
+        {"tried": 0},
+        {"peak": 1024},
+    ]
     assert all(Row(**{**GOOD.__dict__, **one}).failed for one in ill)
     assert not Row(**{**GOOD.__dict__, "identical": None}).failed
 
