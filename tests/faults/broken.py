@@ -1,4 +1,7 @@
-"""Builds that are broken on purpose: what the harness must catch, and with which part it does."""
+"""Builds that are broken on purpose: what the harness must catch, and with which part it does.
+
+This process becomes the build, and so do those that are forked from it; a process that is started anew is as it is.
+"""
 
 from __future__ import annotations
 

@@ -33,6 +33,9 @@ _FAILING = {
 _OPENING = {Kind.OPEN, Kind.CREATE, Kind.TRUNCATE}
 _EVERYWHERE = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
 _IN_SAMPLES = (errno.EDQUOT, errno.EROFS)
+# How many failures are tried in the long form and in the short one: of every reason, and of those tried in samples.
+_SHARE = ((25, 3), (8, 1))
+_SHARES = {"train": ((120, 10), (40, 4)), "compare": ((6, 0), (2, 0))}
 # Events until the folder of a run is made.
 _MADE = 4
 
@@ -87,15 +90,15 @@ def rows(stage: Stage, size: Size) -> list[Row]:
     end = size.end()
     made = []
     for command in commands(stage):
-        if command.api or command.resumed or command.name == "compare":
+        if command.api or command.resumed or (command.name == "compare" and size.short):
             continue
         every, some = failures_of(stage.reference(command))
         plain = command.name == "train"
+        shares = _SHARES.get(command.name, _SHARE)
         draw = random.Random(size.seed)
         draw.shuffle(every)
         draw.shuffle(some)
-        first = size.of(120 if plain else 25, 10 if plain else 3)
-        second = size.of(40 if plain else 8, 4 if plain else 1)
+        first, second = size.of(*shares[0]), size.of(*shares[1])
         outcomes = _tried(stage, command, every[:first] + some[:second], size, math.inf)
         if plain and not size.short:
             outcomes += _tried(stage, command, every[first:] + some[second:], size, end)

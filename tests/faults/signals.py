@@ -22,7 +22,7 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _GOES_ON = re.compile(r"goes on|bvae resume", re.IGNORECASE)
 # A step takes milliseconds, and so does a state; the rest is for a machine that others load too.
 _SECONDS_TO_END = 20.0
-_SECONDS_TO_END_AT_ONCE = 5.0
+_SECONDS_TO_END_AT_ONCE = 10.0
 _LATEST = 1.0
 
 
