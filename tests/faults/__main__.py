@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.only:
                 share = 1 / len(names)
             sys.stderr.write(f"{time.monotonic() - begun:6.0f} s  {name} …\n")
-            rows += part(stage, Size(share * whole, given.seed, given.jobs, given.short))
+            made = part(stage, Size(share * whole, given.seed, given.jobs, given.short))
+            rows += made
+            # Of a run that takes an hour nothing should be lost that was seen until it was broken off.
+            sys.stderr.write(table_of(made))
     sys.stdout.write(table_of(rows))
     failed = [row for row in rows if row.failed]
     verdict = f"{len(failed)} of {len(rows)} rows went ill" if failed else "nothing lost"
