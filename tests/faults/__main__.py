@@ -17,7 +17,7 @@ from . import calls, damage, kills, power, signals, soak
 from .broken import BROKEN
 from .commands import Stage, staged
 from .size import Size
-from .table import Row, table_of
+from .table import DETAILS, Row, table_of
 
 _SECONDS_OF_THE_SHORT_FORM = 60.0
 _SHORT_INPUTS, _INPUTS = 200, 10_000
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--broken", choices=list(BROKEN), help="a build that is broken on purpose, and the part that sees it"
     )
+    parser.add_argument("--details", type=int, default=DETAILS, help="how many failures of each row are told of")
     return parser
 
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows += made
             # Of a run that takes an hour nothing should be lost that was seen until it was broken off.
             sys.stderr.write(table_of(made))
-    sys.stdout.write(table_of(rows))
+    sys.stdout.write(table_of(rows, given.details))
     failed = [row for row in rows if row.failed]
     verdict = f"{len(failed)} of {len(rows)} rows went ill" if failed else "nothing lost"
     sys.stdout.write(f"{verdict}; {time.monotonic() - begun:.0f} s, seed {given.seed}\n")

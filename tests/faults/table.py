@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _COLUMNS = ("what was tried", "tried", "lost", "tracebacks", "hangs", "wrong", "identical", "peak MiB", "note")
-_DETAILS = 5
+DETAILS = 5
 # Of the memory of a process, in MiB.
 LARGEST_PEAK = 1024.0
 
@@ -39,16 +39,16 @@ class Row:
         return bool(self.lost or self.tracebacks or self.hangs or self.wrong or differing or too_large or not self.tried)
 
 
-def table_of(rows: Sequence[Row]) -> str:
-    """Return the table as plain text, and below it what is known of failures."""
+def table_of(rows: Sequence[Row], details: int = DETAILS) -> str:
+    """Return the table as plain text, and below it what is known of failures, of so many of each row."""
     cells = [_COLUMNS, *map(_cells, rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
     lines = [_line(line, widths) for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
     for row in rows:
-        lines += [f"! {row.name}: {detail}" for detail in row.details[:_DETAILS]]
-        if len(row.details) > _DETAILS:
-            lines.append(f"! {row.name}: and {len(row.details) - _DETAILS} more")
+        lines += [f"! {row.name}: {detail}" for detail in row.details[:details]]
+        if len(row.details) > details:
+            lines.append(f"! {row.name}: and {len(row.details) - details} more")
     return "\n".join(lines) + "\n"
 
 
