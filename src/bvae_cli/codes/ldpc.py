@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix
 from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.paths import expanded
 
 if TYPE_CHECKING:
     from bvae_cli.codes.decoding import SoftDecoder
@@ -71,7 +72,7 @@ class Ldpc(BlockSpec):
 
     def _keep_the_file(self) -> None:
         """Put the checks where the name of their file is, and their length into ``n``."""
-        kept = self.alist if _KEPT.match(self.alist) else _read_alist(Path(self.alist).expanduser())
+        kept = self.alist if _KEPT.match(self.alist) else _read_alist(expanded(self.alist))
         length = _supports(kept)[0]
         if "n" in self.model_fields_set and self.n != length:
             raise UsageError(f"n={self.n} is said, and the checks of the file are on {length} bits.", "Leave n out.")
@@ -167,7 +168,7 @@ def _read_alist(path: Path) -> str:
     Raises InputOutputError where the file is not there or is not of that format.
     """
     try:
-        numbers = [[int(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+        numbers = [[int(word) for word in line.split()] for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except OSError as error:
         raise InputOutputError(
             f"The parity checks {path} cannot be read: {error.strerror or error}.", "Name a file in alist format."

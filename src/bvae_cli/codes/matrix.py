@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix, dual
 from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.paths import expanded
 
 _SUFFIXES = (".npy", ".csv", ".txt")
 _ROWS = re.compile(r"[01]+(/[01]+)*$")
@@ -47,7 +48,7 @@ class Linear(BlockSpec):
         text = self.matrix.strip()
         if not text:
             raise UsageError("The matrix is empty.", _HINT)
-        kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(Path(text).expanduser()))
+        kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(expanded(text)))
         object.__setattr__(self, "matrix", kept)  # frozen for everybody else
         lengths = {len(row) for row in kept.split("/")}
         if len(lengths) > 1:

@@ -46,7 +46,8 @@ def write_report(folder: ComparisonFolder, comparison: Comparison) -> Path:
         folder.write(f"{FIGURES}/{drawing.name}.svg", standalone.encode())
     for sheet in sheets:
         folder.write(f"{FIGURES}/{sheet.name}.png", sheet.png)
-    return folder.write(REPORT, _page(comparison, drawings, sheets).encode())
+    # A name may hold bytes that are no text; a page may not.
+    return folder.write(REPORT, _page(comparison, drawings, sheets).encode(errors="replace"))
 
 
 def _drawings(comparison: Comparison) -> dict[str, list[Drawing]]:
