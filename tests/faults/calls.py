@@ -152,7 +152,7 @@ def _failed_once(stage: Stage, command: Command, failure: Failure) -> Outcome:
     outcome = Outcome(f"{command.name}, {failure}")
     reference = stage.reference(command)
     with stage.workplace(command) as place:
-        failed = run(command, place, failure.policy)
+        failed = run(command, place, failure.policy, seconds=reference.limit)
         outcome.saw(failed)
         if failed.code != _REFUSED:
             outcome.amiss(f"ended with exit code {failed.code}: {failed.err.strip()[-200:]}")
@@ -169,9 +169,10 @@ def _failed_once(stage: Stage, command: Command, failure: Failure) -> Outcome:
 
 def _again(outcome: Outcome, stage: Stage, command: Command, place: Path) -> int:
     """Run the command again and compare; return how many steps it took."""
-    ended = run(command, place, again=True)
+    reference = stage.reference(command)
+    ended = run(command, place, again=True, seconds=reference.limit)
     outcome.saw(ended)
     if ended.code:
         outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
-    outcome.compare(differences(stage.reference(command).left, snapshot(place)))
+    outcome.compare(differences(reference.left, snapshot(place)))
     return ended.value[2] if ended.value else 0

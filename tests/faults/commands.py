@@ -11,6 +11,7 @@ import os
 import pkgutil
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,10 @@ STATE, RESULT, LOG = "last.pt", "result.json", "training_log.txt"
 # Its first line ends with the digest and the length of what follows.
 _STATE_BEGINS = b"bvae state "
 _TIMES = {"seconds", "images_per_second"}
-# Said in them are moments and measured speeds.
-_ONLY_THERE = {LOG, "ways.json", "report.html"}
+# Said in them are moments, measured speeds, and in which way the last command trained what was left to train.
+_ONLY_THERE = {LOG, "training.json", "report.html"}
 _ROWS, _FEATURES = 250, 12
+_TIMES_SLOWER = 20
 _MEMORY, _ROOM = "/dev/shm", 256 * 2**20
 
 # What is asked before an observer hears of a step, with the number of steps that this process has taken.
@@ -68,6 +70,12 @@ class Reference:
     log: list[Event]
     steps_at: list[int]
     steps: int
+    seconds: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        """After how many seconds a trial of the command hangs: on a machine that others load too it may take long."""
+        return SECONDS_FOR_A_TRIAL + _TIMES_SLOWER * self.seconds
 
     def kept_steps(self, events: int, power: bool = False) -> int:
         """Return how many steps are in the state that is there after so many events; a finished run has them all.
@@ -119,6 +127,7 @@ class Stage:
 
     def _measured(self, command: Command, ways: Sequence[bool]) -> Reference:
         lefts = []
+        begun = time.monotonic()
         for recorded in ways:
             with self.workplace(command) as place:
                 ended = run(command, place, record=recorded)
@@ -127,7 +136,8 @@ class Stage:
                 lefts.append(snapshot(place))
         if different := differences(lefts[0], lefts[-1]):
             raise RuntimeError(f"{command.name} is not the same twice: {different}")
-        return Reference(command, lefts[0], *ended.value)
+        log, steps_at, steps = ended.value
+        return Reference(command, lefts[0], log, steps_at, steps, (time.monotonic() - begun) / len(ways))
 
     @contextlib.contextmanager
     def workplace(self, command: Command) -> Iterator[Path]:
@@ -158,6 +168,8 @@ def staged() -> Iterator[Stage]:
             os.environ[f"BVAE_{what.upper()}_DIR"] = str(folder / f"{what}-folder")
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+        # A shell lets what it starts in the background ignore Ctrl-C, and so would all that this process starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         import_everything()
         stage = Stage(folder)
         _write_bits(stage.data)

@@ -117,7 +117,7 @@ def _killed_once(stage: Stage, command: Command, point: Point) -> Outcome:
     outcome = Outcome(f"{command.name}, killed {point}")
     reference = stage.reference(command)
     with stage.workplace(command) as place:
-        killed = run(command, place, point.policy, stop_at=point.stops)
+        killed = run(command, place, point.policy, stop_at=point.stops, seconds=reference.limit)
         outcome.saw(killed)
         if killed.code != KILLED:
             outcome.amiss(f"was not killed but ended with exit code {killed.code}")
@@ -132,11 +132,12 @@ def _finish(outcome: Outcome, stage: Stage, command: Command, place: Path) -> in
     """Look at what a kill has left, run the command again, and compare; return how many steps it took."""
     for name in halves(place):
         outcome.amiss(f"{name} is not whole")
-    ended = run(command, place, again=True)
+    reference = stage.reference(command)
+    ended = run(command, place, again=True, seconds=reference.limit)
     outcome.saw(ended)
     if ended.code:
         outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
-    outcome.compare(differences(stage.reference(command).left, snapshot(place)))
+    outcome.compare(differences(reference.left, snapshot(place)))
     return ended.value[2] if ended.value else 0
 
 

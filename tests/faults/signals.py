@@ -24,6 +24,7 @@ _GOES_ON = re.compile(r"goes on|bvae resume", re.IGNORECASE)
 _SECONDS_TO_END = 20.0
 _SECONDS_TO_END_AT_ONCE = 10.0
 _LATEST = 1.0
+_TOO_LATE = ", which came too late"
 
 
 def rows(stage: Stage, size: Size) -> list[Row]:
@@ -42,7 +43,11 @@ def rows(stage: Stage, size: Size) -> list[Row]:
     made = []
     for name, (long, short, try_one) in trials.items():
         seeds = [size.seed * 1000 + number for number in range(size.of(long, short))]
-        made.append(row_of(f"signal: {name}", spread(seeds, try_one, size.jobs, math.inf), "at any moment of a training"))
+        outcomes = spread(seeds, try_one, size.jobs, math.inf)
+        late = sum(_TOO_LATE in outcome.what for outcome in outcomes)
+        if 2 * late > len(outcomes):
+            outcomes[0].amiss(f"{late} of {len(outcomes)} signals found no training any more: nothing was tried")
+        made.append(row_of(f"signal: {name}", outcomes, f"while it trains; {late} came when it was done"))
     return made
 
 
@@ -71,7 +76,7 @@ def _end(outcome: Outcome, process: subprocess.Popen[str], seconds: float) -> st
 def _finish(outcome: Outcome, stage: Stage, command: Command, place: Path) -> int:
     for name in halves(place):
         outcome.amiss(f"{name} is not whole")
-    ended = run(command, place)
+    ended = run(command, place, seconds=stage.reference(command).limit)
     outcome.saw(ended)
     if ended.code:
         outcome.amiss(f"the command again ends with exit code {ended.code}: {ended.err.strip()[-300:]}")
@@ -86,7 +91,7 @@ def _stopped(stage: Stage, command: Command, number: signal.Signals, seed: int) 
         process.send_signal(number)
         err = _end(outcome, process, _SECONDS_TO_END)
         if process.returncode == 0:
-            outcome.what += ", which came too late"
+            outcome.what += _TOO_LATE
         elif process.returncode != _EXIT_CODES[number]:
             outcome.amiss(f"ended with exit code {process.returncode}: {err.strip()[-300:]}")
         elif not _GOES_ON.search(err):
@@ -103,7 +108,9 @@ def _stopped_twice(stage: Stage, command: Command, seed: int) -> Outcome:
         time.sleep(random.Random(-seed - 1).uniform(0, 0.03))
         process.send_signal(signal.SIGINT)
         err = _end(outcome, process, _SECONDS_TO_END_AT_ONCE)
-        if process.returncode not in (0, _EXIT_CODES[signal.SIGINT], -signal.SIGINT):
+        if process.returncode == 0:
+            outcome.what += _TOO_LATE
+        elif process.returncode not in (_EXIT_CODES[signal.SIGINT], -signal.SIGINT):
             outcome.amiss(f"ended with exit code {process.returncode}: {err.strip()[-300:]}")
         _finish(outcome, stage, command, place)
     return outcome
