@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .commands import STATE, Command, Stage, differences, halves, run, snapshot, started, wait_for
+from .commands import RESULT, STATE, Command, Stage, differences, halves, run, snapshot, started, wait_for
 from .size import Size
 from .table import Row
 from .trials import Outcome, row_of, spread
@@ -129,7 +129,8 @@ def _warned(stage: Stage, command: Command, seed: int) -> Outcome:
         process.send_signal(signal.SIGUSR1)
         saved = wait_for(lambda: process.poll() is not None or states() != before, _SECONDS_TO_END)
         if process.poll() is not None and process.returncode:
-            outcome.amiss(f"ended with exit code {process.returncode} instead of going on")
+            done = "was over" if any(place.rglob(RESULT)) else "was not over"
+            outcome.amiss(f"ended with exit code {process.returncode} instead of going on; its training {done}")
         elif not saved:
             outcome.amiss("saves nothing")
         process.kill()
