@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +30,7 @@ _HINTS = {
     errno.EIO: f"The disk fails: look at the system's log before anything else; {_INTACT}.",
 }
 _TEMPORARY, _TEMPORARY_END = ".bvae-", ".tmp"
+_PROCESSES = Path("/proc/self/ns/pid")
 # A folder of some file systems cannot be synced, and says so by one of these.
 _NOT_TO_BE_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF}
 
@@ -36,6 +40,7 @@ def write_file(path: Path, content: bytes) -> None:
     require_place(path)
     with writing(path.parent):
         make_folder(path.parent)
+        remove_leftovers(path.parent)
         write_atomically(path, content)
 
 
@@ -48,6 +53,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     require_place(path)
     try:
         make_folder(path.parent)
+        remove_leftovers(path.parent)
         with _beside(path) as file:
             yield file
     except OSError as error:
@@ -148,14 +154,54 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a free name beside a path; not made of its name, which may be as long as the system allows."""
-    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_END}")
+    """Return a free name beside a path; not made of its name, which may be as long as the system allows.
+
+    It says which process of which machine writes there.
+    """
+    return path.with_name(f"{_TEMPORARY}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_END}")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder that nobody else writes to."""
+def is_leftover(path: Path) -> bool:
+    """Say whether a path has the name of a file that is being written, or that a killed write has left."""
+    return path.name.startswith(_TEMPORARY) and path.name.endswith(_TEMPORARY_END)
+
+
+def remove_leftovers(folder: Path, alone: bool = False) -> None:
+    """Remove what killed writes have left in a folder: those of processes of this machine that are gone.
+
+    ``alone`` says that nobody else writes to the folder: then all of them.
+    """
     for path in folder.glob(f"{_TEMPORARY}*{_TEMPORARY_END}"):
-        path.unlink(missing_ok=True)
+        if alone or _writer_is_gone(path):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # it is there, and somebody else's
+    return True
+
+
+def _writer_is_gone(path: Path) -> bool:
+    machine, _, rest = path.name.removeprefix(_TEMPORARY).partition("-")
+    pid = rest.partition("-")[0]
+    return machine == _machine() and pid.isdecimal() and not is_alive(int(pid))
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a word for the machine and the numbers of its processes: containers on one count their own."""
+    try:
+        processes = str(_PROCESSES.readlink())
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bvae_cli.errors import UsageError
-from bvae_cli.files import make_folder, remove_leftovers, temporary_beside, writing
+from bvae_cli.files import is_alive, make_folder, remove_leftovers, temporary_beside, writing
 
 try:
     import fcntl
@@ -62,7 +62,7 @@ class Lock:
         self._signature = json.dumps({**_this_process(), "digest": digest, "token": self._token}).encode()
         with writing(folder):
             self._take()
-            remove_leftovers(folder)
+            remove_leftovers(folder, alone=True)
         _HEART.keep(self)
 
     def __enter__(self) -> Self:
@@ -246,12 +246,8 @@ def _is_the_same(holder: Mapping[str, Any]) -> bool:
     pid = holder["pid"]
     if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
         return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    if not is_alive(pid):
         return False
-    except OSError:
-        pass  # it lives, and is somebody else's
     return bool(holder.get("started", _started(pid)) == _started(pid))
 
 

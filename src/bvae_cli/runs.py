@@ -24,8 +24,10 @@ from bvae_cli.files import (
     append,
     cannot_be_read,
     describe_os_error,
+    is_leftover,
     json_bytes,
     make_folder,
+    remove_leftovers,
     sync,
     sync_folder,
     write_atomically,
@@ -232,8 +234,7 @@ class Run:
         with self._writing():
             sync(self.folder / LOSS_RECORD, self.folder / METRICS, self.folder / LOG)
             write_atomically(self.folder / RESULT, json_bytes(result))
-            for done in (STATE, PREVIOUS_STATE, OPTIONS):
-                (self.folder / done).unlink(missing_ok=True)
+            self._remove_states()
 
     @contextlib.contextmanager
     def locked(self, digest: str | None = None) -> Iterator[None]:
@@ -242,10 +243,22 @@ class Run:
         Raises HeldError, naming the holder, where another process has it.
         """
         with Lock(self.folder, digest) as self._lock:
+            self._tidy()
             try:
                 yield
             finally:
                 self._lock = None
+
+    def _tidy(self) -> None:
+        """Remove what a process that was killed has left."""
+        with self._writing():
+            remove_leftovers(self.folder / EPOCHS_FOLDER, alone=True)
+            if self.state() in ("finished", "diverged"):
+                self._remove_states()
+
+    def _remove_states(self) -> None:
+        for done in (STATE, PREVIOUS_STATE, OPTIONS):
+            (self.folder / done).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -407,7 +420,7 @@ def _holds(folder: Path, digest: str) -> bool:
 
 
 def _only_lock(folder: Path) -> bool:
-    return folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())
+    return folder.is_dir() and all(path.name == LOCK or is_leftover(path) for path in folder.iterdir())
 
 
 def _held_for_another(folder: Path, digest: str) -> bool:

@@ -52,6 +52,9 @@ def open_streams() -> None:
 def exit_when_asked() -> None:
     """Let what asks the process to stop end it with a sentence: nothing has begun that could be lost."""
     _listen(_exit_at_once)
+    if SAVE is not None:
+        # For the whole life of the process, its end included: a scheduler's warning is no reason to die.
+        signal.signal(SAVE, signal.SIG_IGN)
 
 
 def leave_quietly() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from bvae_cli.cli.company import joined
 from bvae_cli.cli.options import Json, Quiet, Verbose, named_path, single_command
+from bvae_cli.cli.train import show_result
 
 _MACHINE = "Machine"
 
@@ -49,20 +50,14 @@ def _resume(
     where it goes on on the same machine. The same `bvae train` again does the same.
     """
     from bvae_cli.cli.render import say, shell_word, show_json
-    from bvae_cli.runs import Run
-    from bvae_cli.workflows.resuming import unfinished
+    from bvae_cli.workflows.resuming import finished, unfinished
 
     options = {"device": device, "threads": threads, "checkpoint_every": checkpoint_every}
     found = unfinished(folder, {name: value for name, value in options.items() if value is not None})
-    if found is not None:
-        say(f"bvae resume: {found.folder}; loading torch …", quiet)
-
-    from bvae_cli.cli.train import show_result
-    from bvae_cli.workflows.observing import finished_result
-
     if found is None:
-        result = finished_result(folder, Run(folder).result() or {})
+        result = finished(folder)
     else:
+        say(f"bvae resume: {found.folder}; loading torch …", quiet)
         from bvae_cli.cli.progress import observer_for
         from bvae_cli.workflows.train import train
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from bvae_cli import __version__
 from bvae_cli.comparisons import FIGURES, PICTURE_PREFIX, REPORT, Comparison, ComparisonFolder
 from bvae_cli.errors import InputOutputError
 from bvae_cli.report import comparison_figures
@@ -105,7 +105,7 @@ def _page(comparison: Comparison, drawings: dict[str, list[Drawing]], sheets: li
     seeds = f"{len(protocol.seeds)} seeds of each arm" if len(protocol.seeds) > 1 else "one model of each arm"
     return environment.get_template("comparison.html").render(
         comparison=comparison,
-        version=__version__,
+        version=version("bvae-cli"),
         title=" · ".join(arm.name for arm in comparison.arms),
         subtitle=f"{seeds}, measured on {protocol.evaluation_rows:,} test rows of {comparison.data.source}.",
         arms=arm_table(comparison),

@@ -18,15 +18,14 @@ from bvae_cli.fields import validated
 from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
-from bvae_cli.runs import Run
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
 from bvae_cli.workflows.encode import EncodeResult
 from bvae_cli.workflows.encode import encode as _encode
 from bvae_cli.workflows.measuring import Quality, measure
-from bvae_cli.workflows.observing import Observer, TrainResult, finished_result
-from bvae_cli.workflows.resuming import unfinished
+from bvae_cli.workflows.observing import Observer, TrainResult
+from bvae_cli.workflows.resuming import finished, unfinished
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
 from bvae_cli.workflows.train import train as _train
@@ -64,7 +63,7 @@ def resume(folder: Path | str, *, observer: Observer | None = None, **options: A
     """
     found = unfinished(Path(folder), options)
     if found is None:
-        return finished_result(Path(folder), Run(Path(folder)).result() or {})
+        return finished(Path(folder))
     with found.where_it_was_started():
         return _train(found.config, observer, folder=found.folder)
 

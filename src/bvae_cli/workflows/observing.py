@@ -1,4 +1,4 @@
-"""What a caller hears of a training run: while it goes on, and of how it ended."""
+"""What a caller hears of a training run: while it goes on, and of how it ended. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bvae_cli.errors import BvaeWarning, InputOutputError
 from bvae_cli.runs import RESULT
-from bvae_cli.workflows.fit import EpochStats
-from bvae_cli.workflows.planning import Plan
+
+if TYPE_CHECKING:
+    from bvae_cli.workflows.fit import EpochStats
+    from bvae_cli.workflows.planning import Plan
 
 
 @dataclass(frozen=True)

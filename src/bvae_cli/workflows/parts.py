@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany, Stack
 from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
-from bvae_cli.workflows.recording import Recording, found_in, how_stopped
+from bvae_cli.workflows.recording import Recording, found_in, how_stopped, side_by_side
 from bvae_cli.workflows.steps import StepHook
 from bvae_cli.workflows.train import already_finished, fit_of, held, shape_of
 
@@ -185,15 +186,19 @@ class _Part:
         self.fits = fits_of(runs, train, validation, compiled=compiled)
         self.requests, self.on_step = Requests(), on_step
         self.recordings: list[Recording] = []
-        for run, fit in zip(runs, self.fits, strict=True):
-            told, found = _OfOne(observer, run.index), found_in(run.prepared.run, overwrite)
+        self.results: dict[int, TrainResult] = {}
+        founds = [found_in(run.prepared.run, overwrite) for run in runs]
+        if len(runs) > 1:
+            founds = side_by_side(founds, [run.prepared.plan.digest for run in runs])
+        for run, fit, found in zip(runs, self.fits, founds, strict=True):
+            told = _OfOne(observer, run.index)
             self.recordings.append(Recording(run.config, run.prepared, fit, told, found, self.requests))
+            self.recordings[-1].together = self._positions
             fit.on_step = self._step  # where it is trained by itself
             together = f"one of {len(runs)} runs trained as one" if len(runs) > 1 else "trained by itself"
             how = f"threads {torch.get_num_threads()}, {compiled_in_words(compiled, because)}"
             self.recordings[-1].log(f"{together}, {how}")
         self.epochs = _Alone(self.fits[0]) if len(runs) == 1 else FitMany(self.fits, self._step)
-        self.results: dict[int, TrainResult] = {}
 
     def done(self) -> dict[int, TrainResult]:
         """Train them; return how each ended, by index."""
@@ -225,13 +230,21 @@ class _Part:
             recording.settled = True
         self.requests.obey()
         if self.requests.asked_to_save() or any(recording.is_due() for recording in recordings):
-            for recording in recordings:
-                recording.save()
+            self._save()
         for recording in recordings:
             recording.settled = False
 
+    def _save(self) -> None:
+        for place in self._under_way():
+            self.recordings[place].save()
+
     def _under_way(self) -> list[int]:
         return [place for place, run in enumerate(self.runs) if run.index not in self.results]
+
+    def _positions(self) -> list[list[Any]]:
+        """Return the digest, the epoch, the step and the rewinds of each run that is under way."""
+        under_way = [(self.runs[place].prepared.plan.digest, self.fits[place]) for place in self._under_way()]
+        return [[digest, fit.epoch, fit.step, fit.rewinds] for digest, fit in under_way]
 
     def close(self) -> None:
         """Close what is open beside the folders' files."""
@@ -239,7 +252,10 @@ class _Part:
             recording.close()
 
     def _note_ends(self) -> None:
-        """Write of each run that is over how it ended, as soon as it is."""
+        """Write of each run that is over how it ended, as soon as it is; of the others where they stand without it."""
+        over = [place for place in self._under_way() if self._is_over(place)]
+        if len(self.runs) > 1 and over:
+            self._save()
         for place, (run, fit, recording) in enumerate(zip(self.runs, self.fits, self.recordings, strict=True)):
             if run.index in self.results:
                 continue
@@ -251,6 +267,9 @@ class _Part:
             else:
                 continue
             self.observer.on_result(run.index, self.results[run.index])
+
+    def _is_over(self, place: int) -> bool:
+        return place in self.epochs.diverged or self.fits[place].stop_reason is not None
 
     def _interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
         errors = [self.recordings[place].interrupted(stop) for place in self._under_way()]

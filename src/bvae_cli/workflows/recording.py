@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Prepared
 from bvae_cli.workflows.words import epoch_line, plan_lines, position_in_words
 
-_FIT, _COMPUTING = "fit", "computing"
+_FIT, _COMPUTING, _TOGETHER = "fit", "computing", "together"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,36 @@ def found_in(run: runs.Run, overwrite: bool = False) -> Found:
     return Found(unfinished, list(run.saved_states()) if unfinished else [])
 
 
+def side_by_side(founds: Sequence[Found], digests: Sequence[str]) -> list[Found]:
+    """Return what runs go on from that are trained as one: a position that all of them have saved, where there is one.
+
+    A process that was killed between the states of two runs leaves one of them ahead of the other. Trained apart for a
+    while they would round otherwise than side by side, so the one that is ahead goes back to its state before; and to its
+    start, where the others have not saved any yet of what was begun together.
+    """
+    positions = [[_position_of(state) for _, state in found.states] for found in founds]
+    for position in positions[0]:
+        if position is not None and all(position in of_one for of_one in positions):
+            return [
+                Found(found.unfinished, [found.states[of_one.index(position)]])
+                for found, of_one in zip(founds, positions, strict=True)
+            ]
+    known = [of_one for of_one in positions if of_one]
+    if len(known) < len(positions) and all(len(of_one) == 1 and _is_of(of_one[0], digests) for of_one in known):
+        return [Found(False, []) for _ in founds]
+    return list(founds)
+
+
+def _position_of(state: Mapping[str, Any] | None) -> Any:
+    """Return where a state and those that were saved with it stand; None where it was saved by itself."""
+    together = None if state is None else state.get(_TOGETHER)
+    return together if isinstance(together, list) and together else None
+
+
+def _is_of(position: Any, digests: Sequence[str]) -> bool:
+    return position is not None and {digest for digest, *_ in position} == set(digests)
+
+
 class Recording:
     """The folder of a run while it is trained.
 
@@ -83,6 +113,8 @@ class Recording:
         self.run, self._requests = prepared.run, requests
         self._computing = dict(computing or {})
         self._every = config.saving
+        # Of runs that are trained as one: where each of them stands.
+        self.together: Callable[[], list[list[Any]]] = list
         self._best_saved: int | None = None
         self._steps = 0
         # Whether the fit stands between two steps, where it may be saved.
@@ -189,7 +221,8 @@ class Recording:
         if not self._fit.is_sound():
             return
         self._save_best()
-        self.run.save_state({_FIT: _copied(self._fit.state_dict()), _COMPUTING: self._computing})
+        state = {_FIT: _copied(self._fit.state_dict()), _COMPUTING: self._computing, _TOGETHER: self.together()}
+        self.run.save_state(state)
         self._saved, self._steps, self._saved_at = time.monotonic(), 0, self._position()
 
     def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:

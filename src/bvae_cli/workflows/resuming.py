@@ -11,7 +11,8 @@ from typing import Any
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, InputOutputError
 from bvae_cli.fields import validated
-from bvae_cli.runs import OPTIONS, Run, find_runs
+from bvae_cli.runs import OPTIONS, PREVIOUS_STATE, STATE, Run, find_runs
+from bvae_cli.workflows.observing import TrainResult, finished_result
 
 _OF_TRAIN = "`bvae train` with the options that began it goes on from there."
 
@@ -32,6 +33,15 @@ class Unfinished:
             return
         with contextlib.chdir(self.started_in):
             yield
+
+
+def finished(folder: Path) -> TrainResult:
+    """Return how a finished run ended. What a process that was killed at its end has left there is removed."""
+    run = Run(folder.absolute())
+    if any((run.folder / name).exists() for name in (STATE, PREVIOUS_STATE, OPTIONS)):
+        with run.locked((run.config() or {}).get("digest")):
+            pass
+    return finished_result(run.folder, run.result() or {})
 
 
 def unfinished(folder: Path, given: Mapping[str, Any] | None = None) -> Unfinished | None:
