@@ -1,0 +1,417 @@
+"""Change the source in one place at a time and ask the tests whether they notice (DeMillo, Lipton and Sayward 1978).
+
+    python scripts/mutation.py run evaluation/statistics.py codes/gf2.py    # what is in the table and not done yet
+    python scripts/mutation.py run --sample 100 codes/polar.py              # so many changes of a file, by chance
+    python scripts/mutation.py survivors codes/gf2.py                       # what no test noticed
+    python scripts/mutation.py page                                         # docs/mutation.md from docs/data/mutation.json
+
+The changes are mutmut's (``pip install -e '.[test,mutation]'``). Its own runner leaves decorated functions and constants
+alone and wraps the others, which a pydantic class does not bear; here each change is a source of its own. A process that has
+imported torch once, and nothing of ours, is forked for each; the fork imports the changed module and runs the tests that pass
+through the changed line, those of the module's own test file first, until one fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import math
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "bvae_cli"
+WORK = ROOT / "build" / "mutation"
+DATA = ROOT / "docs" / "data" / "mutation.json"
+PAGE = ROOT / "docs" / "mutation.md"
+
+# Tests of a room beside those of a file's own test module. Compiled graphs take seconds each and see nothing more.
+BESIDE = {
+    "codes": ("tests/codes", "tests/conformance/test_families.py"),
+    "model": ("tests/model/test_objective.py", "tests/model/test_terms.py", "tests/model/test_bvae.py"),
+    "evaluation": ("tests/evaluation/test_statistics.py", "tests/evaluation/test_interval_coverage.py"),
+}
+LEFT_OUT = ("tests/codes/test_compiled.py",)
+# Clean seconds of tests that one change may take; a change that passes them all has survived.
+MOST_SECONDS = 20.0
+PROCESSES = 2
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the whole changed source, the lines that it touches, and the text before and after."""
+
+    source: str
+    first: int
+    last: int
+    was: str
+    becomes: str
+    in_message: bool
+
+    @property
+    def key(self) -> str:
+        """Name a change by the source that it makes."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+
+
+def mutants_of(path: Path) -> list[Mutant]:
+    """Return the changes of a file, in the order of its lines, each once; a tenth of a second for each, the first time."""
+    noted = WORK / f"changes-{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.json"
+    if not noted.exists():
+        noted.write_text(json.dumps([asdict(mutant) for mutant in _mutants_of(path)]), encoding="utf-8")
+    return [Mutant(**fields) for fields in json.loads(noted.read_text(encoding="utf-8"))]
+
+
+def _mutants_of(path: Path) -> list[Mutant]:
+    import libcst as cst
+    from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
+    from mutmut.mutation.mutators import mutation_operators, operator_string
+
+    source = path.read_text(encoding="utf-8")
+    wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+    parents, positions = wrapper.resolve(ParentNodeProvider), wrapper.resolve(PositionProvider)
+    found: dict[str, Mutant] = {}
+
+    def ancestors(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        while node in parents:
+            node = parents[node]
+            yield node
+
+    def untouched(node: cst.CSTNode) -> bool:
+        # Types are not run, and what a type checker alone sees is not either.
+        above = (node, *ancestors(node))
+        return any(
+            isinstance(one, cst.Annotation | cst.Import | cst.ImportFrom)
+            or (isinstance(one, cst.If) and isinstance(one.test, cst.Name) and one.test.value == "TYPE_CHECKING")
+            for one in above
+        )
+
+    def visit(node: cst.CSTNode) -> None:
+        if untouched(node):
+            return
+        for kind, operator in mutation_operators:
+            if not isinstance(node, kind):
+                continue
+            # Of a text one change is enough: lower and upper case say no more than other letters do.
+            changes = list(operator(node))[: 1 if operator is operator_string else None]
+            for change in changes:
+                changed = wrapper.module.deep_replace(node, change).code
+                if changed != source and changed not in found:
+                    found[changed] = made(node, changed)
+        for child in node.children:
+            visit(child)
+
+    def made(node: cst.CSTNode, changed: str) -> Mutant:
+        place = positions[node]
+        was, becomes = difference(source, changed)
+        in_message = any(isinstance(one, cst.Raise) for one in ancestors(node))
+        return Mutant(changed, place.start.line, place.end.line, was, becomes, in_message)
+
+    visit(wrapper.module)
+    return sorted(found.values(), key=lambda mutant: mutant.first)
+
+
+def difference(before: str, after: str) -> tuple[str, str]:
+    """Return the lines that a change touches, before and after, in one line each."""
+    old, new = before.splitlines(), after.splitlines()
+    start = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)) - 1)
+    end = next((place for place, (a, b) in enumerate(zip(old[::-1], new[::-1], strict=False)) if a != b), 0)
+    end = min(end, len(old) - start - 1, len(new) - start - 1)
+    one_line = (" ".join(line.strip() for line in lines[start : len(lines) - end]) for lines in (old, new))
+    return next(one_line), next(one_line)
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+    """Imports one module from a changed source, and leaves all others to Python."""
+
+    def __init__(self, name: str, path: Path, source: str) -> None:
+        super().__init__(name, str(path))
+        self._source = source
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """Answer for the changed module alone."""
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=self) if fullname == self.name else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the changed source; the file on disk stays as it is."""
+        return compile(self._source, self.path, "exec", dont_inherit=True)
+
+
+class Chosen:
+    """A pytest plugin that runs the named tests, in the order given, and measures each."""
+
+    def __init__(self, wanted: Sequence[str] | None) -> None:
+        self.wanted = wanted
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self.wanted is not None:
+            by_name = {item.nodeid: item for item in items}
+            items[:] = [by_name[name] for name in self.wanted if name in by_name]
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] += report.duration
+
+
+class Watched(Chosen):
+    """A pytest plugin that has coverage note which test passes through which line."""
+
+    def __init__(self, coverage: Any) -> None:
+        super().__init__(None)
+        self._coverage = coverage
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        # What is remembered from another test would hide that this one asks for it too.
+        for name, module in list(sys.modules.items()):
+            if name.startswith("bvae_cli.") and isinstance(module, ModuleType):
+                for thing in vars(module).values():
+                    if callable(getattr(thing, "cache_clear", None)):
+                        thing.cache_clear()
+        self._coverage.switch_context(item.nodeid)
+
+
+def run_pytest(paths: Sequence[str], plugin: Chosen, *options: str) -> int:
+    """Run tests in this process, a fork, from the root of the project."""
+    import hypothesis
+    import pytest
+
+    # A failure is all that is asked for: the smallest example of it takes seconds to find.
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("mutation", phases=phases, database=None)
+    hypothesis.settings.load_profile("mutation")
+    quiet = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist",  "--doctest-modules", "-m", "not slow")
+    return int(pytest.main([*quiet, *options, *paths], plugins=[plugin]))
+
+
+def forked(work: Any, output: Path) -> int:
+    """Run ``work()`` in a fork of this process, in a group of its own, and return its process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setsid()
+        file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.chdir(ROOT)
+        status = work()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def tests_of(file: str) -> tuple[str, list[str]]:
+    """Return the test file that mirrors a source, and all paths that hold tests of it."""
+    room, name = file.split("/", 1)
+    own = f"tests/{room}/test_{name}"
+    return own, [f"src/bvae_cli/{file}", *BESIDE[room]]
+
+
+@dataclass
+class Clean:
+    """What the unchanged tests of a room do: seconds of each test, and by file and line which tests pass there."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[int, list[str]]]
+
+
+def clean_run(room: str) -> Clean:
+    """Run the tests of a room unchanged, or read what an earlier run noted of the same files."""
+    files = sorted((SOURCE / room).glob("*.py"))
+    tests = [ROOT / path for path in BESIDE[room]]
+    texts = [path for test in tests for path in (sorted(test.rglob("*.py")) if test.is_dir() else [test])]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in [*files, *texts])).hexdigest()[:16]
+    noted = WORK / f"clean-{room}-{digest}.json"
+    if not noted.exists():
+        child = forked(lambda: watch(room, noted), WORK / f"clean-{room}.log")
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            raise SystemExit(f"The tests fail before anything is changed ({status}): {WORK / f'clean-{room}.log'}")
+    known = json.loads(noted.read_text(encoding="utf-8"))
+    for name in known["modules"]:
+        if name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except Exception:  # what cannot be imported alone is imported in each fork
+                continue
+    lines = {file: {int(line): names for line, names in of.items()} for file, of in known["lines"].items()}
+    return Clean(known["seconds"], lines)
+
+
+def watch(room: str, noted: Path) -> int:
+    """Run the tests of a room under coverage and note seconds, lines, and the modules of others that they import."""
+    import coverage
+
+    log = WORK / f"coverage-{room}"
+    log.unlink(missing_ok=True)
+    watching = coverage.Coverage(data_file=str(log), include=[str(SOURCE / room / "*.py")], config_file=False)
+    watching.start()
+    plugin = Watched(watching)
+    paths = [f"src/bvae_cli/{room}", *BESIDE[room]]
+    status = run_pytest(paths, plugin, *(f"--ignore={path}" for path in LEFT_OUT))
+    watching.stop()
+    watching.save()
+    data = watching.get_data()
+    lines = {
+        str(Path(file).relative_to(SOURCE)): {
+            line: [name for name in names if name] for line, names in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
+    modules = [name for name in sys.modules if name.split(".")[0] not in {"bvae_cli", "tests", "coverage", "conftest"}]
+    text = json.dumps({"seconds": plugin.seconds, "lines": lines, "modules": modules})
+    if not status:
+        noted.write_text(text, encoding="utf-8")
+    return status
+
+
+def chosen_tests(file: str, mutant: Mutant, clean: Clean) -> list[str]:
+    """Return the tests for a change: those through its lines, of the module's own test file first, the quick ones first."""
+    own, _ = tests_of(file)
+    passing = {name for line in range(mutant.first, mutant.last + 1) for name in clean.lines.get(file, {}).get(line, [])}
+    if not passing:  # run once, at import: every test of its own file may see it
+        passing = {name for names in clean.lines.get(file, {}).values() for name in names}
+        passing |= {name for name in clean.seconds if name.startswith((own, f"src/bvae_cli/{file}"))}
+    mirrored = (own, f"src/bvae_cli/{file}")
+    ordered = sorted(passing, key=lambda name: (not name.startswith(mirrored), clean.seconds.get(name, 0.0)))
+    chosen, spent = [], 0.0
+    for name in ordered:
+        spent += clean.seconds.get(name, 0.0)
+        if spent > MOST_SECONDS and chosen:
+            break
+        chosen.append(name)
+    return chosen
+
+
+def test_mutant(file: str, mutant: Mutant, tests: Sequence[str]) -> int:
+    """Import the changed module in this fork and run the tests; 0 where none noticed."""
+    name = "bvae_cli." + file.removesuffix(".py").replace("/", ".")
+    sys.meta_path.insert(0, Changed(name, SOURCE / file, mutant.source))
+    # Before pytest puts its own importer first, which would read the file on disk.
+    importlib.import_module(name)
+    paths = sorted({test.split("::")[0] for test in tests})
+    status = run_pytest(paths, Chosen(tests), "-x", "--tb=line")
+    assert isinstance(sys.modules[name].__loader__, Changed)
+    return status
+
+
+def run(file: str, sample: int | None, every: bool) -> None:
+    """Try the changes of a file, as many at once as there are processes, and append what became of each."""
+    room = file.split("/")[0]
+    clean = clean_run(room)
+    all_of_file = mutants_of(SOURCE / file)
+    shuffled = random.Random(SEED).sample(all_of_file, len(all_of_file))  # so that a larger sample holds the smaller one
+    mutants = all_of_file if sample is None else shuffled[:sample]
+    record = WORK / f"{file.replace('/', '-')}.jsonl"
+    done = {} if every else {row["key"]: row for row in rows_of(record)}
+    waiting = [mutant for mutant in mutants if done.get(mutant.key, {}).get("outcome") in (None, "survived")]
+    print(f"{file}: {len(all_of_file)} changes, {len(mutants)} chosen, {len(waiting)} to try", flush=True)
+    running: dict[int, tuple[Mutant, float, float, list[str]]] = {}
+    started, counts = time.monotonic(), Counter[str]()
+    gc.freeze()  # a collection in a fork would copy what it shares
+    while waiting or running:
+        while waiting and len(running) < PROCESSES:
+            mutant = waiting.pop(0)
+            tests = chosen_tests(file, mutant, clean)
+            limit = 30 + 10 * (5 + sum(clean.seconds.get(name, 0.0) for name in tests))
+            child = forked(lambda m=mutant, t=tests: test_mutant(file, m, t), WORK / f"{mutant.key}.log")
+            running[child] = mutant, time.monotonic(), limit, tests
+        for child, (mutant, since, limit, tests) in list(running.items()):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            late = time.monotonic() - since > limit
+            if not ended and not late:
+                continue
+            if not ended:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            code = os.waitstatus_to_exitcode(status) if ended else None
+            outcome = "timed out" if code is None else "survived" if code == 0 else "killed"
+            log = WORK / f"{mutant.key}.log"
+            noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", log.read_text(errors="replace"), re.M)
+            row = {
+                "key": mutant.key,
+                "line": mutant.first,
+                "was": mutant.was,
+                "becomes": mutant.becomes,
+                "in_message": mutant.in_message,
+                "outcome": outcome,
+                "code": code,
+                "by": noticed.group(1) if noticed else None,
+                "tests": len(tests),
+                "seconds": round(time.monotonic() - since, 2),
+            }
+            with record.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            counts[outcome] += 1
+            log.unlink()
+            del running[child]
+        time.sleep(0.01)
+    print(f"{file}: {dict(counts)} in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def rows_of(record: Path) -> list[dict[str, Any]]:
+    """Return the last row of each change in a record."""
+    if not record.exists():
+        return []
+    rows = {}
+    for line in record.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows[row["key"]] = row
+    return list(rows.values())
+
+
+def survivors(file: str) -> None:
+    """Print the changes of a file that no test noticed."""
+    for row in sorted(rows_of(WORK / f"{file.replace('/', '-')}.jsonl"), key=lambda row: row["line"]):
+        if row["outcome"] != "killed":
+            message = " (message)" if row["in_message"] else ""
+            print(f"{row['key']} {file}:{row['line']} {row['outcome']} of {row['tests']} tests{message}")
+            print(f"    - {row['was']}\n    + {row['becomes']}")
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "survivors", "count"])
+    parser.add_argument("files", nargs="*", help="paths below src/bvae_cli")
+    parser.add_argument("--sample", type=int, help="so many changes of each file, by chance")
+    parser.add_argument("--every", action="store_true", help="try again what was noticed before")
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    if arguments.what == "run":
+        for name in ("torch", "pytest", "hypothesis", "pydantic", "scipy.stats"):
+            importlib.import_module(name)
+    for file in arguments.files:
+        if arguments.what == "run":
+            run(file, arguments.sample, arguments.every)
+        elif arguments.what == "survivors":
+            survivors(file)
+        else:
+            print(file, len(mutants_of(SOURCE / file)))
+
+
+if __name__ == "__main__":
+    main()
