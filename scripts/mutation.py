@@ -198,7 +198,7 @@ def run_pytest(paths: Sequence[str], plugin: Chosen, *options: str) -> int:
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutation", phases=phases, database=None)
     hypothesis.settings.load_profile("mutation")
-    quiet = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist",  "--doctest-modules", "-m", "not slow")
+    quiet = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--doctest-modules", "-m", "not slow")
     return int(pytest.main([*quiet, *options, *paths], plugins=[plugin]))
 
 
@@ -399,7 +399,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="paths below src/bvae_cli")
     parser.add_argument("--sample", type=int, help="so many changes of each file, by chance")
     parser.add_argument("--every", action="store_true", help="try again what was noticed before")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     WORK.mkdir(parents=True, exist_ok=True)
     if arguments.what == "run":
         for name in ("torch", "pytest", "hypothesis", "pydantic", "scipy.stats"):
