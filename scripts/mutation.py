@@ -3,12 +3,13 @@
     python scripts/mutation.py run evaluation/statistics.py codes/gf2.py    # what is in the table and not done yet
     python scripts/mutation.py run --sample 100 codes/polar.py              # so many changes of a file, by chance
     python scripts/mutation.py survivors codes/gf2.py                       # what no test noticed
-    python scripts/mutation.py page                                         # docs/mutation.md from docs/data/mutation.json
+    python scripts/mutation.py note codes/gf2.py                            # into docs/data/mutation.json, to be judged
+    python scripts/mutation.py page                                         # docs/mutation.md from that file
 
 The changes are mutmut's (``pip install -e '.[test,mutation]'``). Its own runner leaves decorated functions and constants
-alone and wraps the others, which a pydantic class does not bear; here each change is a source of its own. A process that has
-imported torch once, and nothing of ours, is forked for each; the fork imports the changed module and runs the tests that pass
-through the changed line, those of the module's own test file first, until one fails.
+alone and wraps the others, which a pydantic class does not bear; here each change is a source of its own. A process that
+has imported torch once, and nothing of ours, is forked for each; the fork imports the changed module and runs the tests
+that pass through the changed line, those of the module's own test file first, until one fails.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -39,6 +41,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bvae_cli"
+sys.path.insert(0, str(SOURCE.parent))
 WORK = ROOT / "build" / "mutation"
 DATA = ROOT / "docs" / "data" / "mutation.json"
 PAGE = ROOT / "docs" / "mutation.md"
@@ -164,11 +167,13 @@ class Chosen:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Leave out what is not wanted."""
         if self.wanted is not None:
             by_name = {item.nodeid: item for item in items}
             items[:] = [by_name[name] for name in self.wanted if name in by_name]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        """Add up what a test took, with what it was given."""
         self.seconds[report.nodeid] += report.duration
 
 
@@ -180,6 +185,7 @@ class Watched(Chosen):
         self._coverage = coverage
 
     def pytest_runtest_setup(self, item: Any) -> None:
+        """Say whose lines come next."""
         # What is remembered from another test would hide that this one asks for it too.
         for name, module in list(sys.modules.items()):
             if name.startswith("bvae_cli.") and isinstance(module, ModuleType):
@@ -325,7 +331,7 @@ def run(file: str, sample: int | None, every: bool) -> None:
     all_of_file = mutants_of(SOURCE / file)
     shuffled = random.Random(SEED).sample(all_of_file, len(all_of_file))  # so that a larger sample holds the smaller one
     mutants = all_of_file if sample is None else shuffled[:sample]
-    record = WORK / f"{file.replace('/', '-')}.jsonl"
+    record = record_of(file)
     done = {} if every else {row["key"]: row for row in rows_of(record)}
     waiting = [mutant for mutant in mutants if done.get(mutant.key, {}).get("outcome") in (None, "survived")]
     print(f"{file}: {len(all_of_file)} changes, {len(mutants)} chosen, {len(waiting)} to try", flush=True)
@@ -383,19 +389,127 @@ def rows_of(record: Path) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def record_of(file: str) -> Path:
+    """Return where it is kept what became of the changes of a file."""
+    return WORK / f"{file.replace('/', '-')}.jsonl"
+
+
 def survivors(file: str) -> None:
     """Print the changes of a file that no test noticed."""
-    for row in sorted(rows_of(WORK / f"{file.replace('/', '-')}.jsonl"), key=lambda row: row["line"]):
-        if row["outcome"] != "killed":
+    for row in sorted(rows_of(record_of(file)), key=lambda row: row["line"]):
+        if row["outcome"] == "survived":
             message = " (message)" if row["in_message"] else ""
             print(f"{row['key']} {file}:{row['line']} {row['outcome']} of {row['tests']} tests{message}")
             print(f"    - {row['was']}\n    + {row['becomes']}")
 
 
+def note(file: str) -> None:
+    """Write what became of a file's changes into the data of the page; judgements that stand there stay."""
+    data = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    judged = {(row["was"], row["becomes"]): row for row in data.get(file, {}).get("survived", [])}
+    present = {mutant.key for mutant in mutants_of(SOURCE / file)}
+    history = [json.loads(line) for line in record_of(file).read_text(encoding="utf-8").splitlines()]
+    at_first = {row["key"] for row in history if row["outcome"] == "survived"} & present
+    rows = [row for row in rows_of(record_of(file)) if row["key"] in present]
+    survived = []
+    for row in sorted((row for row in rows if row["outcome"] == "survived"), key=lambda row: row["line"]):
+        judgement = judged.get((row["was"], row["becomes"]), {"kind": "not judged", "why": ""})
+        plain = {name: row[name] for name in ("line", "was", "becomes")}
+        survived.append({**plain, "kind": judgement["kind"], "why": judgement["why"]})
+    outcomes = Counter(row["outcome"] for row in rows)
+    data[file] = {
+        "changes": len(present),
+        "tried": len(rows),
+        "noticed": outcomes["killed"],
+        "timed_out": outcomes["timed out"],
+        "survived_at_first": len(at_first),
+        "survived": survived,
+    }
+    DATA.write_text(json.dumps(dict(sorted(data.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.975)
+    share = successes / trials
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def page() -> None:
+    """Write the page: a table of the files, and the survivors that are not equivalent."""
+    data = json.loads(DATA.read_text(encoding="utf-8"))
+    rooms = {"codes": "`codes`", "model": "`model/objective.py`", "evaluation": "`evaluation/statistics.py`"}
+    lines = [
+        _HEAD,
+        _row("file", "changes", "tried", "noticed", "timed out", "survived at first", "now", *KINDS, "share left"),
+    ]
+    lines.append("|---" * (8 + len(KINDS)) + "|")
+    for room, name in rooms.items():
+        files = {file: row for file, row in data.items() if file.startswith(room + "/")}
+        lines += [_told(f"`{file}`", [row]) for file, row in files.items()] if len(files) > 1 else []
+        if files:
+            lines.append(_told(f"**{name}**", list(files.values())))
+    lines += ["", "## What is left", ""]
+    for file, row in data.items():
+        left = [change for change in row["survived"] if change["kind"] != "equivalent"]
+        if left:
+            lines += [f"### {file}", ""]
+            lines += [f"* line {c['line']}, {c['kind']}: {_code(c['becomes'])} {c['why']}".rstrip() for c in left] + [""]
+    lines += ["## Equivalent", "", "Changes after which nothing is another: no test can see them.", ""]
+    for file, row in data.items():
+        equivalent = [change for change in row["survived"] if change["kind"] == "equivalent"]
+        if equivalent:
+            lines += [f"### {file}: equivalent", ""]
+            lines += [f"* line {c['line']}: {_code(c['becomes'])} {c['why']}".rstrip() for c in equivalent] + [""]
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+
+
+KINDS = ("equivalent", "words", "cost", "device", "hole")
+_HEAD = """---
+orphan: true
+---
+
+# Mutation testing
+
+What the tests of four rooms see when the source is changed in one place. `python scripts/mutation.py` makes the changes
+(those of mutmut) and runs the tests that pass through each changed line; this page and its data, `docs/data/mutation.json`,
+are what it wrote. Where fewer changes were tried than there are, they were drawn by chance with a fixed seed.
+
+*noticed*: a test failed. *timed out*: the tests took more than ten times their time and half a minute. *survived at first*:
+no test saw it when it was first tried; most of these have a test now. *now*: no test sees it, and it was judged:
+**equivalent**, nothing that can be observed changes; **words**, only the text of a message; **cost**, only memory or time;
+**device**, only off the processor; **hole**, a test is missing. *share left*: all survivors that are not equivalent, of all
+that were tried and are not equivalent, with the 95 % interval of Wilson where it is a sample.
+"""
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _code(text: str) -> str:
+    short = text if len(text) <= 150 else text[:147] + "…"
+    return f"`` {short} ``" if "`" in short else f"`{short}`"
+
+
+def _told(label: str, rows: Sequence[dict[str, Any]]) -> str:
+    names = ("changes", "tried", "noticed", "timed_out", "survived_at_first")
+    total = {name: sum(row[name] for row in rows) for name in names}
+    kinds = Counter(change["kind"] for row in rows for change in row["survived"])
+    left, of = sum(kinds.values()) - kinds["equivalent"], total["tried"] - kinds["equivalent"]
+    share = f"{100 * left / of:.1f} %" if of else "–"
+    if of and total["tried"] < total["changes"]:
+        low, high = wilson(left, of)
+        share += f" ({100 * low:.1f} to {100 * high:.1f})"
+    return _row(label, *total.values(), sum(kinds.values()), *(kinds[kind] for kind in KINDS), share)
+
+
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "survivors", "count"])
+    parser.add_argument("what", choices=["run", "survivors", "note", "page", "count"])
     parser.add_argument("files", nargs="*", help="paths below src/bvae_cli")
     parser.add_argument("--sample", type=int, help="so many changes of each file, by chance")
     parser.add_argument("--every", action="store_true", help="try again what was noticed before")
@@ -409,8 +523,12 @@ def main() -> None:
             run(file, arguments.sample, arguments.every)
         elif arguments.what == "survivors":
             survivors(file)
+        elif arguments.what == "note":
+            note(file)
         else:
             print(file, len(mutants_of(SOURCE / file)))
+    if arguments.what == "page":
+        page()
 
 
 if __name__ == "__main__":
