@@ -20,8 +20,10 @@ from bvae_cli.model import objective
 from bvae_cli.model.bvae import BinaryVAE, Posterior
 from bvae_cli.model.objective import (
     Losses,
+    bitwise_surrogate,
     consistency,
     elbo,
+    elbo_with,
     iwae,
     kl_to_uniform,
     log_likelihood,
@@ -157,6 +159,13 @@ def test_consistency_is_the_mean_square_between_code_bits_and_expected_codeword(
     expected = expected_codeword(spec, decoded.sigmoid()[0].tolist())
     squares = [(p - c) ** 2 for p, c in zip(logits.sigmoid()[0].tolist(), expected, strict=True)]
     assert consistency(model, Posterior(logits, decoded)).item() == pytest.approx(math.fsum(squares) / n, abs=1e-13)
+
+
+def test_consistency_of_models_side_by_side_is_that_of_each():
+    model = small_model(Repetition(R=3).build(6))
+    logits = 2 * torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    both, first, second = (consistency(model, Posterior(some, model.code.soft_decode(some))) for some in (logits, *logits))
+    assert torch.equal(both, torch.stack([first, second]))
 
 
 def test_the_total_is_the_batch_mean_of_the_weighted_terms():
@@ -348,6 +357,50 @@ def test_elbos_of_random_draws_have_the_expectation_of_the_enumerated_ones(name)
     expected = math.fsum(math.exp(log_q[m]) * (log_p[m] - log_q[m]) for m in log_q)
     values = elbo(model, x.expand(20_000, 5), torch.Generator().manual_seed(5))
     assert abs(values.mean().item() - expected) < joint_threshold(3) * values.std().item() / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+def test_the_bound_with_given_noise_is_that_of_the_word_that_the_noise_draws(name):
+    """A bit is 1 where its noise is below its probability, and 0 where they are equal."""
+    model, spec = of_four_bits(name), OF_FOUR_BITS[name][0]
+    x, uniform = some_x(5, 20), torch.rand(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    logits = model.encode(x).logits
+    uniform[0] = logits[0].sigmoid()
+    probabilities = logits.sigmoid().tolist()
+    words = [
+        tuple(int(u < p) for u, p in zip(*row, strict=True)) for row in zip(uniform.tolist(), probabilities, strict=True)
+    ]
+    assert words[0] == (0, 0, 0, 0)
+    codewords = torch.tensor([encoded_by_hand(spec, word) for word in words], dtype=torch.float64)
+    log_p = Bernoulli(logits=model.decoder(codewords)).log_prob(x).sum(-1)
+    kl = kl_divergence(Bernoulli(logits=logits), Bernoulli(torch.tensor(0.5).double())).sum(-1)
+    assert torch.allclose(elbo_with(model, x, uniform), log_p - kl, rtol=1e-12)
+    assert torch.allclose(elbo_with(model, x, uniform, 0.25), log_p - 0.25 * kl, rtol=1e-12)
+
+
+def test_the_bitwise_surrogate_is_log_p_given_the_drawn_code_bits_less_the_kl_of_information_bits(monkeypatch):
+    model, x = of_four_bits("repetition"), some_x(5, 6)
+    code_bits = torch.randint(0, 2, (1, 6, 8), generator=torch.Generator().manual_seed(7)).double()
+    logits = model.encode(x).logits
+    with_draws(monkeypatch, code_bits)
+    log_p = Bernoulli(logits=model.decoder(code_bits[0])).log_prob(x).sum(-1)
+    kl = kl_divergence(Bernoulli(logits=logits), Bernoulli(torch.tensor(0.5).double())).sum(-1)
+    assert torch.allclose(bitwise_surrogate(model, x), log_p - kl, rtol=1e-12)
+
+
+def test_without_a_code_the_bitwise_surrogate_is_the_elbo():
+    model, x = of_four_bits("none"), some_x(5, 9)
+    surrogate, bound = (of(model, x, torch.Generator().manual_seed(2)) for of in (bitwise_surrogate, elbo))
+    assert torch.allclose(surrogate, bound, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_words_are_drawn_with_noise_of_the_precision_of_the_model(dtype):
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(8)).to(dtype)
+    noise = torch.rand(5, 3, 4, dtype=dtype, generator=torch.Generator().manual_seed(9))
+    drawn = objective._draw(logits, 5, torch.Generator().manual_seed(9))
+    assert drawn.dtype == dtype
+    assert torch.equal(drawn, (noise < logits.sigmoid()).to(dtype))
 
 
 def test_beta_weighs_the_kl_of_the_elbo_and_nothing_else():
