@@ -172,6 +172,9 @@ def test_the_total_is_the_batch_mean_of_the_weighted_terms():
     losses = Losses(torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0]), torch.tensor([100.0, 300.0]))
     assert losses.total(0.5, 0.01).item() == pytest.approx(2 + 0.5 * 20 + 0.01 * 200)
     assert losses.total(torch.tensor(0.0), 0.0).item() == pytest.approx(2.0)
+    side_by_side = Losses(*(torch.stack([term, 2 * term]) for term in losses))
+    totals = side_by_side.total(torch.tensor([[0.5], [1.0]]), torch.tensor([[0.01], [0.0]]))
+    assert totals.tolist() == pytest.approx([14.0, 44.0])
 
 
 # The training loss
@@ -392,6 +395,11 @@ def test_without_a_code_the_bitwise_surrogate_is_the_elbo():
     model, x = of_four_bits("none"), some_x(5, 9)
     surrogate, bound = (of(model, x, torch.Generator().manual_seed(2)) for of in (bitwise_surrogate, elbo))
     assert torch.allclose(surrogate, bound, rtol=1e-12)
+
+
+def test_a_bit_that_is_surely_0_is_not_drawn_even_by_noise_of_exactly_0(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, generator, **others: torch.zeros(shape, **others))
+    assert objective._draw(torch.tensor([-1e4, 0.0]), 1, None).tolist() == [[0.0, 1.0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
