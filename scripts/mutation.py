@@ -26,6 +26,7 @@ import math
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import time
@@ -54,7 +55,10 @@ BESIDE = {
 }
 LEFT_OUT = ("tests/codes/test_compiled.py",)
 # Clean seconds of tests that one change may take; a change that passes them all has survived.
-MOST_SECONDS = 20.0
+MOST_SECONDS = 10.0
+# A change may make a loop endless, or a list: processor time for a test beyond ten times its own, and memory.
+GRACE_SECONDS = 5.0
+MOST_BYTES = 8 << 30
 PROCESSES = 2
 SEED = 7
 
@@ -162,8 +166,8 @@ class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 class Chosen:
     """A pytest plugin that runs the named tests, in the order given, and measures each."""
 
-    def __init__(self, wanted: Sequence[str] | None) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Sequence[str] | None, clean: dict[str, float] | None = None) -> None:
+        self.wanted, self._clean = wanted, clean
         self.seconds: dict[str, float] = defaultdict(float)
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -171,6 +175,11 @@ class Chosen:
         if self.wanted is not None:
             by_name = {item.nodeid: item for item in items}
             items[:] = [by_name[name] for name in self.wanted if name in by_name]
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Have the system end this process where a test takes much longer than it did."""
+        if self._clean is not None:
+            signal.setitimer(signal.ITIMER_PROF, GRACE_SECONDS + 10 * self._clean.get(nodeid, 0.0))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Add up what a test took, with what it was given."""
@@ -312,14 +321,16 @@ def chosen_tests(file: str, mutant: Mutant, clean: Clean) -> list[str]:
     return chosen
 
 
-def test_mutant(file: str, mutant: Mutant, tests: Sequence[str]) -> int:
+def test_mutant(file: str, mutant: Mutant, tests: Sequence[str], seconds: dict[str, float]) -> int:
     """Import the changed module in this fork and run the tests; 0 where none noticed."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    signal.setitimer(signal.ITIMER_PROF, 10 * GRACE_SECONDS)
     name = "bvae_cli." + file.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Changed(name, SOURCE / file, mutant.source))
     # Before pytest puts its own importer first, which would read the file on disk.
     importlib.import_module(name)
     paths = sorted({test.split("::")[0] for test in tests})
-    status = run_pytest(paths, Chosen(tests), "-x", "--tb=line")
+    status = run_pytest(paths, Chosen(tests, seconds), "-x", "--tb=line")
     assert isinstance(sys.modules[name].__loader__, Changed)
     return status
 
@@ -343,7 +354,7 @@ def run(file: str, sample: int | None, every: bool) -> None:
             mutant = waiting.pop(0)
             tests = chosen_tests(file, mutant, clean)
             limit = 30 + 10 * (5 + sum(clean.seconds.get(name, 0.0) for name in tests))
-            child = forked(lambda m=mutant, t=tests: test_mutant(file, m, t), WORK / f"{mutant.key}.log")
+            child = forked(lambda m=mutant, t=tests: test_mutant(file, m, t, clean.seconds), WORK / f"{mutant.key}.log")
             running[child] = mutant, time.monotonic(), limit, tests
         for child, (mutant, since, limit, tests) in list(running.items()):
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -354,7 +365,7 @@ def run(file: str, sample: int | None, every: bool) -> None:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             code = os.waitstatus_to_exitcode(status) if ended else None
-            outcome = "timed out" if code is None else "survived" if code == 0 else "killed"
+            outcome = "timed out" if code in (None, -signal.SIGPROF) else "survived" if code == 0 else "killed"
             log = WORK / f"{mutant.key}.log"
             noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", log.read_text(errors="replace"), re.M)
             row = {
@@ -477,7 +488,7 @@ What the tests of four rooms see when the source is changed in one place. `pytho
 (those of mutmut) and runs the tests that pass through each changed line; this page and its data, `docs/data/mutation.json`,
 are what it wrote. Where fewer changes were tried than there are, they were drawn by chance with a fixed seed.
 
-*noticed*: a test failed. *timed out*: the tests took more than ten times their time and half a minute. *survived at first*:
+*noticed*: a test failed. *timed out*: a test took more than ten times its time and five seconds. *survived at first*:
 no test saw it when it was first tried; most of these have a test now. *now*: no test sees it, and it was judged:
 **equivalent**, nothing that can be observed changes; **words**, only the text of a message; **cost**, only memory or time;
 **device**, only off the processor; **hole**, a test is missing. *share left*: all survivors that are not equivalent, of all
