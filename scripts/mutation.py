@@ -166,15 +166,16 @@ class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 class Chosen:
     """A pytest plugin that runs the named tests, in the order given, and measures each."""
 
-    def __init__(self, wanted: Sequence[str] | None, clean: dict[str, float] | None = None) -> None:
-        self.wanted, self._clean = wanted, clean
+    def __init__(self, wanted: Sequence[str] | None, clean: dict[str, float] | None = None, own: str = "") -> None:
+        self.wanted, self._clean, self._own = wanted, clean, own
         self.seconds: dict[str, float] = defaultdict(float)
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Leave out what is not wanted."""
         if self.wanted is not None:
             by_name = {item.nodeid: item for item in items}
-            items[:] = [by_name[name] for name in self.wanted if name in by_name]
+            new = [name for name in by_name if name.split("::")[0] == self._own and name not in (self._clean or {})]
+            items[:] = [by_name[name] for name in [*new, *self.wanted] if name in by_name]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Have the system end this process where a test takes much longer than it did."""
@@ -254,11 +255,12 @@ class Clean:
 
 
 def clean_run(room: str) -> Clean:
-    """Run the tests of a room unchanged, or read what an earlier run noted of the same files."""
+    """Run the tests of a room unchanged, or read what an earlier run noted of the same sources.
+
+    A test that has been written since is run for every change of the source that its file mirrors.
+    """
     files = sorted((SOURCE / room).glob("*.py"))
-    tests = [ROOT / path for path in BESIDE[room]]
-    texts = [path for test in tests for path in (sorted(test.rglob("*.py")) if test.is_dir() else [test])]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in [*files, *texts])).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     noted = WORK / f"clean-{room}-{digest}.json"
     if not noted.exists():
         child = forked(lambda: watch(room, noted), WORK / f"clean-{room}.log")
@@ -324,13 +326,14 @@ def chosen_tests(file: str, mutant: Mutant, clean: Clean) -> list[str]:
 def test_mutant(file: str, mutant: Mutant, tests: Sequence[str], seconds: dict[str, float]) -> int:
     """Import the changed module in this fork and run the tests; 0 where none noticed."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    signal.setitimer(signal.ITIMER_PROF, 10 * GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, 4 * GRACE_SECONDS)
     name = "bvae_cli." + file.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Changed(name, SOURCE / file, mutant.source))
     # Before pytest puts its own importer first, which would read the file on disk.
     importlib.import_module(name)
-    paths = sorted({test.split("::")[0] for test in tests})
-    status = run_pytest(paths, Chosen(tests, seconds), "-x", "--tb=line")
+    own, _ = tests_of(file)
+    paths = sorted({test.split("::")[0] for test in tests} | ({own} if (ROOT / own).exists() else set()))
+    status = run_pytest(paths, Chosen(tests, seconds, own), "-x", "--tb=line")
     assert isinstance(sys.modules[name].__loader__, Changed)
     return status
 
