@@ -479,3 +479,15 @@ def test_all_words_come_in_counting_order_with_the_first_bit_the_lowest():
     assert objective.all_words(2).tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     assert len({tuple(word) for word in objective.all_words(9).tolist()}) == 512
     assert objective.all_words(3, dtype=torch.uint8).dtype == torch.uint8
+
+
+# Where tensors are made: the device "meta" holds shapes alone, and refuses a tensor of another device.
+
+
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+def test_bounds_are_made_where_the_model_is(name):
+    model, x = of_four_bits(name).to("meta"), some_x(5, 3).to("meta")
+    for bound in (elbo, lambda *both: iwae(*both, 2), bitwise_surrogate, log_likelihood):
+        values = bound(model, x)
+        assert (values.device.type, values.shape) == ("meta", (3,))
+    assert objective.all_words(3, "meta").device.type == "meta"
