@@ -53,6 +53,8 @@ BESIDE = {
     "model": ("tests/model/test_objective.py", "tests/model/test_terms.py", "tests/model/test_bvae.py"),
     "evaluation": ("tests/evaluation/test_statistics.py", "tests/evaluation/test_interval_coverage.py"),
 }
+# What every code must do is tested here, also what is new since the clean run.
+BASE = "tests/codes/test_base.py"
 LEFT_OUT = ("tests/codes/test_compiled.py",)
 # Clean seconds of tests that one change may take; a change that passes them all has survived.
 MOST_SECONDS = 10.0
@@ -166,7 +168,7 @@ class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 class Chosen:
     """A pytest plugin that runs the named tests, in the order given, and measures each."""
 
-    def __init__(self, wanted: Sequence[str] | None, clean: dict[str, float] | None = None, own: str = "") -> None:
+    def __init__(self, wanted: Sequence[str] | None, clean: dict[str, float] | None = None, own: Sequence[str] = ()) -> None:
         self.wanted, self._clean, self._own = wanted, clean, own
         self.seconds: dict[str, float] = defaultdict(float)
 
@@ -174,7 +176,7 @@ class Chosen:
         """Leave out what is not wanted."""
         if self.wanted is not None:
             by_name = {item.nodeid: item for item in items}
-            new = [name for name in by_name if name.split("::")[0] == self._own and name not in (self._clean or {})]
+            new = [name for name in by_name if name.split("::")[0] in self._own and name not in (self._clean or {})]
             items[:] = [by_name[name] for name in [*new, *self.wanted] if name in by_name]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -257,7 +259,8 @@ class Clean:
 def clean_run(room: str) -> Clean:
     """Run the tests of a room unchanged, or read what an earlier run noted of the same sources.
 
-    A test that has been written since is run for every change of the source that its file mirrors.
+    A test that has been written since is run for every change of the source that its file mirrors, and those of every code
+    for every change.
     """
     files = sorted((SOURCE / room).glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
@@ -331,8 +334,8 @@ def test_mutant(file: str, mutant: Mutant, tests: Sequence[str], seconds: dict[s
     sys.meta_path.insert(0, Changed(name, SOURCE / file, mutant.source))
     # Before pytest puts its own importer first, which would read the file on disk.
     importlib.import_module(name)
-    own, _ = tests_of(file)
-    paths = sorted({test.split("::")[0] for test in tests} | ({own} if (ROOT / own).exists() else set()))
+    own = [path for path in (tests_of(file)[0], BASE) if (ROOT / path).exists()]
+    paths = sorted({*(test.split("::")[0] for test in tests), *own})
     status = run_pytest(paths, Chosen(tests, seconds, own), "-x", "--tb=line")
     assert isinstance(sys.modules[name].__loader__, Changed)
     return status

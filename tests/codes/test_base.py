@@ -6,6 +6,7 @@ import pickle
 import random
 import subprocess
 import sys
+from typing import cast
 
 import pytest
 import torch
@@ -13,9 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bvae_cli.codes import hamming
 from bvae_cli.codes.base import Block, CodeSpec
+from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
+from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.linear import LinearCode
+from bvae_cli.codes.polar import Polar
+from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
+from bvae_cli.codes.unequal import Unequal
 from bvae_cli.errors import ExitCode, UsageError
 from tests.helpers import (
     SMALL_CODES,
@@ -503,3 +512,36 @@ def test_a_digest_sees_a_single_changed_entry_of_the_generator_matrix():
 
     for n in (7, 21):
         assert Changed().build(n).digest() != Hamming().build(n).digest()
+
+
+# Where tensors are made: the device "meta" holds shapes alone, and refuses a tensor of another device.
+ELSEWHERE: list[CodeSpec] = [
+    Uncoded(),
+    Repetition(R=3),
+    hamming.Hamming(r=3),
+    hamming.Hamming(r=5),
+    ReedMuller(r=1, m=5),
+    Bch(n=31, t=3),
+    Ldpc(n=96),
+    Convolutional(k=20),
+    Convolutional(k=20, termination="terminated"),
+    Polar(n=64, k=32),
+    Unequal(groups="14 hamming:r=3 + 10 repetition:R=5 + 6 none"),
+]
+
+
+@pytest.mark.parametrize("spec", ELSEWHERE, ids=lambda spec: spec.label())
+def test_results_are_made_where_the_arguments_are(spec: CodeSpec) -> None:
+    code = spec.build(2 * spec.block().n)
+    bits, logits = torch.zeros(3, code.k, device="meta"), torch.zeros(3, code.n, device="meta")
+    results = [code.encode(bits), code.encode_probs(bits), code.encode_logits(bits)]
+    if spec.no_soft_decoder() is None:
+        results.append(code.soft_decode(logits))
+    if isinstance(code, LinearCode):
+        assert code._hard is not None
+        # There is no generator of meta tensors, and the global one is not asked either.
+        decoded = code._hard.decode(logits.reshape(-1, code.block_n), cast(torch.Generator, None))
+        results.append(decoded.reshape(3, code.k))
+    assert {result.device.type for result in results} == {"meta"}
+    assert [result.shape for result in results[:3]] == [(3, code.n)] * 3
+    assert all(result.shape == (3, code.k) for result in results[3:])
