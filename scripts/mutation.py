@@ -312,10 +312,11 @@ def chosen_tests(file: str, mutant: Mutant, clean: Clean) -> list[str]:
     """Return the tests for a change: those through its lines, of the module's own test file first, the quick ones first."""
     own, _ = tests_of(file)
     passing = {name for line in range(mutant.first, mutant.last + 1) for name in clean.lines.get(file, {}).get(line, [])}
-    if not passing:  # run once, at import: every test of its own file may see it
+    mirrored: tuple[str, ...] = (own, f"src/bvae_cli/{file}")
+    if not passing:  # run once, at import: every test that passes through the file may see it, and as many as may be run
         passing = {name for names in clean.lines.get(file, {}).values() for name in names}
-        passing |= {name for name in clean.seconds if name.startswith((own, f"src/bvae_cli/{file}"))}
-    mirrored = (own, f"src/bvae_cli/{file}")
+        passing |= {name for name in clean.seconds if name.startswith(mirrored)}
+        mirrored = ()
     ordered = sorted(passing, key=lambda name: (not name.startswith(mirrored), clean.seconds.get(name, 0.0)))
     chosen, spent = [], 0.0
     for name in ordered:

@@ -1,11 +1,13 @@
 """What every code must do, checked on each of them against plain Python."""
 
 import copy
+import importlib.util
 import math
 import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -545,3 +547,13 @@ def test_results_are_made_where_the_arguments_are(spec: CodeSpec) -> None:
     assert {result.device.type for result in results} == {"meta"}
     assert [result.shape for result in results[:3]] == [(3, code.n)] * 3
     assert all(result.shape == (3, code.k) for result in results[3:])
+
+
+def test_the_page_of_codes_is_what_the_codes_say_of_themselves() -> None:
+    path = Path(__file__).parents[2] / "docs" / "generate_codes.py"
+    spec = importlib.util.spec_from_file_location("generate_codes", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == path.with_name("codes.md").read_text(encoding="utf-8")
