@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bvae_cli.codes import hamming
-from bvae_cli.codes.base import Block, CodeSpec
+from bvae_cli.codes.base import Block, CodeSpec, ErrorRates
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.ldpc import Ldpc
@@ -514,6 +514,17 @@ def test_a_digest_sees_a_single_changed_entry_of_the_generator_matrix():
 
     for n in (7, 21):
         assert Changed().build(n).digest() != Hamming().build(n).digest()
+
+
+def test_what_a_family_does_not_say_is_unknown_and_its_code_is_exact() -> None:
+    assert ErrorRates() == ErrorRates(hard_bit=None, hard_word=None, soft_bit=None)
+    assert Block(3, 1) == Block(n=3, k=1, min_distance=None)
+    assert Uncoded().build(3).exact is True
+    assert Repetition(R=3).build(3).exact is True
+
+
+def test_the_bits_behind_the_last_whole_block_are_counted() -> None:
+    assert [hamming.Hamming(r=3, pad=True).uncoded_bits(n) for n in (7, 8, 13, 14, 20)] == [0, 1, 6, 0, 6]
 
 
 # Where tensors are made: the device "meta" holds shapes alone, and refuses a tensor of another device.
