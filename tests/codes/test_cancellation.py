@@ -47,3 +47,11 @@ def test_a_node_is_divided_where_it_is_partly_frozen() -> None:
     ]
     with pytest.raises(AssertionError, match="not ordered by polarisation"):
         Node.of([True, False])
+
+
+def test_a_block_whose_first_half_is_frozen_is_the_second_half_twice() -> None:
+    logits = torch.randn(6, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    both = logits[:, :8] + logits[:, 8:]
+    twice = SoftCancellation([False] * 8 + FREE, [8 + place for place in PLACES], 3)
+    assert torch.allclose(twice.soft_decode(logits), SoftCancellation(FREE, PLACES, 3).soft_decode(both), rtol=0, atol=1e-12)
+    assert twice.exact is False
