@@ -342,8 +342,12 @@ def test_mutant(file: str, mutant: Mutant, tests: Sequence[str], seconds: dict[s
     return status
 
 
-def run(file: str, sample: int | None, every: bool) -> None:
-    """Try the changes of a file, as many at once as there are processes, and append what became of each."""
+def run(file: str, sample: int | None, every: bool, fresh: bool) -> None:
+    """Try the changes of a file, as many at once as there are processes, and append what became of each.
+
+    ``fresh`` notes of those that were not tried before that they came after the tests: they say what the tests see, where
+    the others say what tests were written for.
+    """
     room = file.split("/")[0]
     clean = clean_run(room)
     all_of_file = mutants_of(SOURCE / file)
@@ -385,6 +389,7 @@ def run(file: str, sample: int | None, every: bool) -> None:
                 "code": code,
                 "by": noticed.group(1) if noticed else None,
                 "tests": len(tests),
+                "fresh": fresh and mutant.key not in done,
                 "seconds": round(time.monotonic() - since, 2),
             }
             with record.open("a", encoding="utf-8") as lines:
@@ -429,11 +434,13 @@ def note(file: str) -> None:
     history = [json.loads(line) for line in record_of(file).read_text(encoding="utf-8").splitlines()]
     at_first = {row["key"] for row in history if row["outcome"] == "survived"} & present
     rows = [row for row in rows_of(record_of(file)) if row["key"] in present]
+    fresh = {row["key"] for row in history if row.get("fresh")} & present
+    left = {row["key"] for row in rows if row["outcome"] == "survived"}
     survived = []
     for row in sorted((row for row in rows if row["outcome"] == "survived"), key=lambda row: row["line"]):
         judgement = judged.get((row["was"], row["becomes"]), {"kind": "not judged", "why": ""})
         plain = {name: row[name] for name in ("line", "was", "becomes")}
-        survived.append({**plain, "kind": judgement["kind"], "why": judgement["why"]})
+        survived.append({**plain, "fresh": row["key"] in fresh, "kind": judgement["kind"], "why": judgement["why"]})
     outcomes = Counter(row["outcome"] for row in rows)
     data[file] = {
         "changes": len(present),
@@ -441,6 +448,8 @@ def note(file: str) -> None:
         "noticed": outcomes["killed"],
         "timed_out": outcomes["timed out"],
         "survived_at_first": len(at_first),
+        "fresh": len(fresh),
+        "fresh_mended": len(fresh & at_first - left),
         "survived": survived,
     }
     DATA.write_text(json.dumps(dict(sorted(data.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -469,7 +478,7 @@ def page() -> None:
         lines += [_told(f"`{file}`", [row]) for file, row in files.items()] if len(files) > 1 else []
         if files:
             lines.append(_told(f"**{name}**", list(files.values())))
-    lines += ["", "## What is left", ""]
+    lines += ["", *_of_fresh(data), "## What is left", ""]
     for file, row in data.items():
         left = [change for change in row["survived"] if change["kind"] != "equivalent"]
         if left:
@@ -503,6 +512,22 @@ that were tried and are not equivalent, with the 95 % interval of Wilson where i
 """
 
 
+def _of_fresh(data: dict[str, dict[str, Any]]) -> list[str]:
+    """Say what changes show that were drawn after the tests were written: nobody looked at them before."""
+    tried = sum(row["fresh"] for row in data.values())
+    if not tried:
+        return []
+    still = [change for row in data.values() for change in row["survived"] if change["fresh"]]
+    equivalent = sum(change["kind"] == "equivalent" for change in still)
+    unseen, of = sum(row["fresh_mended"] for row in data.values()) + len(still) - equivalent, tried - equivalent
+    low, high = wilson(unseen, of)
+    return [
+        f"Tests were written for what survived first, so that the share left flatters them. Of {tried} further changes of "
+        f"`codes`, drawn by chance and tried only then, {equivalent} are equivalent, and of the other {of} no test saw "
+        f"{unseen}: {100 * unseen / of:.1f} % ({100 * low:.1f} to {100 * high:.1f}).\n"
+    ]
+
+
 def _row(*cells: object) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -531,6 +556,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="paths below src/bvae_cli")
     parser.add_argument("--sample", type=int, help="so many changes of each file, by chance")
     parser.add_argument("--every", action="store_true", help="try again what was noticed before")
+    parser.add_argument("--fresh", action="store_true", help="note that the tests were written before what is tried now")
     arguments = parser.parse_intermixed_args()
     WORK.mkdir(parents=True, exist_ok=True)
     if arguments.what == "run":
@@ -538,7 +564,7 @@ def main() -> None:
             importlib.import_module(name)
     for file in arguments.files:
         if arguments.what == "run":
-            run(file, arguments.sample, arguments.every)
+            run(file, arguments.sample, arguments.every, arguments.fresh)
         elif arguments.what == "survivors":
             survivors(file)
         elif arguments.what == "note":
