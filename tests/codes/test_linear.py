@@ -88,6 +88,12 @@ def test_a_matrix_of_another_shape_than_the_block_is_refused():
     with pytest.raises(UsageError, match="4 × 7; its block says 3 × 7"):
         Misstated().build(7)
 
+    class OneRow(Misstated):
+        rows = ((1, 1, 1, 0, 0, 0, 0),)
+
+    with pytest.raises(UsageError, match="1 × 7; its block says 3 × 7"):
+        OneRow().build(7)
+
 
 def test_a_block_that_is_too_large_for_a_decoder_is_refused_when_it_is_decoded_and_says_what_it_takes():
     rows = [tuple(int(row == column % 13) for column in range(26)) for row in range(13)]
