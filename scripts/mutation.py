@@ -51,6 +51,9 @@ PAGE = ROOT / "docs" / "mutation.md"
 BESIDE = {
     "codes": ("tests/codes", "tests/conformance/test_families.py"),
     "model": ("tests/model/test_objective.py", "tests/model/test_terms.py", "tests/model/test_bvae.py"),
+    "files.py": ("tests/test_files.py", "tests/test_runs.py"),
+    "locks.py": ("tests/test_locks.py", "tests/test_locks_elsewhere.py"),
+    "runs.py": ("tests/test_runs.py",),
     "evaluation": ("tests/evaluation/test_statistics.py", "tests/evaluation/test_interval_coverage.py"),
 }
 # What every code must do is tested here, also what is new since the clean run.
@@ -243,9 +246,14 @@ def forked(work: Any, output: Path) -> int:
 
 def tests_of(file: str) -> tuple[str, list[str]]:
     """Return the test file that mirrors a source, and all paths that hold tests of it."""
-    room, name = file.split("/", 1)
-    own = f"tests/{room}/test_{name}"
-    return own, [f"src/bvae_cli/{file}", *BESIDE[room]]
+    folder, _, name = file.rpartition("/")
+    own = f"tests/{folder}/test_{name}" if folder else f"tests/test_{name}"
+    return own, [f"src/bvae_cli/{file}", *BESIDE[room_of(file)]]
+
+
+def room_of(file: str) -> str:
+    """Return the folder of a source, or itself where it lies in none."""
+    return file.rpartition("/")[0] or file
 
 
 @dataclass
@@ -262,7 +270,7 @@ def clean_run(room: str) -> Clean:
     A test that has been written since is run for every change of the source that its file mirrors, and those of every code
     for every change.
     """
-    files = sorted((SOURCE / room).glob("*.py"))
+    files = [SOURCE / room] if room.endswith(".py") else sorted((SOURCE / room).glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     noted = WORK / f"clean-{room}-{digest}.json"
     if not noted.exists():
@@ -287,7 +295,9 @@ def watch(room: str, noted: Path) -> int:
 
     log = WORK / f"coverage-{room}"
     log.unlink(missing_ok=True)
-    watching = coverage.Coverage(data_file=str(log), include=[str(SOURCE / room / "*.py")], config_file=False)
+    watching = coverage.Coverage(
+        data_file=str(log), include=[str(SOURCE / room), str(SOURCE / room / "*.py")], config_file=False
+    )
     watching.start()
     plugin = Watched(watching)
     paths = [f"src/bvae_cli/{room}", *BESIDE[room]]
@@ -335,7 +345,7 @@ def test_mutant(file: str, mutant: Mutant, tests: Sequence[str], seconds: dict[s
     sys.meta_path.insert(0, Changed(name, SOURCE / file, mutant.source))
     # Before pytest puts its own importer first, which would read the file on disk.
     importlib.import_module(name)
-    own = [path for path in (tests_of(file)[0], BASE) if (ROOT / path).exists()]
+    own = [path for path in (tests_of(file)[0], *([BASE] if room_of(file) == "codes" else [])) if (ROOT / path).exists()]
     paths = sorted({*(test.split("::")[0] for test in tests), *own})
     status = run_pytest(paths, Chosen(tests, seconds, own), "-x", "--tb=line")
     assert isinstance(sys.modules[name].__loader__, Changed)
@@ -348,8 +358,7 @@ def run(file: str, sample: int | None, every: bool, fresh: bool) -> None:
     ``fresh`` notes of those that were not tried before that they came after the tests: they say what the tests see, where
     the others say what tests were written for.
     """
-    room = file.split("/")[0]
-    clean = clean_run(room)
+    clean = clean_run(room_of(file))
     all_of_file = mutants_of(SOURCE / file)
     shuffled = random.Random(SEED).sample(all_of_file, len(all_of_file))  # so that a larger sample holds the smaller one
     mutants = all_of_file if sample is None else shuffled[:sample]
@@ -468,13 +477,14 @@ def page() -> None:
     """Write the page: a table of the files, and the survivors that are not equivalent."""
     data = json.loads(DATA.read_text(encoding="utf-8"))
     rooms = {"codes": "`codes`", "model": "`model/objective.py`", "evaluation": "`evaluation/statistics.py`"}
+    rooms |= {file: f"`{file}`" for file in data if room_of(file) == file}
     lines = [
         _HEAD,
         _row("file", "changes", "tried", "noticed", "timed out", "survived at first", "now", *KINDS, "share left"),
     ]
     lines.append("|---" * (8 + len(KINDS)) + "|")
     for room, name in rooms.items():
-        files = {file: row for file, row in data.items() if file.startswith(room + "/")}
+        files = {file: row for file, row in data.items() if room_of(file) == room}
         lines += [_told(f"`{file}`", [row]) for file, row in files.items()] if len(files) > 1 else []
         if files:
             lines.append(_told(f"**{name}**", list(files.values())))
