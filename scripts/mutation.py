@@ -42,7 +42,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bvae_cli"
+# Of this tree, in this process and in those that tests start, which see the source as it is on the disk.
 sys.path.insert(0, str(SOURCE.parent))
+os.environ["PYTHONPATH"] = str(SOURCE.parent)
 WORK = ROOT / "build" / "mutation"
 DATA = ROOT / "docs" / "data" / "mutation.json"
 PAGE = ROOT / "docs" / "mutation.md"
