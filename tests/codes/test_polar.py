@@ -349,3 +349,20 @@ def test_it_is_said_how_a_block_is_decoded() -> None:
     )
     assert large.no_soft_decoder() is None
     assert large.no_hard_decoder() is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 0},
+        {"n": 1024, "k": 1024},
+        {"design_epsilon": 0.0},
+        {"design_epsilon": 0.5},
+        {"iterations": 0},
+        {"iterations": 51},
+    ],
+)
+def test_options_out_of_bounds_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Polar(**options)
+    assert (Polar().n, Polar().k, Polar().design_epsilon, Polar().decoder, Polar().iterations) == (64, 32, 0.05, "best", 1)
