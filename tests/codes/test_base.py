@@ -1,6 +1,7 @@
 """What every code must do, checked on each of them against plain Python."""
 
 import copy
+import dataclasses
 import importlib.util
 import math
 import pickle
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bvae_cli.codes import hamming
-from bvae_cli.codes.base import Block, CodeSpec, ErrorRates
+from bvae_cli.codes.base import Block, CodeSpec, ErrorRates, joined_error_rates
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.ldpc import Ldpc
@@ -568,3 +569,21 @@ def test_the_page_of_codes_is_what_the_codes_say_of_themselves() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.page() == path.with_name("codes.md").read_text(encoding="utf-8")
+
+
+def test_rates_of_a_latent_are_those_of_its_blocks_and_unknown_where_these_are() -> None:
+    spec = Repetition(R=3)
+    bit = spec.hard_bit_error_rate(0.1)
+    assert spec.error_rates(6, 0.1) == ErrorRates(bit, pytest.approx(1 - (1 - bit) ** 2), spec.soft_bit_error_rate(0.1))
+    assert Hamming().error_rates(14, 0.1) == ErrorRates()
+
+
+def test_rates_of_parts_are_joined_bit_by_bit_and_stay_as_they_are() -> None:
+    known = joined_error_rates([(1, ErrorRates(0.5, 0.5, 0.1)), (3, ErrorRates(0.25, 0.5, 0.3))])
+    assert known == ErrorRates(0.3125, 0.75, pytest.approx(0.25))
+    assert joined_error_rates([(1, ErrorRates(0.5, 0.5, 0.1)), (3, ErrorRates(0.25, 0.5))]).soft_bit is None
+    for measured in (known, Block(3, 1)):
+        for field in dataclasses.fields(measured):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(measured, field.name, 1)
+    assert (CodeSpec.family, CodeSpec.summary, CodeSpec.api_version) == ("", "", 1)

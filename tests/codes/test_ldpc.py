@@ -157,3 +157,12 @@ def test_each_round_costs_two_functions_for_every_one_in_the_checks() -> None:
     assert Ldpc(n=96, iterations=4).soft_cost() == 2 * 4 * 3 * 96 / 48
     assert Ldpc(n=12).soft_cost() == 2 * 2**6 / 6
     assert (Ldpc().n, Ldpc().dv, Ldpc().dc, Ldpc().seed, Ldpc().iterations, Ldpc().alist) == (96, 3, 6, 0, 10, "")
+
+
+def test_a_length_that_fills_no_checks_is_answered_with_the_nearest_that_do() -> None:
+    with pytest.raises(UsageError, match=r"^7 bits with 3 checks each do not fill checks of 6 bits[.]") as caught:
+        Ldpc(n=7)
+    assert caught.value.hint == "Take n = 6 or 8."
+    with pytest.raises(UsageError, match=r"^9 bits with 2 checks each") as caught:
+        Ldpc(n=9, dv=2, dc=7)
+    assert caught.value.hint == "Take n = 7 or 14."

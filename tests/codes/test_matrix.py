@@ -150,3 +150,17 @@ def test_a_matrix_is_the_generator_or_the_checks_as_it_is_given() -> None:
 def test_a_large_matrix_of_one_row_is_told_by_its_size_too() -> None:
     assert Linear(matrix="1" * 41).label().startswith("linear(matrix=1x41-")
     assert Linear(matrix="1" * 40).label() == f"linear(matrix={'1' * 40})"
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("1 0 1\n0 2 1\n", "Entries are 0 or 1."),
+        ("1 0 1\n0 x 1\n", "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: "),
+    ],
+)
+def test_a_wrong_entry_of_a_file_is_answered_with_what_entries_are(tmp_path: Path, content: str, hint: str) -> None:
+    (tmp_path / "matrix.txt").write_text(content)
+    with pytest.raises(InputOutputError) as caught:
+        Linear(matrix=str(tmp_path / "matrix.txt"))
+    assert (caught.value.hint or "").startswith(hint)

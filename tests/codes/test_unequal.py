@@ -141,3 +141,12 @@ def test_costs_sentences_and_remarks_are_those_of_the_groups() -> None:
         "R=4 by majority makes exactly the errors of R=3: the last copy only makes ties."
     )
     assert Unequal(groups="14 hamming:r=3 + 6 none").remark() is None
+
+
+@pytest.mark.parametrize("groups", ["1048577 none", "0 none", "none", "7", "٣ none", ""])
+def test_what_is_no_group_is_answered_with_an_example(groups: str) -> None:
+    with pytest.raises(UsageError, match="is not a group of latent bits") as caught:
+        Unequal(groups=groups)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Write groups as in '60 repetition:R=5 + 140 hamming:r=3 + 100 none'")
+    assert Unequal(groups="1048576 none").block().n == 1 << 20
