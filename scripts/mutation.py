@@ -521,7 +521,8 @@ no test saw it when it was first tried; most of these have a test now. *now*: no
 **equivalent**, nothing that can be observed changes; **words**, only the text of a message; **cost**, only memory or time;
 **device**, only off the processor; **hole**, a test is missing. *share left*: all survivors that are not equivalent, of all
 that were tried and are not equivalent, with the 95 % interval of Wilson where it is a sample. Of each file of `codes` about
-as many changes were drawn, whatever its length. A change is tried with ten seconds of tests at most: a survivor may yet fail one that is not among them.
+as many changes were drawn, whatever its length. A change is tried with ten seconds of tests at
+most: a survivor may yet fail one that is not among them.
 """
 
 
