@@ -15,6 +15,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from bvae_cli.codes import decoding
 from bvae_cli.codes.base import Block, Code, CodeSpec
 from bvae_cli.codes.linear import LinearCode
 from bvae_cli.codes.repetition import Repetition
@@ -224,3 +225,22 @@ def constructed_model(code: Code, encoder_gain: float, decoder_logit: float) -> 
         encoder.bias.zero_()
         decoder.bias.zero_()
     return model
+
+
+def bytes_that_are_kept(decode: Callable[[Tensor], Tensor], logits: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the least limit of bytes at which a decoder keeps what its gradient needs, and makes nothing twice."""
+    calls: list[object] = []
+    monkeypatch.setattr(decoding, "checkpoint", lambda decode, chunk, **how: calls.append(how) or decode(chunk))
+
+    def again(most: int) -> bool:
+        calls.clear()
+        monkeypatch.setattr(decoding, "_MOST_KEPT", most)
+        decode(logits.detach().requires_grad_(True))
+        return bool(calls)
+
+    least, most = -1, 1 << 40
+    assert again(least)
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if again(middle) else (least, middle)
+    return most

@@ -1,11 +1,15 @@
 """What every code must do, checked on each of them against plain Python."""
 
 import copy
+import dataclasses
+import importlib.util
 import math
 import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,9 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bvae_cli.codes.base import Block, CodeSpec
+from bvae_cli.codes import hamming
+from bvae_cli.codes.base import Block, CodeSpec, ErrorRates, joined_error_rates
+from bvae_cli.codes.bch import Bch
+from bvae_cli.codes.convolutional import Convolutional
+from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.linear import LinearCode
+from bvae_cli.codes.polar import Polar
+from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
+from bvae_cli.codes.unequal import Unequal
 from bvae_cli.errors import ExitCode, UsageError
 from tests.helpers import (
     SMALL_CODES,
@@ -503,3 +515,75 @@ def test_a_digest_sees_a_single_changed_entry_of_the_generator_matrix():
 
     for n in (7, 21):
         assert Changed().build(n).digest() != Hamming().build(n).digest()
+
+
+def test_what_a_family_does_not_say_is_unknown_and_its_code_is_exact() -> None:
+    assert ErrorRates() == ErrorRates(hard_bit=None, hard_word=None, soft_bit=None)
+    assert Block(3, 1) == Block(n=3, k=1, min_distance=None)
+    assert Uncoded().build(3).exact is True
+    assert Repetition(R=3).build(3).exact is True
+
+
+def test_the_bits_behind_the_last_whole_block_are_counted() -> None:
+    assert [hamming.Hamming(r=3, pad=True).uncoded_bits(n) for n in (7, 8, 13, 14, 20)] == [0, 1, 6, 0, 6]
+
+
+# Where tensors are made: the device "meta" holds shapes alone, and refuses a tensor of another device.
+ELSEWHERE: list[CodeSpec] = [
+    Uncoded(),
+    Repetition(R=3),
+    hamming.Hamming(r=3),
+    hamming.Hamming(r=5),
+    ReedMuller(r=1, m=5),
+    Bch(n=31, t=3),
+    Ldpc(n=96),
+    Convolutional(k=20),
+    Convolutional(k=20, termination="terminated"),
+    Polar(n=64, k=32),
+    Unequal(groups="14 hamming:r=3 + 10 repetition:R=5 + 6 none"),
+]
+
+
+@pytest.mark.parametrize("spec", ELSEWHERE, ids=lambda spec: spec.label())
+def test_results_are_made_where_the_arguments_are(spec: CodeSpec) -> None:
+    code = spec.build(2 * spec.block().n)
+    bits, logits = torch.zeros(3, code.k, device="meta"), torch.zeros(3, code.n, device="meta")
+    results = [code.encode(bits), code.encode_probs(bits), code.encode_logits(bits)]
+    if spec.no_soft_decoder() is None:
+        results.append(code.soft_decode(logits))
+    if isinstance(code, LinearCode):
+        assert code._hard is not None
+        # There is no generator of meta tensors, and the global one is not asked either.
+        decoded = code._hard.decode(logits.reshape(-1, code.block_n), cast(torch.Generator, None))
+        results.append(decoded.reshape(3, code.k))
+    assert {result.device.type for result in results} == {"meta"}
+    assert [result.shape for result in results[:3]] == [(3, code.n)] * 3
+    assert all(result.shape == (3, code.k) for result in results[3:])
+
+
+def test_the_page_of_codes_is_what_the_codes_say_of_themselves() -> None:
+    path = Path(__file__).parents[2] / "docs" / "generate_codes.py"
+    spec = importlib.util.spec_from_file_location("generate_codes", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == path.with_name("codes.md").read_text(encoding="utf-8")
+
+
+def test_rates_of_a_latent_are_those_of_its_blocks_and_unknown_where_these_are() -> None:
+    spec = Repetition(R=3)
+    bit = spec.hard_bit_error_rate(0.1)
+    assert spec.error_rates(6, 0.1) == ErrorRates(bit, pytest.approx(1 - (1 - bit) ** 2), spec.soft_bit_error_rate(0.1))
+    assert Hamming().error_rates(14, 0.1) == ErrorRates()
+
+
+def test_rates_of_parts_are_joined_bit_by_bit_and_stay_as_they_are() -> None:
+    known = joined_error_rates([(1, ErrorRates(0.5, 0.5, 0.1)), (3, ErrorRates(0.25, 0.5, 0.3))])
+    assert known == ErrorRates(0.3125, 0.75, pytest.approx(0.25))
+    assert joined_error_rates([(1, ErrorRates(0.5, 0.5, 0.1)), (3, ErrorRates(0.25, 0.5))]).soft_bit is None
+    for measured in (known, Block(3, 1)):
+        for field in dataclasses.fields(measured):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(measured, field.name, 1)
+    assert (CodeSpec.family, CodeSpec.summary, CodeSpec.api_version) == ("", "", 1)

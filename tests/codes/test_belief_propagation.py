@@ -12,7 +12,7 @@ from bvae_cli.codes.belief_propagation import BeliefPropagation
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.evaluation.channel import measure_channel
-from tests.helpers import property_settings
+from tests.helpers import bytes_that_are_kept, property_settings
 
 # Seven bits, three checks, no cycle: each pair of checks has at most one bit in common.
 TREE = ((1, 1, 1, 0, 0, 0, 0), (0, 0, 1, 1, 1, 0, 0), (0, 0, 0, 0, 1, 1, 1))
@@ -83,3 +83,12 @@ def test_certain_and_contradicting_logits_leave_no_nan(dtype: torch.dtype) -> No
     logits[1] = -torch.inf
     logits[2, ::2] = -torch.inf
     assert code.soft_decode(logits).isfinite().all()
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_what_a_gradient_would_keep_is_eight_numbers_for_every_edge_and_round(
+    iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = BeliefPropagation(((1, 1, 0, 1), (0, 1, 1, 0)), (2, 3), iterations)
+    logits = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert bytes_that_are_kept(decoder.soft_decode, logits, monkeypatch) == 3 * 8 * 8 * 5 * iterations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bvae_cli.codes.base import Block
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.golay import Golay
 from bvae_cli.codes.hamming import Hamming
+from bvae_cli.codes.ldpc import Ldpc
+from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.parity import Parity
 from bvae_cli.codes.reed_muller import ReedMuller
 from bvae_cli.config import TrainConfig
@@ -132,24 +136,130 @@ def test_options_that_make_no_code_are_refused_in_a_sentence(make, words: str) -
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "words", "hint"),
     [
-        (((1, 1, 0), (1, 1, 0)), "linearly dependent: row 1 is a sum of rows before it"),
-        (((1, 1, 0), (0, 1, 1), (1, 0, 1)), "linearly dependent: row 2"),
-        (((1, 0, 0), (0, 1)), "Row 1 of .* has 2 entries, row 0 has 3"),
-        (((1, 0, 0), (0, 2, 1)), "Row 1 of .* has 2 at place 1"),
-        ((), "is empty"),
+        (((1, 1, 0), (1, 1, 0)), "linearly dependent: row 1 is a sum of rows before it", "Leave it out."),
+        (((1, 1, 0), (0, 1, 1), (1, 0, 1)), "linearly dependent: row 2", "Leave it out."),
+        (((1, 0, 0), (0, 0, 0)), "^Row 1 of the .* is all zeros", "Leave it out: its information bit would not be sent."),
+        (((1, 0, 0), (0, 1)), "^Row 1 of .* has 2 entries, row 0 has 3", "All rows are of one length."),
+        (((1, 0, 0), (0, 2, 1)), "^Row 1 of .* has 2 at place 1", "Entries are 0 or 1."),
+        (((1, 0, 0), (0, 1, 2)), "^Row 1 of .* has 2 at place 2", "Entries are 0 or 1."),
+        ((), r"^The generator matrix of wrong is empty\.", "It has a row for each information bit."),
+        (((), ()), r"^The generator matrix of wrong is empty\.", "It has a row for each information bit."),
     ],
 )
-def test_a_matrix_that_makes_no_code_is_refused_with_what_is_wrong(rows, words: str) -> None:
+def test_a_matrix_that_makes_no_code_is_refused_with_what_is_wrong(rows, words: str, hint: str) -> None:
     class Wrong(BlockSpec):
         family = "wrong"
 
         def generator_matrix(self):
             return rows
 
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as caught:
         Wrong().block()
+    assert caught.value.hint == hint
+
+
+def test_parity_checks_that_leave_no_information_bit_are_refused() -> None:
+    class Full(BlockSpec):
+        family = "full"
+
+        def parity_check_matrix(self):
+            return ((1, 0), (0, 1))
+
+    with pytest.raises(UsageError, match="The parity checks of full leave no information bit") as caught:
+        Full().block()
+    assert caught.value.hint == "Leave some of them out."
+
+
+class Gate(BlockSpec):
+    """Two bits and their conjunction: not linear."""
+
+    family = "gate"
+
+    def block(self) -> Block:
+        return Block(n=3, k=2)
+
+    def encode_block(self, bits: tuple[int, ...]) -> tuple[int, ...]:
+        return (*bits, bits[0] & bits[1])
+
+
+def test_a_family_may_say_how_a_block_is_encoded_and_a_matrix_says_it_too() -> None:
+    assert Gate().build(6).encode(torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])).tolist() == [
+        [0, 0, 0, 1, 1, 1],
+        [0, 1, 0, 1, 0, 0],
+    ]
+    spec, words = Hamming(r=3), list(itertools.product((0, 1), repeat=4))
+    assert spec.build(7).encode(torch.tensor(words)).tolist() == [list(spec.encode_block(word)) for word in words]
+    assert Gate().generator_matrix() is None
+    assert Gate().parity_check_matrix() is None
+
+
+CHECKS = "/".join("".join("1" if place // 4 == row else "0" for place in range(56)) for row in range(14))
+# A block for each way to decode it: (decoders, numbers of exponentials for an information bit, the two sentences).
+WAYS: list[tuple[BlockSpec, tuple[str | None, str | None], float | None, str, str]] = [
+    (
+        Hamming(r=3),
+        ("words", "leaders"),
+        2 * 2**4 / 4,
+        "sums over all 16 words of a block, exact",
+        "the leaders of 8 cosets, a fair coin where several are as light",
+    ),
+    (
+        ReedMuller(r=1, m=5),
+        ("words", "words"),
+        2 * 2**6 / 6,
+        "sums over all 64 words of a block, exact",
+        "the nearest of 64 codewords, a fair coin where several are as near",
+    ),
+    (
+        Gate(),
+        ("words", "leaders"),
+        2 * 2**2 / 2,
+        "sums over all 4 words of a block, exact",
+        "the nearest of 4 codewords, a fair coin where several are as near",
+    ),
+    (
+        Hamming(r=5),
+        ("trellis", "leaders"),
+        2**5 * (4 * 31 + 2 * 26) / 26,
+        "forward and backward over the trellis of 32 syndromes, exact",
+        "the leaders of 32 cosets, a fair coin where several are as light",
+    ),
+    (
+        Linear(matrix=CHECKS, kind="parity-check"),
+        ("beliefs", "leaders"),
+        2 * 10 * 56 / 42,
+        "belief propagation over the parity checks, not exact",
+        "the leaders of 16,384 cosets, a fair coin where several are as light",
+    ),
+    (
+        Ldpc(n=96),
+        ("beliefs", "beliefs"),
+        2 * 10 * 3 * 96 / 48,
+        "belief propagation over the parity checks, not exact",
+        "belief propagation over the parity checks, which need not find a nearest codeword",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "decoders", "cost", "soft", "hard"), WAYS, ids=lambda value: getattr(value, "family", ""))
+def test_the_size_of_a_block_chooses_its_decoders_and_a_sentence_says_which(
+    spec: BlockSpec, decoders: tuple[str, str], cost: float, soft: str, hard: str
+) -> None:
+    assert spec.decoders() == decoders
+    assert spec.soft_cost() == pytest.approx(cost)
+    assert spec.soft_decoding() == soft
+    assert spec.hard_decoding() == hard
+    assert spec.no_soft_decoder() is None
+    assert spec.no_hard_decoder() is None
+
+
+def test_what_no_decoder_can_afford_has_no_cost_and_says_why() -> None:
+    assert Bch(n=31, t=3).decoders() == (None, "leaders")
+    assert Bch(n=31, t=3).soft_cost() is None
+    assert Bch(n=63, t=5).decoders() == (None, None)
+    assert "k ≤ 16 or n − k ≤ 20, and a block has k = 36, n − k = 27" in (Bch(n=63, t=5).no_hard_decoder() or "")
 
 
 def test_a_decoder_of_ones_own_needs_no_leave_of_the_host_and_borrows_none_of_its_words() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bvae_cli.codes.closed_forms import (
     any_of,
+    any_of_each,
     channel_capacity,
     majority_bit_error_rate,
     nearest_codeword_block_error_rate,
@@ -198,3 +199,9 @@ def test_small_rates_keep_their_digits() -> None:
         assert rate == pytest.approx(21 * epsilon**2, rel=1e-3)
     assert nearest_codeword_block_error_rate([1, 7], 7, 0.0) == 0.0
     assert nearest_codeword_block_error_rate([1, 1023, 1024], 2000, 0.4) == pytest.approx(1.0)
+
+
+def test_what_happens_for_certain_happens_to_any() -> None:
+    assert any_of_each([1.0, 0.25]) == any_of_each([0.25, 1.0]) == 1.0
+    assert any_of(3, 1.0) == 1.0
+    assert any_of_each([]) == any_of_each([0.0, 0.0]) == 0.0

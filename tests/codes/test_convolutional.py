@@ -284,3 +284,36 @@ def test_a_spec_answers_without_torch_and_numpy() -> None:
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"generators": "5"}, "Separate them with a hyphen, as 5-7."),
+        ({"generators": "5-8"}, "Digits are 0 to 7, as in 5-7."),
+        ({"generators": "5-0"}, "Take generators that are known to be good, as 5-7, 15-17, 23-35 or 133-171."),
+        ({"generators": "3-5"}, "Take generators that are known to be good, as 5-7, 15-17, 23-35 or 133-171."),
+        ({"generators": "1-20001"}, "Take generators that are known to be good, as 5-7, 15-17, 23-35 or 133-171."),
+        ({"generators": "1-1-1"}, "Take the code repetition with R=3."),
+        ({"generators": "23-35", "k": 3}, "Take k=4 or more, or termination=terminated."),
+    ],
+)
+def test_what_is_refused_is_told_what_to_take_instead(options: dict[str, object], hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Convolutional(**options)
+    assert caught.value.hint == hint
+
+
+def test_it_is_said_over_which_states_a_block_is_decoded_and_what_that_costs() -> None:
+    """Four exponentials for each step and each state, or each pair of a start and a state."""
+    round_about, terminated = Convolutional(k=50), Convolutional(k=50, termination="terminated")
+    assert round_about.soft_decoding() == "forward and backward over 4 states from each of as many starts, exact"
+    assert terminated.soft_decoding() == "forward and backward over 4 states, exact"
+    assert round_about.soft_cost() == 4 * 4**2
+    assert terminated.soft_cost() == pytest.approx(4 * 4 * 52 / 50)
+    assert Convolutional(k=4).soft_cost() == 2 * 2**4 / 4
+    paths = "the shortest path over 4 states from each of as many starts, a fair coin among all that are as short"
+    # Of more than twelve bits, and where neither leaders nor states are few; else the leaders of cosets.
+    assert Convolutional(k=16).hard_decoding() == paths
+    assert Convolutional(generators="5-7-7", k=9).hard_decoding() == paths
+    assert Convolutional(k=10).hard_decoding().startswith("the leaders of 1,024 cosets")

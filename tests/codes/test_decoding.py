@@ -15,6 +15,8 @@ from bvae_cli.codes.hamming import Hamming
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.matrix import Linear
 from bvae_cli.codes.polar import Polar
+from bvae_cli.codes.reed_muller import ReedMuller
+from tests.helpers import bytes_that_are_kept
 
 SPECS: list[CodeSpec] = [Hamming(r=4), Bch(n=31, t=1), Ldpc(n=48), Polar(), Convolutional(k=20)]
 
@@ -93,3 +95,57 @@ def test_billions_of_lightest_errors_take_neither_memory_nor_time() -> None:
     found = code.encode(code.decode(received))
     # One flip mends an odd group of four, whatever its place.
     assert torch.equal((found != received).sum(-1), (received.unflatten(-1, (14, 4)).sum(-1) % 2).sum(-1))
+
+
+@pytest.mark.parametrize("spec", [Hamming(r=3, extended=True), ReedMuller(r=1, m=3), Bch(n=7, t=2)], ids=str)
+def test_a_table_of_words_finds_a_nearest_codeword_of_everything_that_arrives(spec: BlockSpec) -> None:
+    code, block = spec.build(spec.block().n), spec.block()
+    words = decoding.gf2_words(block.k)
+    table = decoding.WordTable(code.encode(words))
+    received = decoding.gf2_words(block.n)
+    distances = (code.encode(words).long()[None] ^ received.long()[:, None]).sum(-1)
+    found = table.decode(received, torch.Generator().manual_seed(0))
+    assert torch.equal((code.encode(found.long()) != received).sum(-1), distances.amin(-1))
+
+
+def test_a_table_of_words_draws_each_of_equally_near_ones_equally_often() -> None:
+    """Two flips in a word of the (8, 4) code are as near to three other words: a quarter of the draws each."""
+    code, draws = Hamming(r=3, extended=True).build(8), 8000
+    received = torch.zeros(draws, 8)
+    received[:, :2] = 1
+    found = decoding.WordTable(code.encode(decoding.gf2_words(4))).decode(received, torch.Generator().manual_seed(2))
+    counts = found.unique(dim=0, return_counts=True)[1].double()
+    assert len(counts) == 4
+    assert ((counts - draws / 4).abs() < 4.2 * (draws * 0.25 * 0.75) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "numbers"),
+    [
+        (decoding.WordTable(Hamming(r=3).build(7).encode(decoding.gf2_words(4))), 2 * 16),
+        (decoding.SyndromeTrellis(Hamming(r=3).parity_check_matrix(), range(4)), 8 * 8 * 7),
+    ],
+    ids=["words", "trellis"],
+)
+def test_what_a_gradient_would_keep_is_told_in_numbers(
+    decoder: decoding.SoftDecoder, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert bytes_that_are_kept(decoder.soft_decode, logits, monkeypatch) == 5 * 8 * numbers
+
+
+def test_where_no_gradient_is_asked_for_nothing_is_decoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "checkpoint", None)
+    monkeypatch.setattr(decoding, "_MOST_KEPT", 0)
+    logits = torch.zeros(2, 7, requires_grad=True)
+    code = Hamming(r=3).build(7)
+    with torch.no_grad():
+        assert code.soft_decode(logits).shape == (2, 4)
+    assert code.soft_decode(logits.detach()).shape == (2, 4)
+
+
+def test_a_block_is_drawn_in_proportion_to_its_weight() -> None:
+    logs = torch.tensor([1.0, 2.0, 5.0]).log().expand(40_000, 3)
+    counts = torch.bincount(decoding.drawn(logs, 1, torch.Generator().manual_seed(3)), minlength=3).double() / 40_000
+    for share, expected in zip(counts.tolist(), (1 / 8, 2 / 8, 5 / 8), strict=True):
+        assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 40_000) ** 0.5)

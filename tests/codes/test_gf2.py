@@ -165,6 +165,25 @@ def test_what_cannot_be_counted_is_said_to_be_unknown() -> None:
     assert Golay(n=24).hard_block_error_rate(0.05) is not None
 
 
+def test_one_word_has_its_own_weight_for_distance() -> None:
+    assert gf2.min_distance(((1, 0, 1, 1),)) == 3
+    assert gf2.min_distance(((1,),)) == 1
+    assert gf2.weight_distribution(((1, 0, 1, 1),)) == (1, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("k", "checks", "counted"), [(16, 17, True), (17, 17, False), (18, 16, True), (18, 17, False)])
+def test_a_code_is_counted_where_its_words_or_those_of_its_dual_are_at_most_65536(
+    k: int, checks: int, counted: bool
+) -> None:
+    rows = tuple((*(int(a == b) for b in range(k)), *(int(a == b % k) for b in range(checks))) for a in range(k))
+    distance, weights = gf2.min_distance(rows), gf2.weight_distribution(rows)
+    assert (distance is not None) == (weights is not None) == counted
+    if weights is not None:
+        # An information bit is sent once, and once more by each check on it.
+        assert distance == next(weight for weight, count in enumerate(weights) if weight and count) == min(map(sum, rows))
+        assert sum(weights) == 2**k
+
+
 def test_half_a_coin_is_all_that_is_left_of_coin_flips() -> None:
     for spec in (Hamming(r=3), Hamming(r=3, extended=True), Bch(n=15, t=2), ReedMuller(r=1, m=3)):
         assert spec.hard_bit_error_rate(0.5) == pytest.approx(0.5)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.errors import InputOutputError, UsageError
@@ -138,3 +139,30 @@ def test_far_below_its_threshold_a_long_code_makes_almost_no_errors() -> None:
     code = Ldpc(n=204).build(204)
     assert measure_channel(code, 0.02, 2000, "hard").bit_error_rate.mean < 0.02 / 20
     assert measure_channel(code, 0.05, 2000, "soft").bit_error_rate.mean < 0.05 / 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n": 3}, {"n": 1025}, {"dv": 1}, {"dv": 17, "dc": 20}, {"dc": 2}, {"dc": 65}, {"seed": -1}, {"iterations": 0}],
+)
+def test_numbers_out_of_bounds_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        Ldpc(**options)
+    with pytest.raises(ValidationError):
+        Ldpc(iterations=1001)
+
+
+def test_each_round_costs_two_functions_for_every_one_in_the_checks() -> None:
+    assert Ldpc(n=96).soft_cost() == 2 * 10 * 3 * 96 / 48
+    assert Ldpc(n=96, iterations=4).soft_cost() == 2 * 4 * 3 * 96 / 48
+    assert Ldpc(n=12).soft_cost() == 2 * 2**6 / 6
+    assert (Ldpc().n, Ldpc().dv, Ldpc().dc, Ldpc().seed, Ldpc().iterations, Ldpc().alist) == (96, 3, 6, 0, 10, "")
+
+
+def test_a_length_that_fills_no_checks_is_answered_with_the_nearest_that_do() -> None:
+    with pytest.raises(UsageError, match=r"^7 bits with 3 checks each do not fill checks of 6 bits[.]") as caught:
+        Ldpc(n=7)
+    assert caught.value.hint == "Take n = 6 or 8."
+    with pytest.raises(UsageError, match=r"^9 bits with 2 checks each") as caught:
+        Ldpc(n=9, dv=2, dc=7)
+    assert caught.value.hint == "Take n = 7 or 14."

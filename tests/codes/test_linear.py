@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bvae_cli.codes.base import Block
+from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.closed_forms import any_of, nearest_codeword_block_error_rate
 from bvae_cli.codes.limits import MAX_ENUMERATED_BITS
-from bvae_cli.codes.linear import LinearCode
+from bvae_cli.codes.linear import CodebookCode, LinearCode
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.errors import UsageError
 from bvae_cli.evaluation.channel import measure_channel
@@ -86,6 +87,12 @@ def test_a_matrix_of_another_shape_than_the_block_is_refused():
 
     with pytest.raises(UsageError, match="4 × 7; its block says 3 × 7"):
         Misstated().build(7)
+
+    class OneRow(Misstated):
+        rows = ((1, 1, 1, 0, 0, 0, 0),)
+
+    with pytest.raises(UsageError, match="1 × 7; its block says 3 × 7"):
+        OneRow().build(7)
 
 
 def test_a_block_that_is_too_large_for_a_decoder_is_refused_when_it_is_decoded_and_says_what_it_takes():
@@ -238,3 +245,85 @@ def test_the_matrix_itself_is_the_derivative_of_the_codeword_at_the_zero_word():
         code = spec.build(spec.block().n)
         jacobian = torch.autograd.functional.jacobian(code.encode_probs, torch.zeros(code.k, dtype=torch.float64))
         assert jacobian.T.tolist() == [list(map(float, row)) for row in spec.rows]
+
+
+# Codes of a table of words, which need not be linear
+
+
+class Gates(BlockSpec):
+    """Four bits, some of their conjunctions and one parity: not linear."""
+
+    family = "gates"
+
+    def block(self) -> Block:
+        return Block(n=7, k=4)
+
+    def encode_block(self, bits: tuple[int, ...]) -> tuple[int, ...]:
+        a, b, c, d = bits
+        return (a & b, a, b, c, d, c | d, a ^ b ^ c ^ d)
+
+
+def gates(word: tuple[int, ...]) -> tuple[int, ...]:
+    return Gates().encode_block(word[:4]) + (gates(word[4:]) if len(word) > 4 else ())
+
+
+def test_a_code_that_is_not_linear_encodes_block_by_block_in_any_shape():
+    code = Gates().build(14)
+    assert isinstance(code, CodebookCode)
+    words = torch.tensor(all_words(8)).reshape(4, 64, 8)
+    for dtype in (torch.uint8, torch.float32, torch.int64):
+        encoded = code.encode(words.to(dtype))
+        assert encoded.dtype == dtype
+        assert encoded.reshape(-1, 14).tolist() == [list(gates(word)) for word in all_words(8)]
+
+
+def test_the_expected_codeword_of_a_code_that_is_not_linear_is_the_mean_over_all_words():
+    code = Gates().build(14)
+    probabilities = torch.rand(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    measured = code.encode_probs(probabilities)
+    for row, expected in zip(probabilities.tolist(), measured.tolist(), strict=True):
+        weights = {word: math.prod(p if bit else 1 - p for p, bit in zip(row, word, strict=True)) for word in all_words(8)}
+        by_hand = [math.fsum(weight * gates(word)[place] for word, weight in weights.items()) for place in range(14)]
+        assert expected == pytest.approx(by_hand, abs=1e-13)
+
+
+def test_a_code_that_is_not_linear_is_decoded_to_a_nearest_word_and_to_the_posterior_over_all_words():
+    code = Gates().build(7)
+    received = torch.tensor(all_words(7))
+    decoded = code.decode(received)
+    for bits, word in zip(all_words(7), decoded.tolist(), strict=True):
+        distance = {other: sum(a != b for a, b in zip(gates(other), bits, strict=True)) for other in all_words(4)}
+        assert distance[tuple(word)] == min(distance.values())
+    logits = 3 * torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    likelihoods = {
+        word: math.exp(math.fsum(bit * logit for bit, logit in zip(gates(word), logits.tolist(), strict=True)))
+        for word in all_words(4)
+    }
+    expected = [
+        math.log(math.fsum(value for word, value in likelihoods.items() if word[bit]))
+        - math.log(math.fsum(value for word, value in likelihoods.items() if not word[bit]))
+        for bit in range(4)
+    ]
+    assert code.soft_decode(logits).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_digest_tells_codes_apart_that_differ_in_one_word_alone():
+    words = [gates(tuple(index >> place & 1 for place in range(4))) for index in range(16)]
+    assert CodebookCode(Gates(), 7, words).digest() == Gates().build(7).digest()
+    words[0b0101] = (0, 1, 0, 1, 0, 1, 1)  # neither one bit, nor two neighbours, nor all of them
+    assert CodebookCode(Gates(), 7, words).digest() != Gates().build(7).digest()
+
+
+def test_a_table_with_a_codeword_twice_or_of_another_size_is_refused():
+    words = [gates(word) for word in all_words(4)]
+    with pytest.raises(UsageError, match="Two words of gates have one codeword"):
+        CodebookCode(Gates(), 7, [*words[:15], words[0]])
+    with pytest.raises(UsageError, match="gates has 15 words; it needs 16, and can have at most 4096"):
+        CodebookCode(Gates(), 7, words[:15])
+
+    class Large(Gates):
+        def block(self) -> Block:
+            return Block(n=13, k=13)
+
+    with pytest.raises(UsageError, match="gates has 8192 words; it needs 8192, and can have at most 4096"):
+        CodebookCode(Large(), 13, all_words(13))

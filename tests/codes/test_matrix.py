@@ -122,3 +122,45 @@ def test_rows_that_hide_an_information_bit_have_no_trellis_and_the_sentence_says
     rows[0] = [a ^ b for a, b in zip(rows[0], rows[1], strict=True)]
     spec = Linear(matrix="/".join("".join(map(str, row)) for row in rows))
     assert "Reduced rows" in (spec.no_soft_decoder() or "")
+
+
+def test_what_is_no_matrix_is_answered_with_what_is_one(tmp_path: Path) -> None:
+    three = tmp_path / "three.npy"
+    numpy.save(three, numpy.zeros(3))
+    for matrix in ("", "1101,0110", str(three), str(tmp_path / "nowhere.txt")):
+        with pytest.raises((UsageError, InputOutputError)) as caught:
+            Linear(matrix=matrix)
+        assert caught.value.hint == (
+            "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: 1101000/0110100."
+        )
+    with pytest.raises(UsageError, match="have 2 to 3 entries") as caught:
+        Linear(matrix="110/11")
+    assert caught.value.hint == "All are of one length."
+
+
+def test_a_matrix_is_the_generator_or_the_checks_as_it_is_given() -> None:
+    rows = ((1, 1, 0, 1), (0, 1, 1, 1))
+    generator, checks = Linear(matrix="1101/0111"), Linear(matrix="1101/0111", kind="parity-check")
+    assert generator.generator_matrix() == checks.parity_check_matrix() == rows
+    assert generator.parity_check_matrix() == checks.generator_matrix()
+    assert len(generator.parity_check_matrix()) == 2
+    assert generator.kind == "generator"
+
+
+def test_a_large_matrix_of_one_row_is_told_by_its_size_too() -> None:
+    assert Linear(matrix="1" * 41).label().startswith("linear(matrix=1x41-")
+    assert Linear(matrix="1" * 40).label() == f"linear(matrix={'1' * 40})"
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("1 0 1\n0 2 1\n", "Entries are 0 or 1."),
+        ("1 0 1\n0 x 1\n", "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: "),
+    ],
+)
+def test_a_wrong_entry_of_a_file_is_answered_with_what_entries_are(tmp_path: Path, content: str, hint: str) -> None:
+    (tmp_path / "matrix.txt").write_text(content)
+    with pytest.raises(InputOutputError) as caught:
+        Linear(matrix=str(tmp_path / "matrix.txt"))
+    assert (caught.value.hint or "").startswith(hint)

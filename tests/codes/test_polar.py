@@ -315,3 +315,54 @@ def test_options_that_make_no_code_are_refused_with_the_nearest_that_do(options:
 def test_a_label_tells_n_and_k_and_what_is_not_as_usual() -> None:
     assert Polar().label() == "polar(n=64, k=32)"
     assert Polar(n=32, k=8, iterations=2, pad=True).label() == "polar(n=32, k=8, iterations=2, pad=True)"
+
+
+def test_what_cancellation_costs_is_counted_over_the_nodes_that_are_partly_frozen() -> None:
+    def forced(n: int, k: int, iterations: int = 1) -> Polar:
+        return Polar(n=n, k=k, decoder="successive-cancellation", iterations=iterations)
+
+    # Free inputs 01, 0001 and 00010111: the lengths of nodes of both kinds add up to 2, 4 + 2 and 8 + 4 + 2 + 4 + 2.
+    assert forced(2, 1).soft_cost() == 6 * 2
+    assert forced(4, 1).soft_cost() == 6 * 6
+    assert forced(8, 4).soft_cost() == 6 * 20 / 4
+    assert forced(8, 4, iterations=3).soft_cost() == 3 * 6 * 20 / 4
+    assert Polar(n=8, k=4).soft_cost() == 2 * 2**4 / 4
+
+
+def test_it_is_said_how_a_block_is_decoded() -> None:
+    small, large = Polar(n=16, k=8), Polar(n=64, k=32)
+    assert small.soft_decoding() == "sums over all 256 words of a block, exact"
+    assert small.hard_decoding() == "the leaders of 256 cosets, a fair coin where several are as light"
+    assert small.remark() is None
+    assert large.soft_decoding() == "soft cancellation, one pass over the tree of the code, not exact"
+    thrice = Polar(n=64, k=32, iterations=3)
+    assert thrice.soft_decoding() == "soft cancellation, 3 passes over the tree of the code, not exact"
+    assert large.hard_decoding() == "successive cancellation, a fair coin between equals; not always a nearest codeword"
+    assert large.remark() == (
+        "Such a block is decoded without trying all words: logits by soft cancellation, which comes near the exact "
+        "posterior but is not it; bits by successive cancellation, which corrects any t wrong bits but beyond may miss "
+        "the nearest codeword."
+    )
+    assert Polar(n=32, k=16).remark() == (
+        "Such a block is decoded without trying all words: logits by soft cancellation, which comes near the exact "
+        "posterior but is not it."
+    )
+    assert large.no_soft_decoder() is None
+    assert large.no_hard_decoder() is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 0},
+        {"n": 1024, "k": 1024},
+        {"design_epsilon": 0.0},
+        {"design_epsilon": 0.5},
+        {"iterations": 0},
+        {"iterations": 51},
+    ],
+)
+def test_options_out_of_bounds_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Polar(**options)
+    assert (Polar().n, Polar().k, Polar().design_epsilon, Polar().decoder, Polar().iterations) == (64, 32, 0.05, "best", 1)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from bvae_cli.codes.base import Block
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.evaluation.channel import measure_channel
 from tests.helpers import joint_threshold, property_settings
@@ -174,3 +176,15 @@ def test_many_copies_in_half_precision_are_added_in_single_precision(dtype: torc
     contradicting = torch.full((1, 64), torch.inf, dtype=dtype)
     contradicting[:, ::2] = -torch.inf
     assert Repetition(R=64).build(64).soft_decode(contradicting).item() == 0
+
+
+def test_it_is_said_how_copies_are_put_together_and_that_it_costs_sums_alone():
+    spec = Repetition(R=4)
+    assert spec.soft_decoding() == "the logits of the copies are added, exact"
+    assert spec.hard_decoding() == "the majority of the copies, a fair coin where they tie"
+    assert spec.soft_cost() == 0.0
+    assert Repetition(R=1024).block() == Block(n=1024, k=1, min_distance=1024)
+    assert Repetition().R == 3
+    for copies in (0, 1025):
+        with pytest.raises(ValidationError):
+            Repetition(R=copies)

@@ -50,3 +50,12 @@ def test_measured_errors_are_the_flips_themselves(channel):
     assert abs(measured.word_error_rate.mean - word_rate) < joint_threshold(4) * math.sqrt(
         word_rate * (1 - word_rate) / words
     )
+
+
+def test_nothing_is_decoded_and_nothing_is_paid_for_it():
+    spec = Uncoded()
+    assert spec.soft_decoding() == "the logits themselves, exact"
+    assert spec.hard_decoding() == "the bits themselves"
+    assert spec.soft_cost() == 0.0
+    assert spec.exemptions() == {"soft_extremes": "the identity hands an infinity on as it is"}
+    assert spec.summary == "no code: every latent bit is an information bit"

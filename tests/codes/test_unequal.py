@@ -119,3 +119,34 @@ def test_what_a_group_has_read_from_a_file_is_kept_with_it(tmp_path: Path) -> No
 def test_a_default_that_is_written_out_does_not_make_another_code() -> None:
     assert Unequal(groups="7 hamming + 3 none") == Unequal(groups="7 hamming:r=3,extended=false + 3 none")
     assert Unequal(groups="7 hamming + 3 none").label() == "unequal(groups=7 hamming:r=3 + 3 none)"
+
+
+def test_costs_sentences_and_remarks_are_those_of_the_groups() -> None:
+    spec = Unequal(groups="14 hamming:r=3 + 8 repetition:R=4 + 6 none")
+    # Eight information bits at 8 exponentials each, eight that cost nothing.
+    assert spec.soft_cost() == 8 * (2 * 2**4 / 4) / 16
+    assert Unequal(groups="31 bch:n=31,t=3 + 6 none").soft_cost() is None
+    assert spec.soft_decoding() == (
+        "hamming(r=3): sums over all 16 words of a block, exact; repetition(R=4): the logits of the copies are added, "
+        "exact; none: the logits themselves, exact"
+    )
+    assert spec.hard_decoding() == (
+        "hamming(r=3): the leaders of 8 cosets, a fair coin where several are as light; "
+        "repetition(R=4): the majority of the copies, a fair coin where they tie; none: the bits themselves"
+    )
+    assert spec.remark() == "R=4 by majority makes exactly the errors of R=3: the last copy only makes ties."
+    twice = Unequal(groups="4 repetition:R=1 + 8 repetition:R=4 + 8 repetition:R=4")
+    assert twice.remark() == (
+        "R=1 stores each bit once: this is the uncoded model under another name. "
+        "R=4 by majority makes exactly the errors of R=3: the last copy only makes ties."
+    )
+    assert Unequal(groups="14 hamming:r=3 + 6 none").remark() is None
+
+
+@pytest.mark.parametrize("groups", ["1048577 none", "0 none", "none", "7", "٣ none", ""])
+def test_what_is_no_group_is_answered_with_an_example(groups: str) -> None:
+    with pytest.raises(UsageError, match="is not a group of latent bits") as caught:
+        Unequal(groups=groups)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Write groups as in '60 repetition:R=5 + 140 hamming:r=3 + 100 none'")
+    assert Unequal(groups="1048576 none").block().n == 1 << 20

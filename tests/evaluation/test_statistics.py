@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 from fractions import Fraction
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from bvae_cli.evaluation import statistics
 from bvae_cli.evaluation.statistics import (
     Estimate,
     Interval,
@@ -39,6 +41,14 @@ def test_values_of_any_type_are_counted_in_double_precision(dtype):
 
 def test_one_value_has_a_mean_and_no_error():
     assert estimate(torch.tensor([3.0])) == Estimate(3.0, None)
+
+
+def test_estimates_and_intervals_stay_as_they_were_measured():
+    for measured in (Estimate(1.0), Interval(0.0, 1.0)):
+        for field in dataclasses.fields(measured):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(measured, field.name, 2.0)
+    assert Estimate(1.0).standard_error is None
 
 
 def test_equal_values_have_no_spread():
@@ -100,6 +110,26 @@ def test_the_bootstrap_of_three_values_has_the_quantiles_of_all_27_resamples():
     assert interval == Interval(pytest.approx(1 / 3), pytest.approx(11 / 3))
 
 
+def test_two_values_have_a_bootstrap_interval_and_its_ends_are_among_so_many_resamples():
+    assert bootstrap_interval([0.0, 1.0], 2000) == Interval(0.0, 1.0)
+    # Nearly certain, the ends are the least and the greatest mean that were drawn; 1 of 256 is 0, and 1 of 256 is 11.
+    assert bootstrap_interval([0.0, 1.0, 5.0, 11.0], 9999, confidence=1 - 1e-12) == Interval(0.0, 11.0)
+    few = bootstrap_interval([0.0, 1.0, 5.0, 11.0], 3, confidence=1 - 1e-12)
+    assert 0.0 < few.low < few.high < 11.0
+
+
+def test_the_bootstrap_counts_values_of_half_precision_in_double_precision():
+    values = torch.randn(300, generator=torch.Generator().manual_seed(4)).half()
+    assert bootstrap_interval(values, 200) == bootstrap_interval(values.double(), 200)
+
+
+def test_without_a_seed_the_draws_are_those_of_seed_0():
+    values = [float(value) ** 2 for value in range(7)]
+    assert bootstrap_interval(values, 50) == bootstrap_interval(values, 50, seed=0) != bootstrap_interval(values, 50, seed=1)
+    differences = [1.0] * 13 + [-1.0] * 9
+    assert sign_flip_p_value(differences) == sign_flip_p_value(differences, seed=0) != sign_flip_p_value(differences, seed=1)
+
+
 def test_the_bootstrap_over_many_images_is_the_normal_interval_and_the_same_at_every_call():
     values = torch.randn(4000, generator=torch.Generator().manual_seed(3)).double()
     interval = bootstrap_interval(values, 4000)
@@ -130,6 +160,20 @@ def test_the_least_p_value_is_that_of_differences_of_one_sign(seeds):
     assert sign_flip_p_value(differences) == pytest.approx(smallest_p_value(seeds), rel=1e-12)
 
 
+def test_of_more_than_twenty_seeds_a_hundred_thousand_patterns_are_tried(monkeypatch):
+    # None of 10^5 random patterns is all of one sign (2^-20 each): two sides of (0 + 1) / (10^5 + 1), never of 0.
+    assert sign_flip_p_value([1.0] * 21) == pytest.approx(2 / 100_001, rel=1e-12)
+    monkeypatch.setattr(statistics, "_EXACT_SEEDS", 12)
+    monkeypatch.setattr(statistics, "_RANDOM_SIGNS", 50)
+    assert sign_flip_p_value([1.0] * 12) == smallest_p_value(12)
+    assert sign_flip_p_value([1.0] * 13) == pytest.approx(2 / 51, rel=1e-12)
+
+
+def test_the_sign_flip_p_value_knows_no_unit():
+    assert sign_flip_p_value([1e-13, 2e-13, 3e-13, 4e-13]) == 0.125
+    assert sign_flip_p_value([1e13, 2e13, 3e13, 4e13]) == 0.125
+
+
 def test_beyond_twenty_seeds_random_signs_stand_for_all_and_come_near():
     differences = [1.0] * 13 + [-1.0] * 9
     # Sums of 22 signs: P(at least 13 or at most 9 of one kind), a binomial tail.
@@ -143,12 +187,17 @@ def test_five_seeds_never_suffice_and_eight_do_for_six_claims():
     assert smallest_p_value(8) <= 0.05 / 6 < smallest_p_value(7)
     assert seeds_needed(6) == 8
     assert seeds_needed(7) == 9
+    assert seeds_needed(0) == 6
+    assert smallest_p_value(0) == smallest_p_value(1) == 1.0
+    assert seeds_needed(1, alpha=1.0) == 1
+    assert seeds_needed(1, alpha=smallest_p_value(4)) == 4
 
 
 def test_holm_by_hand():
     # Sorted: .004 × 4, .01 × 3, .03 × 2, .04 × 1, none below one before it.
     assert holm([0.03, 0.004, 0.04, 0.01]) == pytest.approx([0.06, 0.016, 0.06, 0.03])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.9, 0.95]) == [1.0, 1.0]
     assert holm([]) == []
 
 

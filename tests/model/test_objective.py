@@ -20,6 +20,7 @@ from bvae_cli.model import objective
 from bvae_cli.model.bvae import BinaryVAE, Posterior
 from bvae_cli.model.objective import (
     Losses,
+    bitwise_surrogate,
     consistency,
     elbo,
     elbo_with,
@@ -160,10 +161,20 @@ def test_consistency_is_the_mean_square_between_code_bits_and_expected_codeword(
     assert consistency(model, Posterior(logits, decoded)).item() == pytest.approx(math.fsum(squares) / n, abs=1e-13)
 
 
+def test_consistency_of_models_side_by_side_is_that_of_each():
+    model = small_model(Repetition(R=3).build(6))
+    logits = 2 * torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    both, first, second = (consistency(model, Posterior(some, model.code.soft_decode(some))) for some in (logits, *logits))
+    assert torch.equal(both, torch.stack([first, second]))
+
+
 def test_the_total_is_the_batch_mean_of_the_weighted_terms():
     losses = Losses(torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0]), torch.tensor([100.0, 300.0]))
     assert losses.total(0.5, 0.01).item() == pytest.approx(2 + 0.5 * 20 + 0.01 * 200)
     assert losses.total(torch.tensor(0.0), 0.0).item() == pytest.approx(2.0)
+    side_by_side = Losses(*(torch.stack([term, 2 * term]) for term in losses))
+    totals = side_by_side.total(torch.tensor([[0.5], [1.0]]), torch.tensor([[0.01], [0.0]]))
+    assert totals.tolist() == pytest.approx([14.0, 44.0])
 
 
 # The training loss
@@ -351,6 +362,55 @@ def test_elbos_of_random_draws_have_the_expectation_of_the_enumerated_ones(name)
     assert abs(values.mean().item() - expected) < joint_threshold(3) * values.std().item() / math.sqrt(20_000)
 
 
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+def test_the_bound_with_given_noise_is_that_of_the_word_that_the_noise_draws(name):
+    """A bit is 1 where its noise is below its probability, and 0 where they are equal."""
+    model, spec = of_four_bits(name), OF_FOUR_BITS[name][0]
+    x, uniform = some_x(5, 20), torch.rand(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    logits = model.encode(x).logits
+    uniform[0] = logits[0].sigmoid()
+    probabilities = logits.sigmoid().tolist()
+    words = [
+        tuple(int(u < p) for u, p in zip(*row, strict=True)) for row in zip(uniform.tolist(), probabilities, strict=True)
+    ]
+    assert words[0] == (0, 0, 0, 0)
+    codewords = torch.tensor([encoded_by_hand(spec, word) for word in words], dtype=torch.float64)
+    log_p = Bernoulli(logits=model.decoder(codewords)).log_prob(x).sum(-1)
+    kl = kl_divergence(Bernoulli(logits=logits), Bernoulli(torch.tensor(0.5).double())).sum(-1)
+    assert torch.allclose(elbo_with(model, x, uniform), log_p - kl, rtol=1e-12)
+    assert torch.allclose(elbo_with(model, x, uniform, 0.25), log_p - 0.25 * kl, rtol=1e-12)
+
+
+def test_the_bitwise_surrogate_is_log_p_given_the_drawn_code_bits_less_the_kl_of_information_bits(monkeypatch):
+    model, x = of_four_bits("repetition"), some_x(5, 6)
+    code_bits = torch.randint(0, 2, (1, 6, 8), generator=torch.Generator().manual_seed(7)).double()
+    logits = model.encode(x).logits
+    with_draws(monkeypatch, code_bits)
+    log_p = Bernoulli(logits=model.decoder(code_bits[0])).log_prob(x).sum(-1)
+    kl = kl_divergence(Bernoulli(logits=logits), Bernoulli(torch.tensor(0.5).double())).sum(-1)
+    assert torch.allclose(bitwise_surrogate(model, x), log_p - kl, rtol=1e-12)
+
+
+def test_without_a_code_the_bitwise_surrogate_is_the_elbo():
+    model, x = of_four_bits("none"), some_x(5, 9)
+    surrogate, bound = (of(model, x, torch.Generator().manual_seed(2)) for of in (bitwise_surrogate, elbo))
+    assert torch.allclose(surrogate, bound, rtol=1e-12)
+
+
+def test_a_bit_that_is_surely_0_is_not_drawn_even_by_noise_of_exactly_0(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, generator, **others: torch.zeros(shape, **others))
+    assert objective._draw(torch.tensor([-1e4, 0.0]), 1, None).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_words_are_drawn_with_noise_of_the_precision_of_the_model(dtype):
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(8)).to(dtype)
+    noise = torch.rand(5, 3, 4, dtype=dtype, generator=torch.Generator().manual_seed(9))
+    drawn = objective._draw(logits, 5, torch.Generator().manual_seed(9))
+    assert drawn.dtype == dtype
+    assert torch.equal(drawn, (noise < logits.sigmoid()).to(dtype))
+
+
 def test_beta_weighs_the_kl_of_the_elbo_and_nothing_else():
     model, x = of_four_bits("hamming"), some_x(5, 7)
     full, half = (elbo(model, x, torch.Generator().manual_seed(0), beta) for beta in (1.0, 0.5))
@@ -431,3 +491,15 @@ def test_the_bound_with_given_noise_is_that_of_the_word_that_the_noise_makes(nam
     divergence = kl_to_uniform(model.encode(x).logits)
     found = elbo_with(model, x, torch.full((1, 4), noise, dtype=x.dtype), beta=0.3)
     assert float(found[0]) == pytest.approx(of_the_word - 0.3 * float(divergence[0]), rel=1e-9)
+
+
+# Where tensors are made: the device "meta" holds shapes alone, and refuses a tensor of another device.
+
+
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+def test_bounds_are_made_where_the_model_is(name):
+    model, x = of_four_bits(name).to("meta"), some_x(5, 3).to("meta")
+    for bound in (elbo, lambda *both: iwae(*both, 2), bitwise_surrogate, log_likelihood):
+        values = bound(model, x)
+        assert (values.device.type, values.shape) == ("meta", (3,))
+    assert objective.all_words(3, "meta").device.type == "meta"
