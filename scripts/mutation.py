@@ -520,7 +520,9 @@ are what it wrote. Where fewer changes were tried than there are, they were draw
 no test saw it when it was first tried; most of these have a test now. *now*: no test sees it, and it was judged:
 **equivalent**, nothing that can be observed changes; **words**, only the text of a message; **cost**, only memory or time;
 **device**, only off the processor; **hole**, a test is missing. *share left*: all survivors that are not equivalent, of all
-that were tried and are not equivalent, with the 95 % interval of Wilson where it is a sample.
+that were tried and are not equivalent, with the 95 % interval of Wilson where it is a sample. Of each file of `codes` about
+as many changes were drawn, whatever its length. A change is tried with ten seconds of tests at
+most: a survivor may yet fail one that is not among them.
 """
 
 
@@ -536,7 +538,8 @@ def _of_fresh(data: dict[str, dict[str, Any]]) -> list[str]:
     return [
         f"Tests were written for what survived first, so that the share left flatters them. Of {tried} further changes of "
         f"`codes`, drawn by chance and tried only then, {equivalent} are equivalent, and of the other {of} no test saw "
-        f"{unseen}: {100 * unseen / of:.1f} % ({100 * low:.1f} to {100 * high:.1f}).\n"
+        f"{unseen}: {100 * unseen / of:.1f} % ({100 * low:.1f} to {100 * high:.1f}). Those that are no matter of cost or "
+        "device have tests by now, which nothing further was drawn to try.\n"
     ]
 
 
