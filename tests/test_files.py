@@ -140,8 +140,52 @@ def test_what_is_there_is_overwritten_only_where_that_is_asked_for(tmp_path: Pat
     files.require_new(tmp_path / "a", overwrite=False)
     (tmp_path / "a").write_text("")
     files.require_new(tmp_path / "a", overwrite=True)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="is there already") as caught:
         files.require_new(tmp_path / "a", overwrite=False)
+    assert caught.value.hint == "Name another file, or write it anew with --overwrite."
+
+
+def test_a_folder_or_a_file_in_the_way_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputOutputError, match="file: it is a file, not a folder") as caught:
+        files.require_place(tmp_path / "file" / "below")
+    assert caught.value.hint == "Name a folder that can be written to."
+    with pytest.raises(InputOutputError, match="it is a folder, not a file") as caught:
+        files.require_place(tmp_path)
+    assert caught.value.hint == "Name a file in it."
+
+
+def test_a_refusal_while_a_file_is_written_piece_by_piece_names_its_folder(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.new_file(tmp_path / "a"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputOutputError) as caught:
+        fail()
+    assert caught.value.message == f"Cannot write to {tmp_path}: no space left on device."
+    assert caught.value.hint == "Free some space, or name another folder; what was saved before is intact."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_without_a_number_is_told_in_its_own_words(tmp_path: Path) -> None:
+    assert (
+        files.describe_os_error(OSError("Strange Thing"), tmp_path).message == f"Cannot write to {tmp_path}: strange thing."
+    )
+    assert files.cannot_be_read(tmp_path, OSError("Strange")).message == f"{tmp_path} cannot be read: strange."
+
+
+def test_equal_values_are_equal_bytes_and_a_new_file_is_as_open_as_the_person_lets_it(tmp_path: Path) -> None:
+    assert (
+        files.json_bytes({"b": 1, "a": [2]})
+        == files.json_bytes({"a": [2], "b": 1})
+        == b'{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
+    )
+    mask = os.umask(0)
+    try:
+        files.append(tmp_path / "a", "text")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666
 
 
 def test_a_failure_of_torchs_own_writer_is_an_output_error_and_a_full_memory_is_none(tmp_path: Path) -> None:
