@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,17 @@ def test_a_failure_of_torchs_own_writer_is_an_output_error_and_a_full_memory_is_
         fail("unexpected pos 64 vs 0")
     with pytest.raises(RuntimeError, match="allocate memory"):
         fail("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_what_dead_processes_of_this_machine_have_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    mine = files.temporary_beside(tmp_path / "a")
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
+    elsewhere = dead.with_name(dead.name.replace(dead.name.split("-")[1], "00000000"))
+    for path in (mine, dead, elsewhere, tmp_path / ".bvae-x.tmp"):
+        path.write_text("")
+    files.write_file(tmp_path / "a", b"1")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", mine.name, elsewhere.name, ".bvae-x.tmp"}
+    files.remove_leftovers(tmp_path, alone=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}

@@ -211,5 +211,19 @@ def test_a_file_system_without_links_has_locks_too(tmp_path: Path, monkeypatch: 
 
 def test_a_file_in_place_of_the_folder_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputOutputError, match="Cannot write to"):
+    with pytest.raises(InputOutputError) as caught:
         Lock(tmp_path / "file")
+    assert caught.value.message.startswith(f"Cannot write to {tmp_path / 'file'}: ")
+
+
+def test_a_lock_that_was_given_back_leaves_the_next_one_of_its_own_process(tmp_path: Path) -> None:
+    first = Lock(tmp_path / "a")
+    first.path.unlink()
+    with Lock(tmp_path / "a") as second:
+        first.release()
+        assert second.path.exists()
+        second.require_mine()
+        first.beat()
+        with pytest.raises(HeldError, match="was taken over") as caught:
+            first.require_mine()
+        assert caught.value.hint == "Nothing more is written to it here; let that process finish."

@@ -587,3 +587,55 @@ def test_a_damaged_record_is_an_input_error(run: runs.Run, line: str) -> None:
 def test_a_missing_record_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputOutputError, match="holds no loss_record_with"):
         runs.read_record(tmp_path)
+
+
+def test_a_name_keeps_letters_digits_and_four_signs_and_nothing_that_a_shell_or_a_system_minds() -> None:
+    name = runs.folder_name(runs.Sizes(1, 2, 3), 0.5, 1e-05, "c", {"x": "a.b_c-d+e/f:g h*i", "ü": "é"})
+    assert name == "hidden_size_1_latent_size_2_depth_3_beta_0.5_lr_1e-05_ecc_c_x_a.b_c-d+e-f-g-h-i_ü_é"
+
+
+def test_only_a_folder_of_that_name_within_a_run_is_what_was_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "damaged_1").mkdir()
+    assert runs.Run(tmp_path / "damaged_1").state() == "empty"
+    runs.Run(tmp_path).start(CONFIG)
+    assert runs.Run(tmp_path / "damaged_1").state() == "set aside"
+    (tmp_path / "other").mkdir()
+    assert runs.Run(tmp_path / "other").state() == "empty"
+
+
+def test_a_folder_that_may_not_be_read_is_named_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputOutputError) as caught:
+        runs.find_runs(tmp_path)
+    assert caught.value.message == f"{tmp_path} cannot be read: permission denied."
+    assert caught.value.hint == "Look at its permissions and its disk."
+
+
+@pytest.mark.parametrize(("there", "message"), [(True, "holds no bvae_best_model_with.pt"), (False, "There is no file")])
+def test_weights_that_are_not_there_are_said_so_and_where_runs_are_listed(tmp_path: Path, there: bool, message: str) -> None:
+    with pytest.raises(InputOutputError, match=message) as caught:
+        runs.weights_file(tmp_path if there else tmp_path / "nothing")
+    assert caught.value.hint == "`bvae runs` lists the runs that are there."
+
+
+def test_what_a_killed_process_has_left_is_gone_when_the_run_is_taken_again(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS, epoch=1)
+    run.save_state({"epoch": 1})
+    run.finish({"state": "finished"})
+    for name in (runs.STATE, runs.PREVIOUS_STATE, runs.OPTIONS, ".bvae-x.tmp", "epochs/.bvae-1-2.tmp"):
+        (run.folder / name).write_text("left")
+    before = {path.name for path in run.folder.rglob("*")} - {"last.pt", "previous.pt", "options.json", ".bvae-x.tmp"}
+    with run.locked():
+        pass
+    assert {path.name for path in run.folder.rglob("*")} == before - {".bvae-1-2.tmp"}
+
+
+def test_a_folder_with_nothing_but_what_a_killed_write_has_left_is_free(tmp_path: Path) -> None:
+    (tmp_path / "a_run").mkdir()
+    (tmp_path / "a_run" / ".bvae-x.tmp").write_text("left")
+    assert runs.open_run(tmp_path, "a_run", "0123456789").folder == tmp_path / "a_run"
+    (tmp_path / "a_run" / "mine.tmp").write_text("somebody's")
+    assert runs.open_run(tmp_path, "a_run", "0123456789").folder == tmp_path / "a_run_01234567"

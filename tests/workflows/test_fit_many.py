@@ -225,6 +225,28 @@ def test_a_run_that_diverges_leaves_with_its_error_and_the_others_go_on_as_alone
         require_same_state(many.fits[index], solitary[index])
 
 
+def test_a_run_that_is_rewound_comes_back_to_the_others_and_is_what_it_is_alone() -> None:
+    each = [{"seed": 1}, {"seed": 2, "most_rewinds": 1}, {"seed": 3}]
+    many, solitary = FitMany(fits(each)), fits(each)
+    told: list[str] = []
+    many.fits[1].on_rewind = lambda error: told.append(error.message)
+    batched, alone_epochs = iter(many), iter(solitary[1])
+    first, first_alone = next(batched), next(alone_epochs)
+    with torch.no_grad():
+        for fit in (many.fits[1], solitary[1]):
+            next(fit.model.parameters()).fill_(math.nan)
+    rest = list(batched)
+    assert [sorted(epoch) for epoch in (first, *rest)] == [[0, 1, 2], [0, 2], [0, 1, 2], [0, 1, 2], [1]]
+    assert many.diverged == {}
+    assert told == ["Training diverged in epoch 2: the loss is not a number."]
+    assert many.fits[1].rewinds == 1
+    require_same_epochs([epoch[1] for epoch in (first, *rest) if 1 in epoch], [first_alone, *alone_epochs])
+    require_same_state(many.fits[1], solitary[1])
+    for index in (0, 2):
+        require_same_epochs([epoch[index] for epoch in (first, *rest) if index in epoch], list(solitary[index]))
+        require_same_state(many.fits[index], solitary[index])
+
+
 # --- from a batch to alone, and back
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bvae_cli.checkpoints import FORMAT, is_later, later_format
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, InputOutputError
 from bvae_cli.fields import validated
@@ -62,6 +63,8 @@ def unfinished(folder: Path, given: Mapping[str, Any] | None = None) -> Unfinish
         what = f"{folder} holds no run to go on with" if folder.is_dir() else f"There is no folder {folder}"
         raise InputOutputError(f"{what}.", _where_runs_are(folder))
     said = run.options()
+    if said is not None and is_later(said):
+        raise later_format(folder / OPTIONS, said["format"], FORMAT)
     try:
         assert said is not None
         options, started_in = dict(said["options"]), said["started_in"]
