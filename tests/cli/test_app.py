@@ -19,7 +19,7 @@ from bvae_cli.errors import BvaeError, TerminatedError
 from ..outcome import Bvae
 from .conftest import TINY
 
-COMMANDS = ("train", "sample", "evaluate", "runs", "plot", "check-ecc", "codes", "datasets", "devices", "config")
+COMMANDS = ("train", "resume", "sample", "evaluate", "runs", "plot", "check-ecc", "codes", "datasets", "devices", "config")
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[str, ...]:
