@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from bvae_cli import registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
+from bvae_cli.paths import home_expanded
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
@@ -121,10 +123,11 @@ def parse_dataset(text: Any) -> Any:
     known = registry.names("data set")
     if str(text).split(":", 1)[0] in known:
         return _parse_named(str(text))
-    path = Path(text).expanduser()
-    if str(text) and path.is_dir():
+    path = home_expanded(Path(text))
+    # Unlike pathlib's, these are False for a word that is too long to be a path, or holds what no path does.
+    if str(text) and os.path.isdir(path):  # noqa: PTH112
         return PluginRef(type="mnist", options={"folder": str(path)})
-    if path.is_file() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
+    if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:  # noqa: PTH113
         return PluginRef(type="arrays", options={"path": str(path)})
     error = unknown_name("data set", str(text), known)
     raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")

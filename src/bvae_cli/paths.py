@@ -28,4 +28,12 @@ def config_dir() -> Path:
 
 def _overridden(variable: str, default: Path) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else default
+    return home_expanded(Path(value)) if value else default
+
+
+def home_expanded(path: Path) -> Path:
+    """Return a path with the home folder in place of ``~``; as it is where there is no such home: it names no file then."""
+    try:
+        return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises where nobody has that name
+    except ValueError:  # a character that no name has
+        return path

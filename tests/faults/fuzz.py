@@ -99,9 +99,7 @@ def tallies(
             return list(pool.map(feed, parsers))
 
 
-def _feed(
-    parser: Parser, inputs: int, seed: int, samples: Samples, place: Path, keep: Path | None, ends: float
-) -> Tally:
+def _feed(parser: Parser, inputs: int, seed: int, samples: Samples, place: Path, keep: Path | None, ends: float) -> Tally:
     tally, number, began = Tally(parser.name), 0, time.monotonic()
     while number < inputs and time.monotonic() < ends:
         number = _one_batch(parser, range(number, min(inputs, number + _BATCH)), seed, samples, place, tally)

@@ -17,7 +17,17 @@ _INTEGERS = (0, 1, -1, 2, 7, 255, 256, 65_535, 2**31 - 1, 2**31, 2**32, 2**63 - 
 _FLOATS = (0.0, -0.0, 1e-320, 0.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"))
 _TEXTS = (
     *("", " ", "0", "-1", "none", "None", "null", "nan", "1e999", "true", "../../../etc/passwd", "/dev/zero", "a" * 5000),
-    *("\x00", "\x1b[31mred\x1b[0m", "\u202ecba", "\ud800", "𝟙", "é" * 300, "[bold]x[/bold]", "<script>alert(1)</script>", "%s"),
+    *(
+        "\x00",
+        "\x1b[31mred\x1b[0m",
+        "\u202ecba",
+        "\ud800",
+        "𝟙",
+        "é" * 300,
+        "[bold]x[/bold]",
+        "<script>alert(1)</script>",
+        "%s",
+    ),
     *("name:key=value", "repetition:R=3", "repetition:R=999999999999", "x:=,", "(((", "$x^{2$", "{{ 7 * 7 }}", "\r\n# x"),
 )
 _DEEPEST = 4000
@@ -55,7 +65,9 @@ def any_text(text: str, chance: Random) -> str:
     changed = text
     for _ in range(chance.choice((1, 1, 2, 4))):
         place, length = chance.randrange(len(changed) + 1), chance.choice((0, 1, 1, 2, 8))
-        piece = chance.choice(("", chance.choice(_TEXTS), chr(chance.randrange(1, 0x250)), chance.choice(":=,+/()[]{}#\"'\n;. -")))
+        piece = chance.choice(
+            ("", chance.choice(_TEXTS), chr(chance.randrange(1, 0x250)), chance.choice(":=,+/()[]{}#\"'\n;. -"))
+        )
         if chance.random() < 0.2:
             piece = str(chance.choice(_INTEGERS if chance.random() < 0.7 else _FLOATS))
         changed = changed[:place] + piece + changed[place + length :]
@@ -168,7 +180,24 @@ def any_npy(content: bytes, chance: Random) -> bytes:
         return content[: 10 + length] + any_bytes(values, chance)
     if kind == 1:
         descr = chance.choice(
-            ("|O", "|u1", "|b1", "<f2", "<f4", "<f8", ">f8", "<i8", "<c16", "<U4", "|S0", "|S9", "|V8", "<M8[s]", "|u1junk", "<f16")
+            (
+                "|O",
+                "|u1",
+                "|b1",
+                "<f2",
+                "<f4",
+                "<f8",
+                ">f8",
+                "<i8",
+                "<c16",
+                "<U4",
+                "|S0",
+                "|S9",
+                "|V8",
+                "<M8[s]",
+                "|u1junk",
+                "<f16",
+            )
         )
         header = header.replace("|u1", descr).replace("<f4", descr)
     elif kind == 2:
@@ -259,7 +288,9 @@ def any_zip(content: bytes, chance: Random, inner: Callable[[str, bytes, Random]
         members[place] = (name, other[1])
     else:
         folder = name.split("/")[0]
-        members.append((chance.choice(("../x.npy", "/tmp/x.npy", f"{folder}/../x", "..\\x", "C:\\x.npy", "a/b.npy", "")), held))
+        members.append(
+            (chance.choice(("../x.npy", "/tmp/x.npy", f"{folder}/../x", "..\\x", "C:\\x.npy", "a/b.npy", "")), held)
+        )
     if chance.random() < 0.3:
         members.sort(key=lambda member: chance.random())
     return zipped(members, chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2)))
@@ -279,16 +310,27 @@ def any_pickle(content: bytes, chance: Random) -> bytes:
             other = chance.randrange(len(pieces))
             pieces[place], pieces[other] = pieces[other], pieces[place]
         elif kind == 3:
-            names = (b"os\nsystem", b"builtins\neval", b"torch\nFloatStorage", b"collections\nOrderedDict", b"torch\nload", b"x\ny")
+            names = (
+                b"os\nsystem",
+                b"builtins\neval",
+                b"torch\nFloatStorage",
+                b"collections\nOrderedDict",
+                b"torch\nload",
+                b"x\ny",
+            )
             pieces[place] = b"c" + chance.choice(names) + b"\n"
         elif kind == 4:
             value = chance.choice(_INTEGERS) % 2**64
-            number = chance.choice((b"K\xff", b"M\xff\xff", b"J" + struct.pack("<I", value % 2**32), b"\x8a\x08" + struct.pack("<Q", value)))
+            number = chance.choice(
+                (b"K\xff", b"M\xff\xff", b"J" + struct.pack("<I", value % 2**32), b"\x8a\x08" + struct.pack("<Q", value))
+            )
             pieces[place] = number
         elif kind == 5:
             pieces[place] = any_bytes(pieces[place], chance)
         elif kind == 6:
-            pieces[place] = chance.choice((b"N", b"]", b"}", b")", b"(", b"t", b"R", b"b", b"u", b"Q", b"0", b".", b"\x88", b"h\x05"))
+            pieces[place] = chance.choice(
+                (b"N", b"]", b"}", b")", b"(", b"t", b"R", b"b", b"u", b"Q", b"0", b".", b"\x88", b"h\x05")
+            )
         else:
             text = chance.choice(_TEXTS).encode("utf-8", "replace")
             pieces[place] = b"X" + struct.pack("<I", len(text)) + text

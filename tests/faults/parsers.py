@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -99,11 +100,22 @@ _CODES = (
     *("bch:m=4,t=2", "ldpc:n=24,dv=3,dc=6", "linear:matrix=1101000/0110100", "polar:n=8,k=4", "convolutional:memory=2"),
     *("unequal:groups=12 repetition:R=3+4 none", "linear:matrix=(101/011),kind=parity-check", "ldpc:n=12,seed=5,pad=true"),
 )
-_DATA = ("binarized-mnist", "mnist:folder=x", "arrays:path=bits.npy,validation=0.2", "packed:path=b.npz,features=12", "./x.csv")
+_DATA = (
+    "binarized-mnist",
+    "mnist:folder=x",
+    "arrays:path=bits.npy,validation=0.2",
+    "packed:path=b.npz,features=12",
+    "./x.csv",
+)
 
 
 def _write_words(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
-    words = {"ecc": chance.choice(_CODES), "dataset": chance.choice(_DATA), "arm": chance.choice(_CODES), "tune": "lr=1e-3,0.01"}
+    words = {
+        "ecc": chance.choice(_CODES),
+        "dataset": chance.choice(_DATA),
+        "arm": chance.choice(_CODES),
+        "tune": "lr=1e-3,0.01",
+    }
     for name in chance.sample(sorted(words), 1 if inside else 3):
         words[name] = _of_grammar(words[name], chance) if inside else mutate.any_text(words[name], chance)
     _write_file(folder, "words.json", json.dumps(words).encode())
@@ -118,7 +130,9 @@ def _of_grammar(words: str, chance: Random) -> str:
     for _ in range(chance.choice((1, 1, 2))):
         key, value = chance.choice(options) if options else ("R", "3")
         said = chance.choice((mutate.any_text(value, chance), str(mutate.any_value(chance)), str(chance.randrange(-2, 200))))
-        options = [pair for pair in options if pair[0] != key] + [(chance.choice((key, key, mutate.any_text(key, chance))), said)]
+        options = [pair for pair in options if pair[0] != key] + [
+            (chance.choice((key, key, mutate.any_text(key, chance))), said)
+        ]
     return f"{name}:{','.join(f'{key}={value}' for key, value in options)}"
 
 
@@ -286,7 +300,7 @@ def _described_otherwise(content: bytes, chance: Random) -> bytes:
         name = chance.choice(sorted(held["weights"]))
         held["weights"][name] = _other_tensor(held["weights"][name], chance)
     else:
-        held = mutate.any_structure({**held, "weights": {name: 1 for name in held["weights"]}}, chance)
+        held = mutate.any_structure({**held, "weights": dict.fromkeys(held["weights"], 1)}, chance)
     buffer = io.BytesIO()
     torch.save(held, buffer)
     return buffer.getvalue()
@@ -295,22 +309,21 @@ def _described_otherwise(content: bytes, chance: Random) -> bytes:
 def _other_tensor(tensor: Any, chance: Random) -> Any:
     import torch
 
-    return chance.choice(
-        (
-            lambda: tensor[:-1].clone(),
-            lambda: tensor.double(),
-            lambda: tensor.to(torch.int64),
-            lambda: tensor.to(torch.complex64),
-            lambda: torch.full_like(tensor, float("nan")),
-            lambda: torch.zeros(1).expand(10**6, 10**6),
-            lambda: torch.zeros(()),
-            lambda: torch.zeros(0, 7),
-            lambda: tensor.to_sparse(),
-            lambda: tensor.T if tensor.dim() == 2 else tensor[None],
-            lambda: tensor.half(),
-            lambda: [1, 2],
-        )
-    )()
+    others: list[Any] = [
+        tensor[:-1].clone(),
+        tensor.double(),
+        tensor.to(torch.int64),
+        tensor.to(torch.complex64),
+        tensor.half(),
+        tensor.T if tensor.dim() == 2 else tensor[None],
+        tensor.to_sparse(),
+        torch.full_like(tensor, float("nan")),
+        torch.zeros(1).expand(10**6, 10**6),
+        torch.zeros(()),
+        torch.zeros(0, 7),
+        [1, 2],
+    ]
+    return chance.choice(others)
 
 
 def _read_weights(folder: Path) -> None:
@@ -321,7 +334,7 @@ def _read_weights(folder: Path) -> None:
 
 def _read_for_samples(folder: Path) -> None:
     weights = folder / runs.WEIGHTS
-    if os.stat(weights).st_size % _SAMPLED:
+    if weights.stat().st_size % _SAMPLED:
         _read_weights(folder)
     else:
         values = {"weights": weights, "num_samples": 2, "iwae_samples": 1, "subset": 4, "device": "cpu"}
@@ -366,10 +379,8 @@ def _read_run(folder: Path) -> None:
         show_json(summary)
     run = runs.Run(there)
     run.state(), run.recorded_epochs(), runs.training_seconds(there)
-    try:
+    with contextlib.suppress(runs.DamagedStateError):
         run.load_state()
-    except runs.DamagedStateError:
-        pass
     runs.read_record(there)
     size = sum(path.stat().st_size for path in there.iterdir() if path.is_file())
     if size % _TRAINED == 0:

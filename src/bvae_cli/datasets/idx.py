@@ -14,8 +14,9 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.files import reading, require_file
 from bvae_cli.errors import InputOutputError
+from bvae_cli.paths import home_expanded
+from bvae_cli.sources import is_plausible, open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ class Mnist(DatasetSpec):
     summary: ClassVar[str] = "MNIST, 28 x 28, from IDX files; fetched (11 MB) where there are none"
     licence: ClassVar[str] = "CC BY-SA 3.0"
 
-    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+    folder: Annotated[Path, AfterValidator(home_expanded)] | None = Field(
         None, description="Folder with the official IDX files, .gz or not [default: bvae's own, fetched when needed]."
     )
     binarize: Literal["none", "threshold", "fresh"] = Field(
@@ -147,15 +148,13 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    stream = path.open("rb")
     if path.suffix != ".gz":
-        return stream
-    if stream.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
-        stream.close()
-        raise InputOutputError(
-            f"{path} is not gzip, though its name ends in .gz.", "Take .gz off its name if it is unpacked already."
-        )
-    stream.close()
+        return open_file(path)
+    with open_file(path) as stream:
+        if stream.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+            raise InputOutputError(
+                f"{path} is not gzip, though its name ends in .gz.", "Take .gz off its name if it is unpacked already."
+            )
     return cast(BinaryIO, gzip.open(path))
 
 
@@ -186,10 +185,12 @@ def _wrong_magic(path: Path, magic: bytes, expected: bytes) -> InputOutputError:
 
 
 def _read_content(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> bytearray:
-    claimed = math.prod(shape)
+    claimed, packed = math.prod(shape), path.stat().st_size
     content = bytearray()
     while len(content) < claimed and (chunk := stream.read(min(_CHUNK_BYTES, claimed - len(content)))):
         content += chunk
+        if not is_plausible(len(content), packed):
+            require_plausible(claimed, packed, str(path))
     if len(content) < claimed:
         raise InputOutputError(
             f"{path} is cut off: its header says {_sizes(shape)} = {claimed} values, the file holds {len(content)}.",
