@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from bvae_cli import runs
+from bvae_cli import files, runs
+from bvae_cli.checkpoints import state_bytes, torch_bytes
 from bvae_cli.config import Sizes
 from bvae_cli.errors import ExitCode, InputOutputError, UsageError
 
@@ -170,35 +171,109 @@ def test_starting_anew_leaves_nothing_of_the_run_before(run: runs.Run) -> None:
     assert runs.read_record(run.folder)["kl"] == []
 
 
+def saved(run: runs.Run) -> list[tuple[str, Any]]:
+    """Return the names of the states that are there, each with its epoch, or None for one that is damaged."""
+    return [(path.name, None if state is None else state["epoch"]) for path, state in run.saved_states()]
+
+
 def test_a_finished_run_keeps_no_state_to_resume_from(run: runs.Run) -> None:
     run.save_state({"epoch": 3, "model": WEIGHTS})
-    state = run.load_state()
+    run.save_state({"epoch": 4, "model": WEIGHTS})
+    run.save_options({"threads": 1})
+    ((_, state), _) = run.saved_states()
     assert state is not None
     assert torch.equal(state["model"]["w"], WEIGHTS["w"])
     run.finish({"state": "finished"})
-    assert run.load_state() is None
+    assert saved(run) == []
+    assert run.options() is None
+
+
+def test_the_state_before_the_last_is_kept_and_no_older_one(run: runs.Run) -> None:
+    for epoch in (1, 2, 3):
+        run.save_state({"epoch": epoch})
+    assert saved(run) == [("last.pt", 3), ("previous.pt", 2)]
+    (run.folder / runs.STATE).unlink()  # as where a write was killed between two names
+    assert saved(run) == [("previous.pt", 2)]
+
+
+def test_a_state_that_is_cut_anywhere_or_has_one_other_bit_is_damaged(run: runs.Run) -> None:
+    run.save_state({"epoch": 1})
+    run.save_state({"epoch": 2, "model": WEIGHTS})
+    whole = (run.folder / runs.STATE).read_bytes()
+    flipped = [bytearray(whole) for _ in range(10)]
+    for share, content in enumerate(flipped):
+        content[len(whole) * share // 10] ^= 4
+    for content in [*flipped, *(whole[: len(whole) * share // 10] for share in range(10))]:
+        (run.folder / runs.STATE).write_bytes(content)
+        assert saved(run) == [("last.pt", None), ("previous.pt", 1)]
+
+
+@pytest.mark.parametrize("metrics", [None, 3, "{", "5\n", '{"kl": "x"}\n'])
+def test_a_state_whose_record_is_none_is_damaged(run: runs.Run, metrics: Any) -> None:
+    (run.folder / runs.STATE).write_bytes(state_bytes({"epoch": 1, "metrics": metrics, "log_length": 0}))
+    assert saved(run) == [("last.pt", None)]
+
+
+def test_a_state_of_a_later_version_is_refused_as_that(run: runs.Run) -> None:
+    (run.folder / runs.STATE).write_bytes(b"bvae state 2 0123 4\nabcd")
+    with pytest.raises(InputOutputError, match="has format 2; this bvae reads format 1"):
+        saved(run)
+
+
+def test_a_run_goes_on_with_the_record_that_its_state_repeats(run: runs.Run) -> None:
+    run.log("one")
+    for epoch in (1, 2):
+        run.record({**ROW, "epoch": epoch, "kl": float(epoch)})
+    run.save_state({"epoch": 2})
+    record, metrics, log = ((run.folder / name).read_bytes() for name in (runs.LOSS_RECORD, runs.METRICS, runs.LOG))
+    run.log("two")
+    run.record({**ROW, "epoch": 3})
+    for damage in (b"", record[:40], record + b"\0\0\0", b"1 2 3"):
+        (run.folder / runs.LOSS_RECORD).write_bytes(damage)
+        (run.folder / runs.METRICS).unlink(missing_ok=True)
+        again = runs.Run(run.folder)
+        ((path, state),) = again.saved_states()
+        assert state is not None
+        again.go_on(path, state)
+        names = (runs.LOSS_RECORD, runs.METRICS, runs.LOG)
+        assert [(run.folder / name).read_bytes() for name in names] == [record, metrics, log]
+    again.record({**ROW, "epoch": 3, "kl": 3.0})
+    assert runs.read_record(run.folder)["kl"] == [1.0, 2.0, 3.0]
+
+
+def test_going_on_from_the_state_before_leaves_the_damaged_one_behind(run: runs.Run) -> None:
+    run.save_state({"epoch": 1})
+    run.save_state({"epoch": 2})
+    (run.folder / runs.STATE).write_bytes(b"half")
+    _, (path, state) = run.saved_states()
+    assert state is not None
+    run.go_on(path, state)
+    assert saved(run) == [("last.pt", 1)]
+
+
+@pytest.mark.parametrize("name", [runs.LOSS_RECORD, runs.METRICS, runs.LOG])
+def test_a_link_in_a_run_leads_no_write_out_of_it(run: runs.Run, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    (run.folder / name).unlink(missing_ok=True)
+    (run.folder / name).symlink_to(target)
+    with pytest.raises(InputOutputError, match="Cannot write to"):
+        run.log("said") if name == runs.LOG else run.record(ROW)
+    for write in (lambda: run.save_state({"epoch": 1}), lambda: run.start(CONFIG)):
+        write()
+        assert target.read_text() == "precious"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello", pickle.dumps([1]), pickle.dumps(print)])
 def test_a_state_that_cannot_be_read_is_damaged(run: runs.Run, content: bytes) -> None:
     (run.folder / runs.STATE).write_bytes(content)
-    with pytest.raises(runs.DamagedStateError):
-        run.load_state()
-
-
-def test_a_state_is_damaged_wherever_it_is_cut(run: runs.Run) -> None:
-    run.save_state({"epoch": 3, "model": WEIGHTS})
-    whole = (run.folder / runs.STATE).read_bytes()
-    for share in range(10):
-        (run.folder / runs.STATE).write_bytes(whole[: len(whole) * share // 10])
-        with pytest.raises(runs.DamagedStateError):
-            run.load_state()
+    assert saved(run) == [("last.pt", None)]
 
 
 def test_a_state_that_the_system_withholds_is_not_damaged(run: runs.Run) -> None:
     (run.folder / runs.STATE).mkdir()
     with pytest.raises(InputOutputError, match="is a directory"):
-        run.load_state()
+        saved(run)
 
 
 def test_a_full_memory_is_no_damage(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +283,7 @@ def test_a_full_memory_is_no_damage(run: runs.Run, monkeypatch: pytest.MonkeyPat
     run.save_state({"epoch": 3})
     run.save_weights(CONFIG, WEIGHTS)
     monkeypatch.setattr(torch, "load", fail)
-    for read in (run.load_state, lambda: runs.load_checkpoint(run.weights)):
+    for read in (lambda: saved(run), lambda: runs.load_checkpoint(run.weights)):
         with pytest.raises(RuntimeError, match="allocate memory"):
             read()
 
@@ -242,7 +317,7 @@ class Evil:
 
 
 def _saved(value: object) -> bytes:
-    return runs._torch_bytes({"value": value})
+    return torch_bytes({"value": value})
 
 
 FOREIGN: dict[str, tuple[Callable[[Path], bytes], str]] = {
@@ -252,19 +327,22 @@ FOREIGN: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "pickle": (lambda mark: pickle.dumps(Evil(mark)), "nothing in it was run"),
     "torch": (lambda mark: _saved(Evil(mark)), "nothing in it was run"),
     "dictionary": (lambda mark: _saved(1), "not written by bvae"),
-    "weights alone": (lambda mark: runs._torch_bytes(WEIGHTS), "not written by bvae"),
-    "newer": (lambda mark: runs._torch_bytes({"format": 99, "config": "{}", "weights": {}}), "format 99"),
-    "no config": (lambda mark: runs._torch_bytes({"format": 1, "config": "{", "weights": {}}), "not written by bvae"),
-    "empty config": (lambda mark: runs._torch_bytes({"format": 1, "config": "{}", "weights": {}}), "not written by bvae"),
-    "list": (lambda mark: runs._torch_bytes({"format": 1, "config": "[]", "weights": {}}), "not written by bvae"),
+    "weights alone": (lambda mark: torch_bytes(WEIGHTS), "not written by bvae"),
+    "newer": (lambda mark: torch_bytes({"format": 99, "config": "{}", "weights": {}}), "format 99"),
+    "no config": (lambda mark: torch_bytes({"format": 1, "config": "{", "weights": {}}), "not written by bvae"),
+    "empty config": (
+        lambda mark: torch_bytes({"format": 1, "config": "{}", "weights": {}}),
+        "not written by bvae",
+    ),
+    "list": (lambda mark: torch_bytes({"format": 1, "config": "[]", "weights": {}}), "not written by bvae"),
     "no code": (
-        lambda mark: runs._torch_bytes(
+        lambda mark: torch_bytes(
             {"format": 1, "config": json.dumps({"decides": {}, "data": {}, "code": {}}), "weights": {}}
         ),
         "not written by bvae",
     ),
     "no weights": (
-        lambda mark: runs._torch_bytes({"format": 1, "config": json.dumps(CONFIG), "weights": 5}),
+        lambda mark: torch_bytes({"format": 1, "config": json.dumps(CONFIG), "weights": 5}),
         "not written by bvae",
     ),
 }
@@ -449,7 +527,7 @@ def test_a_write_that_fails_names_the_place_and_leaves_the_old_file(
         lambda: run.save_weights(CONFIG, {"w": torch.zeros(9)}),
         lambda: run.save_state({"epoch": 1}),
         lambda: run.finish({"state": "finished"}),
-        lambda: runs.write_file(run.folder / "figure.png", b"x"),
+        lambda: files.write_file(run.folder / "figure.png", b"x"),
     ):
         with pytest.raises(InputOutputError) as caught:
             write()
@@ -474,7 +552,7 @@ def test_an_interruption_while_writing_leaves_no_half_file(run: runs.Run, monkey
 
 
 def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path: Path) -> None:
-    runs.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
+    files.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
     assert (tmp_path / "a" / "b" / "c.bin").read_bytes() == b"content"
     assert leftovers(tmp_path) == []
 
@@ -482,9 +560,9 @@ def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path: Path) -> 
 def test_a_file_in_the_way_of_a_folder_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(InputOutputError, match="Cannot write to"):
-        runs.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
+        files.write_file(tmp_path / "a" / "b" / "c.bin", b"content")
     with pytest.raises(InputOutputError, match=r"Cannot write to .*a: it is a file, not a folder"):
-        runs.write_file(tmp_path / "a" / "c.bin", b"content")
+        files.write_file(tmp_path / "a" / "c.bin", b"content")
     with pytest.raises(InputOutputError, match="Cannot write to"):
         runs.Run(tmp_path / "a" / "run").start(CONFIG)
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -53,6 +53,12 @@ def _listed(separator: str) -> BeforeValidator:
 class CompareConfig(TrainConfig):
     """Everything that decides a comparison: how its arms are trained and how they are measured."""
 
+    # A run with another learning rate than its arm's is another arm's.
+    on_divergence: Annotated[Literal["rewind", "stop"], option("Training", decides=False)] = Field(
+        "stop",
+        description="Where the loss is no number or explodes: stop, and count the run as diverged; or go back to the best "
+        "epoch with a quarter of the learning rate, twice at most.",
+    )
     seeds: Annotated[int | None, option(_ARMS)] = Field(
         None,
         ge=1,

@@ -19,7 +19,7 @@ import numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from bvae_cli import numpy_files, runs
+from bvae_cli import files, numpy_files, runs
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.inference import Reliability
 from bvae_cli.evaluation.metrics import METRICS, at, in_order
@@ -349,7 +349,7 @@ class ComparisonFolder:
         return self.folder / _EVALUATIONS / f"{_key(arm, seed)}.npz"
 
     def _write(self, name: str, content: bytes) -> None:
-        runs.write_file(self.folder / name, content)
+        files.write_file(self.folder / name, content)
 
 
 def rows_of(comparison: Comparison) -> Iterator[tuple[str, int, str, float, float | None, float | None]]:

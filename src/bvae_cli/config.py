@@ -47,6 +47,13 @@ class Sizes(NamedTuple):
     depth: int
 
 
+class Saving(NamedTuple):
+    """How often the state of a run is saved: after so many seconds, or where ``steps`` is not 0 after so many steps."""
+
+    seconds: float
+    steps: int
+
+
 PARAMETER_SETS: dict[int, Sizes] = {
     0: Sizes(100, 100, 2),
     1: Sizes(200, 100, 2),
@@ -71,6 +78,8 @@ DEFAULT_PARAMETER_SET = 1
 
 
 _LONGEST_SHOWN = 60
+_INTERVAL = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|steps?|)\s*")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # A comma that no bracket encloses.
 _BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
 
@@ -248,6 +257,11 @@ class TrainConfig(ModelChoice):
     init_from: Annotated[Path | None, option(_TRAINING, decides=False)] = Field(
         None, description="Start from the weights of another run (same sizes and code)."
     )
+    on_divergence: Annotated[Literal["rewind", "stop"], option(_TRAINING, decides=False)] = Field(
+        "rewind",
+        description="Where the loss is no number or explodes: go back to the best epoch with a quarter of the learning "
+        "rate, twice at most; or stop.",
+    )
     estimator: Annotated[Estimator, option(_LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
     sampling: Annotated[Sampling, option(_LATENT)] = Field(
         "codeword",
@@ -296,6 +310,12 @@ class TrainConfig(ModelChoice):
     save_every_epoch: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
         False, description="Keep the weights of every epoch, not only the best."
     )
+    checkpoint_every: Annotated[str, BeforeValidator(_as_text), option(_OUTPUT, decides=False, metavar="TIME|STEPS")] = (
+        Field(
+            "10s",
+            description="Save the state to go on from after so much time (as 30s, 5m, 1h) or so many steps (as 500steps).",
+        )
+    )
     tensorboard: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
         False, description="Write TensorBoard events into the run's folder (needs the extra `tensorboard`)."
     )
@@ -313,9 +333,26 @@ class TrainConfig(ModelChoice):
             raise UsageError("TensorBoard is not installed.", "pip install 'bvae-cli[tensorboard]', or leave it out.")
         if (reason := self.ecc.spec("code").no_soft_decoder()) is not None:
             raise UsageError(reason, "Take a code with a soft decoder: `bvae codes show NAME` says which have one.")
+        _ = self.saving
         spec = self.dataset.spec("data set")
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
         return self
+
+    @property
+    def saving(self) -> Saving:
+        """How often the state is saved. Raises UsageError for what says neither a time nor a number of steps."""
+        found = _INTERVAL.fullmatch(self.checkpoint_every)
+        if found is None:
+            raise UsageError(
+                f"--checkpoint-every '{self.checkpoint_every}' is neither a time nor a number of steps.",
+                "As in 30s, 5m, 1h or 500steps.",
+            )
+        number, unit = found.groups()
+        if unit in _SECONDS:
+            return Saving(float(number) * _SECONDS[unit], 0)
+        if "." in number or int(number) == 0:
+            raise UsageError(f"--checkpoint-every '{self.checkpoint_every}': there is no such step.", "As in 500steps.")
+        return Saving(0.0, int(number))
 
     def deciding(self) -> dict[str, Any]:
         """Return, as plain JSON values, the fields that decide the numbers of a run; the data itself is added to them."""

@@ -6,26 +6,22 @@ Whole files are written beside their name, synced and renamed, so that a name ne
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import io
 import itertools
 import json
 import math
-import os
-import pickle
 import re
 import shutil
-import socket
-import time
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from bvae_cli.checkpoints import FORMAT as FORMAT
+from bvae_cli.checkpoints import Checkpoint, DamagedStateError, read_state, read_weights, state_bytes, weights_bytes
 from bvae_cli.config import Sizes
-from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.files import append, json_bytes, make_folder, sync, sync_folder, write_atomically, writing
+from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
 
 if TYPE_CHECKING:
     import torch
@@ -37,28 +33,17 @@ LOG = "training_log.txt"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 STATE = "last.pt"
+PREVIOUS_STATE = "previous.pt"
+OPTIONS = "options.json"
 EPOCHS_FOLDER = "epochs"
-_LOCK = ".lock"
 _DAMAGED = "damaged"
-# A lock has no content for the moment between its making and its first word.
-_LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
+_METRICS_UNTIL_THEN, _LOG_LENGTH = "metrics", "log_length"
 _LONGEST_VALUE = 60
-_ANOTHER_FOLDER = "Name a folder that can be written to."
 
-FORMAT = 1
-_CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
 RECORD_COLUMNS = ("training_loss", "validation_loss", "kl", "beta", "temperature", "lr")
 _RECORD_HEADER = f"# {' '.join(RECORD_COLUMNS)}"
 
 RunState = Literal["finished", "unfinished", "diverged", "damaged", "set aside", "empty"]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Weights with everything needed to build their model again: plain values and tensors, never a pickle."""
-
-    config: dict[str, Any]
-    weights: dict[str, torch.Tensor]
 
 
 def folder_name(sizes: Sizes, beta_max: float, lr: float, code: str, options: Mapping[str, object]) -> str:
@@ -81,23 +66,14 @@ def _short(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-class DamagedStateError(Exception):
-    """The state to resume from is there and cannot be read."""
-
-
-class HeldError(UsageError):
-    """Another process holds a run's folder; ``digest`` is that of its run, where its lock says it."""
-
-    def __init__(self, message: str, hint: str, digest: str | None) -> None:
-        super().__init__(message, hint)
-        self.digest = digest
-
-
 class Run:
     """One run's folder. ``open_run`` chooses it; the workflow of training writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock: Lock | None = None
+        # What the metrics hold of the epochs until now. A state repeats it, so that it is no matter what the files hold.
+        self._metrics: list[str] = []
 
     @property
     def weights(self) -> Path:
@@ -111,6 +87,10 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """Return how the run ended, or None while it has not."""
         return _read_json(self.folder / RESULT)
+
+    def options(self) -> dict[str, Any] | None:
+        """Return the options that an unfinished run was started with last, or None where they are not there."""
+        return _read_json(self.folder / OPTIONS)
 
     def require_readable_result(self) -> None:
         """Raise InputOutputError where it is written how the run ended, and cannot be read any more."""
@@ -136,29 +116,37 @@ class Run:
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Begin a run: an empty record under the configuration's name."""
-        with _writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for stale in (RESULT, STATE, WEIGHTS, METRICS, LOG):
+        with self._writing():
+            make_folder(self.folder)
+            for stale in (RESULT, STATE, PREVIOUS_STATE, OPTIONS, WEIGHTS, METRICS, LOG):
                 (self.folder / stale).unlink(missing_ok=True)
             shutil.rmtree(self.folder / EPOCHS_FOLDER, ignore_errors=True)
-            _write_atomically(self.folder / CONFIG, _json_bytes(config))
-            _write_atomically(self.folder / LOSS_RECORD, f"{_RECORD_HEADER}\n".encode())
+            # A result that came back after a power cut would call the new run finished.
+            sync_folder(self.folder)
+            write_atomically(self.folder / CONFIG, json_bytes(config))
+            write_atomically(self.folder / LOSS_RECORD, f"{_RECORD_HEADER}\n".encode())
+        self._metrics = []
+
+    def save_options(self, options: Mapping[str, Any]) -> None:
+        """Keep the options that the run is started with, so that it can go on by the name of its folder."""
+        with self._writing():
+            write_atomically(self.folder / OPTIONS, json_bytes(options))
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Append an epoch to the loss record and to the metrics; ``row`` has the record's columns and more."""
-        with _writing(self.folder):
-            with (self.folder / LOSS_RECORD).open("a", encoding="utf-8") as record:
-                record.write(" ".join(f"{row[column]:.9g}" for column in RECORD_COLUMNS) + "\n")
-            with (self.folder / METRICS).open("a", encoding="utf-8") as metrics:
-                metrics.write(json.dumps(row) + "\n")
+        line = json.dumps(row) + "\n"
+        self._metrics.append(line)
+        with self._writing():
+            append(self.folder / LOSS_RECORD, _record_line(row))
+            append(self.folder / METRICS, line)
 
     def cut_record(self, epochs: int) -> None:
         """Forget what the record and the metrics say after so many epochs: the run goes on from there."""
-        with _writing(self.folder):
-            for name, header in ((LOSS_RECORD, 1), (METRICS, 0)):
-                path = self.folder / name
-                lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-                _write_atomically(path, "".join(lines[: epochs + header]).encode())
+        self._metrics = self._metrics[:epochs]
+        lines = [_record_line(json.loads(line)) for line in self._metrics]
+        with self._writing():
+            write_atomically(self.folder / LOSS_RECORD, f"{_RECORD_HEADER}\n{''.join(lines)}".encode())
+            write_atomically(self.folder / METRICS, "".join(self._metrics).encode())
 
     def recorded_epochs(self) -> int:
         """Return how many epochs the record holds."""
@@ -167,61 +155,74 @@ class Run:
 
     def log(self, line: str) -> None:
         """Append a line to the training log."""
-        with _writing(self.folder), (self.folder / LOG).open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        with self._writing():
+            append(self.folder / LOG, line + "\n")
 
     def save_weights(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], epoch: int | None = None) -> None:
         """Write the best weights, or with ``epoch`` those of one epoch."""
         path = self.weights if epoch is None else self.folder / EPOCHS_FOLDER / f"epoch_{epoch:04d}.pt"
-        with _writing(self.folder):
-            path.parent.mkdir(exist_ok=True)
-            content = {"format": FORMAT, "config": json.dumps(config, sort_keys=True), "weights": dict(weights)}
-            _write_atomically(path, _torch_bytes(content))
+        with self._writing():
+            make_folder(path.parent)
+            write_atomically(path, weights_bytes(config, weights))
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the state to resume from."""
-        with _writing(self.folder):
-            _write_atomically(self.folder / STATE, _torch_bytes(dict(state)))
+        """Write the state to resume from, with the record until then; the state before it is kept beside it."""
+        log = self.folder / LOG
+        with self._writing():
+            # The state says that these are there.
+            sync(self.folder / LOSS_RECORD, self.folder / METRICS, log)
+            length = log.stat().st_size if log.exists() else 0
+            whole = {**state, _METRICS_UNTIL_THEN: "".join(self._metrics), _LOG_LENGTH: length}
+            write_atomically(self.folder / STATE, state_bytes(whole), self.folder / PREVIOUS_STATE)
 
-    def load_state(self) -> dict[str, Any] | None:
-        """Return the state to resume from, or None where there is none.
+    def saved_states(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+        """Return the states to resume from that are there, the last one first; None for one that is damaged.
 
-        Raises DamagedStateError for one that cannot be read, InputOutputError where the system does not let it be.
+        Raises InputOutputError where the system does not let one be read, or a later version wrote it.
         """
-        path = self.folder / STATE
-        try:
-            state = _read_torch(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise InputOutputError(
-                f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", "Look at its permissions and its disk."
-            ) from None
-        except _UnreadableError as error:
-            raise DamagedStateError(path) from error
-        if not isinstance(state, dict):
-            raise DamagedStateError(path)
-        return state
+        for path in (self.folder / STATE, self.folder / PREVIOUS_STATE):
+            try:
+                state = read_state(path)
+                _metrics_of(state)
+                yield path, state
+            except FileNotFoundError:
+                continue
+            except DamagedStateError:
+                yield path, None
+
+    def go_on(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Take up a run at one of its ``saved_states``: record, metrics and log are cut back to it."""
+        self._metrics = _metrics_of(state)
+        log, length = self.folder / LOG, state[_LOG_LENGTH]
+        with self._writing():
+            if path.name != STATE:  # what came after it is damaged, or not there
+                path.replace(self.folder / STATE)
+            if log.exists() and log.stat().st_size > length:
+                write_atomically(log, log.read_bytes()[:length])
+        self.cut_record(len(self._metrics))
 
     def set_aside(self) -> Path:
         """Move everything that the run has made into a folder within its own, and return it: nothing is overwritten."""
-        with _writing(self.folder):
+        with self._writing():
             numbers = (number for number in itertools.count(1) if not (self.folder / f"{_DAMAGED}_{number}").exists())
             place = self.folder / f"{_DAMAGED}_{next(numbers)}"
             place.mkdir()
-            for name in (WEIGHTS, LOSS_RECORD, LOG, METRICS, RESULT, EPOCHS_FOLDER, STATE):
+            for name in (WEIGHTS, LOSS_RECORD, LOG, METRICS, RESULT, EPOCHS_FOLDER, STATE, PREVIOUS_STATE, OPTIONS):
                 if (self.folder / name).exists():
                     (self.folder / name).rename(place / name)
             # The folder keeps a configuration all the while: it says whose it is.
             if (self.folder / CONFIG).exists():
-                shutil.copy(self.folder / CONFIG, place / CONFIG)
+                write_atomically(place / CONFIG, (self.folder / CONFIG).read_bytes())
+            sync_folder(self.folder)
         return place
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write how the run ended; a finished run needs no state to resume from."""
-        with _writing(self.folder):
-            _write_atomically(self.folder / RESULT, _json_bytes(result))
-            (self.folder / STATE).unlink(missing_ok=True)
+        with self._writing():
+            sync(self.folder / LOSS_RECORD, self.folder / METRICS, self.folder / LOG)
+            write_atomically(self.folder / RESULT, json_bytes(result))
+            for done in (STATE, PREVIOUS_STATE, OPTIONS):
+                (self.folder / done).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self, digest: str | None = None) -> Iterator[None]:
@@ -229,15 +230,35 @@ class Run:
 
         Raises HeldError, naming the holder, where another process has it.
         """
-        path = self.folder / _LOCK
-        with _writing(self.folder):
-            _take_lock(path, digest)
-        try:
+        with Lock(self.folder, digest) as self._lock:
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._lock is not None:
+            self._lock.require_mine()
+        with writing(self.folder):
             yield
-        finally:
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it holds something: the rule
-                self.folder.rmdir()
+
+
+def _record_line(row: Mapping[str, Any]) -> str:
+    return " ".join(f"{row[column]:.9g}" for column in RECORD_COLUMNS) + "\n"
+
+
+def _metrics_of(state: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the metrics that a state repeats. Raises DamagedStateError where they are no such lines."""
+    try:
+        lines: list[str] = state[_METRICS_UNTIL_THEN].splitlines(keepends=True)
+        for line in lines:
+            _record_line(json.loads(line))
+        if not isinstance(state[_LOG_LENGTH], int):
+            raise DamagedStateError
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedStateError from error
+    return lines
 
 
 def open_run(output_dir: Path, name: str, digest: str) -> Run:
@@ -304,76 +325,11 @@ def weights_file(path: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read weights that ``save_weights`` wrote. Nothing in the file is ever executed.
+    """Read weights that ``save_weights`` wrote: a file, or a run's folder's. Nothing in the file is ever executed.
 
     Raises InputOutputError for a missing, damaged or foreign file.
     """
-    path = weights_file(path)
-    try:
-        content = _read_torch(path)
-    except OSError as error:
-        raise InputOutputError(
-            f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", "Look at its permissions and its disk."
-        ) from None
-    except _UnreadableError as error:
-        if isinstance(error.__cause__, pickle.UnpicklingError):
-            raise InputOutputError(
-                f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.",
-                "Give a file that `bvae train` wrote.",
-            ) from None
-        raise InputOutputError(
-            f"{path} cannot be read: it is damaged or cut short.", "Train again, or restore the file."
-        ) from None
-    foreign = InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
-    if not isinstance(content, dict) or {"format", "config", "weights"} - set(content):
-        raise foreign
-    if content["format"] != FORMAT:
-        raise InputOutputError(
-            f"{path} has format {content['format']}; this bvae reads format {FORMAT}.", "Update bvae-cli."
-        )
-    try:
-        config = json.loads(content["config"])
-        complete = set(config["code"]) >= _CODE_FACTS and {"decides", "data"} <= set(config)
-    except (ValueError, TypeError, KeyError):
-        raise foreign from None
-    if not complete or not isinstance(content["weights"], dict):
-        raise foreign
-    _require_numbers(path, content["weights"])
-    return Checkpoint(config, content["weights"])
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file, making its folder; the name never stands for half of it."""
-    require_place(path)
-    with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, content)
-
-
-def require_place(path: Path) -> None:
-    """Raise InputOutputError where a file cannot be written because a folder, or a file for a folder, is in the way."""
-    if path.parent.exists() and not path.parent.is_dir():
-        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", _ANOTHER_FOLDER)
-    if path.is_dir():
-        raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
-
-
-def require_new(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where there is something at a path that is going to be written, and it may not be overwritten."""
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} is there already.", "Name another file, or write it anew with --overwrite.")
-
-
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to be written piece by piece, making its folder; it has its name only when the body is done."""
-    require_place(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(path) as file:
-            yield file
-    except OSError as error:
-        raise describe_os_error(error, path.parent) from None
+    return read_weights(weights_file(path))
 
 
 def read_record(folder: Path) -> dict[str, list[float]]:
@@ -409,94 +365,6 @@ def training_seconds(folder: Path) -> float | None:
         return None
 
 
-def describe_os_error(error: OSError, where: Path) -> InputOutputError:
-    """Turn a system's refusal into a sentence that names the place."""
-    hints = {
-        errno.ENOSPC: "Free some space, or name another folder; what was saved before is intact.",
-        errno.EDQUOT: "Your quota is used up: free some space, or name another folder; what was saved before is intact.",
-        errno.EFBIG: "The system allows no larger file here (ulimit -f); what was saved before is intact.",
-    }
-    reason = (error.strerror or str(error)).lower()
-    return InputOutputError(f"Cannot write to {where}: {reason}.", hints.get(error.errno or 0, _ANOTHER_FOLDER))
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise describe_os_error(error, folder) from None
-    except RuntimeError as error:  # torch's own writer reports a full disk so
-        if is_out_of_memory(error):
-            raise
-        raise InputOutputError(f"Cannot write to {folder}: {error}.", _ANOTHER_FOLDER) from None
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    with _beside(path) as file:
-        file.write(content)
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _torch_bytes(content: Mapping[str, Any]) -> bytes:
-    # In memory first: torch.save writes the name of its file into the bytes, and they would differ from run to run.
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-class _UnreadableError(Exception):
-    """The bytes of a file are not what torch writes."""
-
-
-def _read_torch(path: Path) -> Any:
-    """Return what a file of torch holds. Raises OSError where it cannot be had, _UnreadableError for what it is not."""
-    import torch
-
-    content = io.BytesIO(path.read_bytes())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's remarks on a stranger's file are not for the person who named it
-        try:
-            return torch.load(content, weights_only=True, map_location="cpu")
-        except Exception as error:
-            # The bytes are in memory: but for a full one, whatever is raised here comes of what they are.
-            if is_out_of_memory(error):
-                raise
-            raise _UnreadableError(path) from error
-
-
-def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
-    import torch
-
-    for name, values in weights.items():
-        if not isinstance(values, torch.Tensor):
-            raise InputOutputError(f"{path} was not written by bvae.", "Give a file that `bvae train` wrote.")
-        if values.is_floating_point() and not bool(values.isfinite().all()):
-            raise InputOutputError(
-                f"{path} holds weights that are not numbers (NaN or infinite), in {name}.",
-                "The file is damaged: train again, or restore it.",
-            )
-
-
-def _json_bytes(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -511,70 +379,11 @@ def _holds(folder: Path, digest: str) -> bool:
 
 
 def _only_lock(folder: Path) -> bool:
-    return folder.is_dir() and all(path.name == _LOCK for path in folder.iterdir())
+    return folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())
 
 
 def _held_for_another(folder: Path, digest: str) -> bool:
     """Say whether a living process holds the folder for a run of another digest."""
-    holder = _holder(folder / _LOCK)
-    return holder is not None and not _gone(holder) and holder.get("digest") not in (None, digest)
-
-
-def _take_lock(path: Path, digest: str | None) -> None:
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "digest": digest}
-    for _ in range(_LOCK_TRIES):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileNotFoundError:  # who held it before has just taken the empty folder away
-            continue
-        except FileExistsError:
-            if not path.parent.is_dir():
-                raise
-            holder = _holder(path)
-            if holder is None:
-                raise HeldError(
-                    f"The lock {path} is damaged: it does not name the process that holds {path.parent}.",
-                    "If no process works there, delete it.",
-                    None,
-                ) from None
-            if _gone(holder):
-                path.unlink(missing_ok=True)  # its process is gone: the lock is stale
-                continue
-            raise HeldError(
-                f"{path.parent} is in use by process {holder['pid']} on {holder['host']}.",
-                f"Wait for it; if it is gone, delete {path}.",
-                holder.get("digest"),
-            ) from None
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(mine, file)
-        return
-    raise HeldError(f"{path.parent} is in use by another process.", "Wait for it.", None)
-
-
-def _holder(path: Path) -> dict[str, Any] | None:
-    """Return what a lock says, or None where it names no process."""
-    for _ in range(_LOCK_TRIES):
-        holder = _read_json(path)
-        if holder is not None:
-            return holder if {"pid", "host"} <= set(holder) else None
-        if not path.exists():  # it has just been given back
-            return {"pid": None, "host": socket.gethostname()}
-        time.sleep(_SECONDS_BETWEEN_TRIES)
-    return None
-
-
-def _gone(holder: Mapping[str, Any]) -> bool:
-    return holder["host"] == socket.gethostname() and not _alive(holder["pid"])
-
-
-def _alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    lock = folder / LOCK
+    holder = read_holder(lock)
+    return holder is not None and not is_stale(holder, lock) and holder.get("digest") not in (None, digest)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bvae_cli.config import TrainConfig
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.observing import TrainResult
+from bvae_cli.workflows.train import train
 
 from ..conftest import write_bits
 

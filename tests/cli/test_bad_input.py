@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from bvae_cli import runs
+from bvae_cli.checkpoints import torch_bytes
 
 from ..outcome import Bvae
 from .conftest import TINY
@@ -246,7 +247,7 @@ def _bytes(content: bytes) -> str:
 def _without_numbers(good: bytes) -> str:
     content = torch.load(io.BytesIO(good), weights_only=True)
     content["weights"]["encoder.layers.0.weight"][0, 0] = float("nan")
-    return _bytes(runs._torch_bytes(content))
+    return _bytes(torch_bytes(content))
 
 
 WEIGHTS: dict[str, tuple[Callable[[bytes], str], tuple[str, ...]]] = {
@@ -258,9 +259,12 @@ WEIGHTS: dict[str, tuple[Callable[[bytes], str], tuple[str, ...]]] = {
     "text": (lambda good: _bytes(b"hello\n"), ("bad.pt", "cannot be read")),
     "no numbers": (_without_numbers, ("bad.pt", "not numbers", "damaged")),
     "stranger's pickle": (lambda good: _bytes(pickle.dumps(Evil())), ("bad.pt", "nothing in it was run")),
-    "stranger's torch file": (lambda good: _bytes(runs._torch_bytes({"x": Evil()})), ("bad.pt", "nothing in it was run")),
+    "stranger's torch file": (
+        lambda good: _bytes(torch_bytes({"x": Evil()})),
+        ("bad.pt", "nothing in it was run"),
+    ),
     "other weights": (
-        lambda good: _bytes(runs._torch_bytes(torch.nn.Linear(2, 2).state_dict())),
+        lambda good: _bytes(torch_bytes(torch.nn.Linear(2, 2).state_dict())),
         ("bad.pt", "not written by bvae"),
     ),
 }

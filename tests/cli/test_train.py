@@ -9,8 +9,8 @@ import pytest
 
 from bvae_cli import runs
 from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.parts import PartObserver
-from bvae_cli.workflows.train import Observer, TrainResult
 
 from ..outcome import Bvae
 from .conftest import TINY

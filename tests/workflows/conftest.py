@@ -9,7 +9,8 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.base import Splits
 from bvae_cli.workflows import planning
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.observing import TrainResult
+from bvae_cli.workflows.train import train
 
 from ..conftest import write_bits
 

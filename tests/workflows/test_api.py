@@ -10,7 +10,7 @@ import torch
 
 import bvae_cli
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.workflows.train import TrainResult
+from bvae_cli.workflows.observing import TrainResult
 
 from ..conftest import write_bits
 

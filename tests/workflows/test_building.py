@@ -13,7 +13,7 @@ from bvae_cli.codes.uncoded import Uncoded, UncodedCode
 from bvae_cli.config import PluginRef, Sizes
 from bvae_cli.errors import InputOutputError, PluginError, UsageError
 from bvae_cli.workflows import building
-from bvae_cli.workflows.train import TrainResult
+from bvae_cli.workflows.observing import TrainResult
 
 MEAN = torch.tensor([0.1, 0.5, 0.9])
 

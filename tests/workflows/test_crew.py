@@ -15,9 +15,10 @@ from bvae_cli.workflows import crew as crew_module
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.crew import Crew
 from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import runs_of
 from bvae_cli.workflows.planning import Plan, SharedData
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.train import train
 from bvae_cli.workflows.train_many import ManyObserver, seeded, train_many
 from bvae_cli.workflows.ways import Way
 

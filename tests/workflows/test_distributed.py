@@ -31,7 +31,8 @@ from bvae_cli.workflows import fit as fit_module
 from bvae_cli.workflows.building import new_model
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, ProcessGroup
 from bvae_cli.workflows.fit import Fit, validation_loss
-from bvae_cli.workflows.train import Observer, TrainResult, train
+from bvae_cli.workflows.observing import Observer, TrainResult
+from bvae_cli.workflows.train import train
 
 from ..conftest import write_bits
 from ..helpers import property_settings

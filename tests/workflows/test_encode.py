@@ -15,7 +15,7 @@ from bvae_cli.config import EncodeConfig, PluginRef
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.workflows import encode as encode_module
 from bvae_cli.workflows.encode import encode
-from bvae_cli.workflows.train import TrainResult
+from bvae_cli.workflows.observing import TrainResult
 
 
 def data_of(run: TrainResult) -> np.ndarray:

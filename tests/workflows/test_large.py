@@ -18,10 +18,11 @@ from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.compare import compare
 from bvae_cli.workflows.measuring import measure
+from bvae_cli.workflows.observing import Observer
 from bvae_cli.workflows.packing import pack
 from bvae_cli.workflows.planning import prepare
 from bvae_cli.workflows.sample import sample
-from bvae_cli.workflows.train import Observer, train
+from bvae_cli.workflows.train import train
 from bvae_cli.workflows.train_many import train_many
 
 from ..conftest import write_bits

@@ -8,7 +8,8 @@ import pytest
 from bvae_cli import runs
 from bvae_cli.errors import InputOutputError, InterruptedRunError
 from bvae_cli.workflows.listing import summarize_runs
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.observing import TrainResult
+from bvae_cli.workflows.train import train
 
 from .conftest import config_for
 from .test_train import Recorder

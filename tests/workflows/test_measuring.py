@@ -13,7 +13,8 @@ from bvae_cli.config import SampleConfig
 from bvae_cli.errors import InputOutputError, InterruptedRunError, UsageError
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.measuring import find_weights, measure
-from bvae_cli.workflows.train import Observer, TrainResult, train
+from bvae_cli.workflows.observing import Observer, TrainResult
+from bvae_cli.workflows.train import train
 
 from .conftest import config_for
 

@@ -17,9 +17,10 @@ from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.fit_many import FitMany
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import OWN_TO_EACH, ManyRun, fits_of, parts_of, runs_of
 from bvae_cli.workflows.planning import SharedData
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.train import train
 from bvae_cli.workflows.train_many import train_together
 
 from .conftest import config_for

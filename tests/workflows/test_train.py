@@ -26,8 +26,9 @@ from bvae_cli.errors import (
 )
 from bvae_cli.workflows import train as train_module
 from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan, prepare
-from bvae_cli.workflows.train import Observer, TrainResult, plan, train
+from bvae_cli.workflows.train import plan, train
 
 from .conftest import config_for
 
@@ -273,30 +274,41 @@ def test_a_run_may_be_interrupted_again_and_again(place: Path) -> None:
     assert content(train(config_for(place)).folder) == content(whole.folder)
 
 
-def test_an_interruption_in_the_middle_of_an_epoch_loses_that_epoch_only(place: Path) -> None:
-    class Impatient(Recorder):
-        def on_step(self, step: int, steps: int) -> None:
-            if len(self.epochs) == 2 and step == 2:
-                raise KeyboardInterrupt
+class Impatient(Recorder):
+    """Interrupts after a step of an epoch."""
 
-    whole = train(config_for(place, output_dir=place / "whole"))
-    with pytest.raises(InterruptedRunError, match="after epoch 2"):
-        train(config_for(place), Impatient())
-    hearing = Recorder()
-    assert content(train(config_for(place), hearing).folder) == content(whole.folder)
-    assert hearing.plans[0][1] == 2
+    def __init__(self, epochs: int, step: int) -> None:
+        super().__init__()
+        self._at = epochs, step
 
-
-def test_an_interruption_before_the_first_epoch_begins_again(place: Path) -> None:
-    class AtOnce(Recorder):
-        def on_step(self, step: int, steps: int) -> None:
+    def on_step(self, step: int, steps: int) -> None:
+        super().on_step(step, steps)
+        if (len(self.epochs), step) == self._at:
             raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedRunError, match="after epoch 0"):
-        train(config_for(place), AtOnce())
+
+@pytest.mark.parametrize(("epochs", "step"), [(0, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize("options", [{}, {"ecc": "repetition:R=3", "estimator": "gumbel", "lr_schedule": "cosine"}])
+def test_an_interruption_in_the_middle_of_an_epoch_loses_nothing(
+    place: Path, epochs: int, step: int, options: dict[str, Any]
+) -> None:
+    whole = train(config_for(place, output_dir=place / "whole", **options))
+    with pytest.raises(InterruptedRunError, match=f"Interrupted after epoch {epochs}, step {step} of 3; the state is in"):
+        train(config_for(place, **options), Impatient(epochs, step))
     hearing = Recorder()
-    assert train(config_for(place), hearing).state == "finished"
-    assert hearing.plans[0][1] == 0
+    assert content(train(config_for(place, **options), hearing).folder) == content(whole.folder)
+    ((planned, resumed),) = hearing.plans
+    assert (resumed, planned.resumed_step) == (epochs, step)
+    assert len(hearing.steps) == 12 - 3 * epochs - step
+
+
+def test_the_bits_of_grey_values_are_drawn_on_where_an_epoch_was_interrupted(place: Path) -> None:
+    np.save(place / "grey.npy", np.random.default_rng(0).random((60, 12), dtype=np.float32))
+    options = {"dataset": str(place / "grey.npy")}
+    whole = train(config_for(place, output_dir=place / "whole", **options))
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place, **options), Impatient(1, 2))
+    assert content(train(config_for(place, **options)).folder) == content(whole.folder)
 
 
 def test_being_terminated_saves_the_state_and_has_its_own_code(place: Path) -> None:
@@ -376,20 +388,18 @@ def test_a_model_that_finds_no_memory_leaves_no_folder(place: Path, monkeypatch:
     assert list((place / "weights").iterdir()) == []
 
 
-def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(place: Path) -> None:
     whole = train(config_for(place, output_dir=place / "whole"))
-    monkeypatch.setattr(train_module, "_SECONDS_BETWEEN_STATES", 0.0)
 
     class KilledError(Exception):
         """Ends a run without a word, as SIGKILL does."""
 
     with pytest.raises(KilledError):
-        train(config_for(place), Recorder(3, KilledError))
+        train(config_for(place, checkpoint_every="1step"), Recorder(3, KilledError))
     hearing = Recorder()
     assert content(train(config_for(place), hearing).folder) == content(whole.folder)
-    assert hearing.plans[0][1] == 3
+    ((planned, epochs),) = hearing.plans
+    assert (epochs, planned.resumed_step) == (2, 3)  # the end of the third epoch was not saved
 
 
 def test_a_finished_run_is_left_alone(place: Path) -> None:
@@ -593,10 +603,9 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(place: Path, monkeypatch: pyt
     (folder,) = (place / "weights").iterdir()
     before = content(folder, (runs.WEIGHTS, runs.STATE))
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "_SECONDS_BETWEEN_STATES", 0.0)
-        patch.setattr(runs, "_torch_bytes", lambda value: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(runs, "state_bytes", lambda value: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(InputOutputError, match="no space left on device"):
-            train(config_for(place))
+            train(config_for(place, checkpoint_every="1step"))
     assert content(folder, (runs.WEIGHTS, runs.STATE)) == before
     whole = train(config_for(place, output_dir=place / "whole"))
     assert content(train(config_for(place)).folder) == content(whole.folder)

@@ -13,11 +13,13 @@ import torch
 from bvae_cli import devices, runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import ExitCode, InterruptedRunError, TerminatedError, UsageError
+from bvae_cli.locks import HeldError
 from bvae_cli.workflows import ways
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany, Stack
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.planning import Plan
-from bvae_cli.workflows.train import TrainResult, train
+from bvae_cli.workflows.train import train
 from bvae_cli.workflows.train_many import ManyObserver, plan_many, seeded, train_many
 
 from .conftest import config_for
@@ -169,7 +171,7 @@ def test_no_lock_is_left_and_a_seed_in_use_is_refused(tmp_path: Path) -> None:
     results = train_many(config, SEEDS)
     assert not list(tmp_path.rglob(".lock"))
     digest = json.loads((results[1].folder / runs.CONFIG).read_text())["digest"]
-    with runs.Run(results[1].folder).locked(digest), pytest.raises(runs.HeldError):
+    with runs.Run(results[1].folder).locked(digest), pytest.raises(HeldError):
         train_many(config, SEEDS)
     assert not list(tmp_path.rglob(".lock"))
 

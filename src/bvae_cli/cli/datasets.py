@@ -12,7 +12,7 @@ from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_path, single_command
 from bvae_cli.config import PluginRef, parse_dataset
 from bvae_cli.errors import UsageError, unknown_name
-from bvae_cli.runs import require_new
+from bvae_cli.files import require_new
 
 _ACTIONS = ("list", "pack")
 

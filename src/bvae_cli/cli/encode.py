@@ -11,7 +11,7 @@ import typer
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
 from bvae_cli.config import EncodeConfig
 from bvae_cli.errors import UsageError
-from bvae_cli.runs import require_new
+from bvae_cli.files import require_new
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.encode import EncodeResult

@@ -33,8 +33,8 @@ def show_error_rates(
     else:
         _print(rates, words)
     if plot is not None and file_format is not None:
+        from bvae_cli.files import write_file
         from bvae_cli.report.figures import error_rates
-        from bvae_cli.runs import write_file
 
         write_file(plot, error_rates(rates, file_format))
         say(f"Drawn: {plot}")

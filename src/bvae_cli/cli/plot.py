@@ -38,8 +38,9 @@ def _plot(
     if file_format not in _FORMATS:
         raise UsageError(f"'{file.suffix}' is not a format of a figure.", f"Name a file in one of: .{', .'.join(_FORMATS)}.")
 
+    from bvae_cli.files import write_file
     from bvae_cli.report.figures import loss_curves
-    from bvae_cli.runs import read_record, write_file
+    from bvae_cli.runs import read_record
 
     names = [folder.resolve().name for folder in folders]
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
-from bvae_cli.runs import require_place
+from bvae_cli.files import require_place
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.profile import Memory, Peak, Phase, Profile

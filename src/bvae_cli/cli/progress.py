@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bvae_cli.cli.render import say
 from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan
-from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train_many import ManyObserver
 from bvae_cli.workflows.ways import Way
 from bvae_cli.workflows.words import epoch_line, plan_lines

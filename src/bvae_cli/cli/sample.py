@@ -30,8 +30,8 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
         say(f"Note: {note}", quiet)
     say("bvae sample: loading torch and the model …", quiet)
 
+    from bvae_cli.files import write_file
     from bvae_cli.report.figures import image_grid
-    from bvae_cli.runs import write_file
     from bvae_cli.workflows.sample import sample
 
     result = sample(resolved.config, given.named, lambda note: say(f"Note: {note}", quiet))

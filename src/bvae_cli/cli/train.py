@@ -17,8 +17,8 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.errors import DivergedError, UsageError
 
 if TYPE_CHECKING:
+    from bvae_cli.workflows.observing import TrainResult
     from bvae_cli.workflows.planning import Plan
-    from bvae_cli.workflows.train import TrainResult
     from bvae_cli.workflows.ways import Way
 
 

@@ -60,6 +60,11 @@ class Adam:
         self.means = [mean.clone() for mean in self.means]
         self.squares = [square.clone() for square in self.squares]
 
+    def restart(self) -> None:
+        """Forget moments and count, in place."""
+        for values in (self.counts, *self.means, *self.squares):
+            values.zero_()
+
     def state_dict(self) -> dict[str, Any]:
         """Return moments, count and rate, in the form of ``torch.optim.Adam``."""
         moments = enumerate(zip(self.means, self.squares, strict=True))

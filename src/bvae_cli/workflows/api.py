@@ -15,18 +15,18 @@ from bvae_cli.comparisons import Comparison
 from bvae_cli.config import EncodeConfig, SampleConfig, TrainConfig
 from bvae_cli.errors import UsageError, is_out_of_memory
 from bvae_cli.fields import validated
+from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
-from bvae_cli.runs import require_new
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
 from bvae_cli.workflows.encode import EncodeResult
 from bvae_cli.workflows.encode import encode as _encode
 from bvae_cli.workflows.measuring import Quality, measure
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
-from bvae_cli.workflows.train import Observer, TrainResult
 from bvae_cli.workflows.train import train as _train
 
 __all__ = [

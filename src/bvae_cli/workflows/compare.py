@@ -33,8 +33,8 @@ from bvae_cli.workflows.assessing import Bench, assess_run
 from bvae_cli.workflows.building import build_code, load_model, load_splits
 from bvae_cli.workflows.finished import FinishedArm, finished_arms
 from bvae_cli.workflows.fit import EpochStats, validation_loss
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.planning import Plan, SharedData, prepare
-from bvae_cli.workflows.train import TrainResult
 from bvae_cli.workflows.train_many import ManyObserver, plan_way, train_together
 from bvae_cli.workflows.verdict import cautions_of, claimed_pairs, effects_of, verdict_of
 from bvae_cli.workflows.ways import Way

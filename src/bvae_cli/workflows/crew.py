@@ -22,8 +22,8 @@ from bvae_cli.errors import (
     PluginError,
     UsageError,
 )
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, several_interrupted
-from bvae_cli.workflows.train import TrainResult
 from bvae_cli.workflows.worker import Go, Job, TrialJob
 
 _ERRORS: dict[int, type[BvaeError]] = {

@@ -67,8 +67,9 @@ class Group:
         """Say whether piece ``index`` of something that is done in pieces falls to this process."""
         return index % self.size == self.rank
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each parameter's gradient by the sum over all processes."""
+    def sum_gradients(self, parameters: Iterable[Tensor], sums: Tensor) -> Tensor:
+        """Replace each parameter's gradient by the sum over all processes; return that of ``sums``."""
+        return sums
 
     def total(self, sums: Tensor) -> Tensor:
         """Return the sum over all processes, bit for bit the same in each."""
@@ -92,14 +93,16 @@ class ProcessGroup(Group):
         self.rank, self.size = place.rank, place.size
         self._store, self._on_lost = store, on_lost
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+    def sum_gradients(self, parameters: Iterable[Tensor], sums: Tensor) -> Tensor:
         """Sum them in one buffer: they are few and small, and one message waits less than many."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        flat = torch.cat([*[gradient.reshape(-1) for gradient in gradients], sums.to(gradients[0].dtype)])
         with self._connected():
             dist.all_reduce(flat)
-        pieces = flat.split([gradient.numel() for gradient in gradients])
+        *pieces, summed = flat.split([*[gradient.numel() for gradient in gradients], len(sums)])
         torch._foreach_copy_(gradients, [p.view_as(gradient) for p, gradient in zip(pieces, gradients, strict=True)])
+        total: Tensor = summed.to(sums.dtype)
+        return total
 
     def total(self, sums: Tensor) -> Tensor:
         """Sum, and take the first process's sum: what is decided by it is decided alike."""

@@ -14,7 +14,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bvae_cli import runs
+from bvae_cli import files
 from bvae_cli.config import BITS, EncodeConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
@@ -62,7 +62,7 @@ def encode(
     width = _written(rebuilt.model, x[:1], config).shape[1]
     columns = -(-width // 8) if config.packed else width
     dtype = "uint8" if config.write in BITS else config.precision
-    with runs.new_file(config.output) as file:
+    with files.new_file(config.output) as file:
         npy_format.write_array_header_1_0(file, _header((len(x), columns), dtype))
         done = 0
         for chunk in x.split(_ROWS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from bvae_cli.model.batched import StackedVAE
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
 from bvae_cli.model.objective import elbo_with, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
-from bvae_cli.workflows.distributed import ALONE, Group, Part
+from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, Part
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
@@ -29,6 +29,11 @@ _VALIDATION_ROWS = 2000
 _VALUES_AT_ONCE = 1 << 26
 # The temperature of the relaxed estimators falls by this factor an epoch.
 _TEMPERATURE_DECAY = 0.95
+# A run that has diverged goes on with its learning rate times this.
+RATE_AFTER_REWIND = 0.25
+MOST_REWINDS = 2
+# Guessing every value and every bit costs a bit each; no training that learns costs many times as much.
+_EXPLODED = 10.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,12 @@ class Fit:
     ``beta_warmup_epochs``. The validation loss is the negative ELBO at ``beta_max`` with hard bits, true codewords and the
     same noise every epoch; the weights of its best epoch are kept in ``best_weights``. Patience counts after the warm-up.
 
+    A loss that is not a number, or ten times that of guessing, has diverged: at most ``most_rewinds`` times the run goes
+    back to its best epoch, calls ``on_rewind`` and goes on with a quarter of its learning rate. Then DivergedError is
+    raised.
+
     ``train`` and ``validation`` are ``[rows, D]`` on the model's device, uint8 bits or float32 in [0, 1]: tensors, or
-    ``Rows`` of which each batch is read when it is needed. Raises DivergedError when a loss is not a number.
+    ``Rows`` of which each batch is read when it is needed.
 
     With a ``group`` of several processes each takes its part of every batch, and all end with the same numbers.
     ``compiled`` steps need a single process and no scaling of losses (see ``choosing.compiler_problem``).
@@ -117,6 +126,7 @@ class Fit:
         seed: int = 0,
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
+        most_rewinds: int = 0,
         record: bool = True,
         compiled: bool = False,
         group: Group = ALONE,
@@ -128,7 +138,8 @@ class Fit:
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
         self.estimator, self.sampling = estimator, sampling
         self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
-        self.compiled = compiled
+        self.compiled, self.most_rewinds = compiled, most_rewinds
+        self.on_rewind: Callable[[DivergedError], None] | None = None
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
         self.device = train.device
@@ -137,6 +148,10 @@ class Fit:
         # It takes for an optimizer whatever has the parameters in groups.
         self.scaler: Any = torch.amp.GradScaler(self.device.type, enabled=model.autocast_dtype is torch.float16)
         self._read: Iterator[Tensor] = iter(())
+        # The position in the epoch under way: steps taken, their sums of loss and KL, and what its order was drawn from.
+        self.step = 0
+        self.sums = on_device([0.0, 0.0], self.device, model.dtype)
+        self._before_epoch = self.generator.get_state()
         recorder, because = (
             recorder_for(train, self.scaler.is_enabled(), group.size) if record else (None, "it was asked for")
         )
@@ -147,22 +162,32 @@ class Fit:
         self.epoch = 0
         self.best_epoch = 0
         self.best_validation_loss = math.inf
-        self.best_weights: dict[str, Tensor] = {}
+        self.best_weights = self.weights()
+        self._after_best = self.generator.get_state()
+        self.rewinds = 0
         self.epochs_without_improvement = 0
         self._patience_reference = math.inf
 
     def __iter__(self) -> Iterator[EpochStats]:
         """Train epoch by epoch until the last one, or until patience ends."""
         while self.stop_reason is None:
-            yield self._run_epoch()
+            try:
+                stats = self._run_epoch()
+            except DivergedError as error:
+                self.rewind_from(error)
+            else:
+                yield stats
 
     @property
     def stop_reason(self) -> str | None:
         """Why training is over, or None while it is not."""
+        after = ""
+        if self.rewinds:
+            after = f", after {self.rewinds} rewind{'' if self.rewinds == 1 else 's'}: it had diverged"
         if self.epochs_without_improvement >= self.patience:
-            return f"no improvement for {self.patience} epochs"
+            return f"no improvement for {self.patience} epochs{after}"
         if self.epoch >= self.epochs:
-            return f"all {self.epochs} epoch{'' if self.epochs == 1 else 's'} done"
+            return f"all {self.epochs} epoch{'' if self.epochs == 1 else 's'} done{after}"
         return None
 
     def weights(self) -> dict[str, Tensor]:
@@ -177,12 +202,24 @@ class Fit:
             "scaler": self.scaler.state_dict(),
             "generator": self.generator.get_state(),
             "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "before_epoch": self._before_epoch,
             "best_epoch": self.best_epoch,
             "best_validation_loss": self.best_validation_loss,
             "best_weights": self.best_weights,
+            "after_best": self._after_best,
+            "rewinds": self.rewinds,
             "epochs_without_improvement": self.epochs_without_improvement,
             "patience_reference": self._patience_reference,
         }
+
+    def takes(self, state: Any) -> bool:
+        """Say whether something is a state of a training like this one: the same names, kinds, shapes and types."""
+        if not _is_like(state, self.state_dict()):
+            return False
+        counts = (state["epoch"], state["step"], state["best_epoch"], state["rewinds"], state["epochs_without_improvement"])
+        return bool(min(counts) >= 0 and state["step"] <= self.steps_per_epoch and state["best_epoch"] <= state["epoch"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken; the result is bit for bit that of an uninterrupted run."""
@@ -190,10 +227,14 @@ class Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"].cpu())
-        self.epoch = state["epoch"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums.copy_(state["sums"])
+        self._before_epoch = state["before_epoch"].cpu()
         self.best_epoch = state["best_epoch"]
         self.best_validation_loss = state["best_validation_loss"]
-        self.best_weights = state["best_weights"]
+        self.best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
+        self._after_best = state["after_best"].cpu()
+        self.rewinds = state["rewinds"]
         self.epochs_without_improvement = state["epochs_without_improvement"]
         self._patience_reference = state["patience_reference"]
 
@@ -207,9 +248,10 @@ class Fit:
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""
+        lr = self.lr * RATE_AFTER_REWIND**self.rewinds
         if self.lr_schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * self.steps_per_epoch)))
+            return lr
+        return lr * 0.5 * (1 + math.cos(math.pi * step / (self.epochs * self.steps_per_epoch)))
 
     def learning_rates(self) -> list[float]:
         """Return the learning rates of the steps of the next epoch."""
@@ -217,8 +259,17 @@ class Fit:
         return [self.learning_rate(first + step) for step in range(self.steps_per_epoch)]
 
     def order(self) -> Tensor:
-        """Draw the order of the training rows of the next epoch, ``[rows]``."""
-        return torch.randperm(len(self.train), device=self.device, generator=self.generator)
+        """Draw the order of the training rows of the next epoch, ``[rows]``; of one under way, as it was drawn."""
+        here = self.generator.get_state()
+        if self.step:
+            self.generator.set_state(self._before_epoch)
+        else:
+            self._before_epoch = here
+            self.sums = torch.zeros_like(self.sums)
+        order = torch.randperm(len(self.train), device=self.device, generator=self.generator)
+        if self.step:
+            self.generator.set_state(here)
+        return order
 
     def drawn(self, x: Tensor, part: Part | None = None) -> Tensor:
         """Return the values of a batch, with ``fresh_bits`` as bits drawn with these probabilities, ``[B, D] -> [B, D]``.
@@ -243,13 +294,10 @@ class Fit:
         is not a number.
         """
         beta, temperature = self.beta(self.epoch), self.temperature(self.epoch)
-        if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
-            raise DivergedError(
-                f"Training diverged in epoch {self.epoch + 1}: the loss is not a number.",
-                "Try a smaller --lr, or --grad-clip 1.",
-            )
+        self._require_no_divergence(training_loss, validation_loss)
         improved = self._note_validation_loss(validation_loss)
         self.epoch += 1
+        self.step = 0
         return EpochStats(
             epoch=self.epoch,
             training_loss=training_loss,
@@ -264,29 +312,74 @@ class Fit:
             epochs_without_improvement=self.epochs_without_improvement,
         )
 
+    def is_sound(self) -> bool:
+        """Say whether the weights and the sums of the epoch under way are numbers, as nothing that diverges has them."""
+        values = [self.sums, *self.model.state_dict().values()]
+        return all(bool(value.isfinite().all()) for value in values if value.is_floating_point())
+
+    def rewind_from(self, error: DivergedError) -> None:
+        """Go back to the end of the best epoch, or to the start where there is none, with a smaller learning rate.
+
+        Adam's moments are forgotten: they are of gradients at the larger one. Raises the error after ``most_rewinds``.
+        """
+        if self.rewinds >= self.most_rewinds:
+            raise error
+        self.model.load_state_dict(self.best_weights)
+        self.optimizer.restart()
+        self.generator.set_state(self._after_best)
+        self.epoch, self.step = self.best_epoch, 0
+        self.rewinds += 1
+        self.epochs_without_improvement = 0
+        if self.on_rewind is not None:
+            self.on_rewind(error)
+
+    def _require_no_divergence(self, training_loss: float, validation_loss: float) -> None:
+        if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
+            raise self._diverged("the loss is not a number")
+        model, bit = self.model, math.log(2)
+        most = _EXPLODED * (model.features + (self.beta_max + self.consistency_weight) * model.code.n) * bit
+        if max(training_loss, validation_loss) > most:
+            worst = max(training_loss, validation_loss)
+            raise self._diverged(f"the loss is {worst:.3g} nats, and guessing costs {model.features * bit:.3g}")
+
+    def _diverged(self, why: str) -> DivergedError:
+        return DivergedError(f"Training diverged in epoch {self.epoch + 1}: {why}.", "Try a smaller --lr, or --grad-clip 1.")
+
     def _run_epoch(self) -> EpochStats:
         started = time.perf_counter()
-        training_loss, kl = self.train_epoch()
+        training_loss, kl = self._rest_of_epoch()
         # Reading the sums has waited for the device, so the clock is the device's too.
         seconds = time.perf_counter() - started
         return self.finished_epoch(training_loss, kl, self._validation_loss(), seconds)
 
     def train_epoch(self) -> tuple[float, float]:
-        """Take the steps of the next epoch; return its mean loss and KL, in nats per image. The epoch is not counted."""
+        """Take the steps of an epoch that does not count; return its mean loss and KL, in nats per image."""
+        means = self._rest_of_epoch()
+        self.step = 0
+        return means
+
+    def _rest_of_epoch(self) -> tuple[float, float]:
+        """Take the steps of the epoch under way that were not taken yet; return the means of the whole epoch."""
         self.model.train()
         beta, temperature = on_device([self.beta(self.epoch), self.temperature(self.epoch)], self.device, self.model.dtype)
         rates = self.learning_rates()
         on_the_device = on_device(rates, self.device, torch.float64)
         order = self.order()
         if read_by_the_host(self.train):
-            self._read = iter(self.train.batches(order, self.batch_size))
-        sums = self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.on_step)
+            self._read = iter(self.train.batches(order[self.step * self.batch_size :], self.batch_size))
+        self.steps.train(order, self.batch_size, on_the_device, beta, temperature, self.sums, self.step, self._note_step)
         self.optimizer.param_groups[0]["lr"] = rates[-1]
-        loss, kl = (self.group.total(sums) / len(self.train)).tolist()
+        loss, kl = (self.sums / len(self.train)).tolist()
         return loss, kl
+
+    def _note_step(self, step: int, steps: int) -> None:
+        self.step = step
+        if self.on_step is not None:
+            self.on_step(step, steps)
 
     def _step(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
         part = self.group.part(len(rows))
+        before = self.generator.get_state() if self.group.size > 1 else None
         x = self._taken(rows, part)
         if self.fresh_bits:
             x = self.drawn(x, part)
@@ -300,14 +393,20 @@ class Fit:
         loss = losses.total(beta, self.consistency_weight) * part.weight
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        self.group.sum_gradients(self.model.parameters())
+        sums = torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+        try:
+            sums = self.group.sum_gradients(self.model.parameters(), sums)
+        except LostProcessError:
+            assert before is not None  # only others can be lost
+            self.generator.set_state(before)  # the step was not taken
+            raise
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.param_groups[0]["lr"] = rates
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+        return sums
 
     def _compile(self) -> CompiledStep:
         objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weight)
@@ -327,7 +426,7 @@ class Fit:
         improved = loss < self.best_validation_loss
         if improved:
             self.best_validation_loss, self.best_epoch = loss, self.epoch + 1
-            self.best_weights = self.weights()
+            self.best_weights, self._after_best = self.weights(), self.generator.get_state()
         if loss < self._patience_reference - self.min_delta:
             self._patience_reference, self.epochs_without_improvement = loss, 0
         elif self.epoch >= self.beta_warmup_epochs:
@@ -338,3 +437,16 @@ class Fit:
 def on_device(values: object, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return plain numbers as a tensor; in single precision at most where the device is no CPU, whose kernels want it so."""
     return torch.tensor(values, device=device, dtype=dtype if device.type == "cpu" else torch.float32)
+
+
+def _is_like(value: Any, model: object) -> bool:
+    """Say whether plain values and tensors are of the same names, kinds, shapes and types as others."""
+    if isinstance(model, Tensor):
+        return isinstance(value, Tensor) and (value.shape, value.dtype) == (model.shape, model.dtype)
+    if isinstance(model, dict):
+        alike = isinstance(value, dict) and value.keys() == model.keys()
+        return alike and all(_is_like(value[key], item) for key, item in model.items())
+    if isinstance(model, list):
+        alike = isinstance(value, list) and len(value) == len(model)
+        return alike and all(map(_is_like, value, model))
+    return type(value) is type(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -43,23 +43,29 @@ class FitMany:
 
     def __iter__(self) -> Iterator[dict[int, EpochStats]]:
         """Train epoch by epoch until every run is over."""
-        training = self._going_on(range(len(self.fits)))
         stack: Stack | None = None
-        while training:
-            if stack is None or stack.indices != training:
-                stack = Stack(training, [self.fits[index] for index in training])
+        while together := self._together():
+            if stack is None or stack.indices != together:
+                stack = Stack(together, [self.fits[index] for index in together])
             stats = self._run_epoch(stack)
-            training = self._going_on(stack.indices)
-            for index in set(stack.indices) - set(training):
+            for index in set(stack.indices) - set(self._going_on()):
                 _release(self.fits[index])
+            if len(stats) < len(stack.indices):  # one that was rewound counts its steps anew
+                stack = None
             yield stats
 
-    def _going_on(self, indices: Iterable[int]) -> list[int]:
-        return [index for index in indices if self.fits[index].stop_reason is None and index not in self.diverged]
+    def _going_on(self) -> list[int]:
+        return [index for index, fit in enumerate(self.fits) if fit.stop_reason is None and index not in self.diverged]
+
+    def _together(self) -> list[int]:
+        """Return the runs that are trained for the next epoch; first those that were interrupted at one step of theirs."""
+        going_on = self._going_on()
+        step = max((self.fits[index].step for index in going_on), default=0)
+        return [index for index in going_on if self.fits[index].step == step]
 
     def _run_epoch(self, stack: Stack) -> dict[int, EpochStats]:
         started = time.perf_counter()
-        sums = stack.train_epoch(self.on_step)
+        sums = stack.rest_of_epoch(self.on_step)
         seconds = time.perf_counter() - started
         stats = {}
         validation = stack.validation_losses()
@@ -67,8 +73,14 @@ class FitMany:
             try:
                 stats[index] = self.fits[index].finished_epoch(training_loss, kl, validation_loss, seconds)
             except DivergedError as error:
-                self.diverged[index] = error
+                self._rewind(index, error)
         return stats
+
+    def _rewind(self, index: int, error: DivergedError) -> None:
+        try:
+            self.fits[index].rewind_from(error)
+        except DivergedError as last:
+            self.diverged[index] = last
 
 
 class Stack:
@@ -102,8 +114,14 @@ class Stack:
         """How many steps an epoch has."""
         return self.fits[0].steps_per_epoch
 
-    def train_epoch(self, on_step: StepHook | None = None) -> list[list[float]]:
-        """Train every run for its next epoch; return each one's mean loss and KL."""
+    def train_epoch(self) -> None:
+        """Take the steps of an epoch that does not count."""
+        self.rest_of_epoch()
+        for fit in self.fits:
+            fit.step = 0
+
+    def rest_of_epoch(self, on_step: StepHook | None = None) -> list[list[float]]:
+        """Take the steps that every run has left of its epoch, all equally many; return each one's mean loss and KL."""
         self.model.train()
         betas = self._of_each([[fit.beta(fit.epoch)] for fit in self.fits])
         temperatures = self._of_each([[[fit.temperature(fit.epoch)]] for fit in self.fits])
@@ -111,7 +129,17 @@ class Stack:
         self._note_equal_rates(all(len(set(of_a_step)) == 1 for of_a_step in rates))
         orders = torch.stack([fit.order() for fit in self.fits])
         on_the_device = on_device(rates, self.device, torch.float64)
-        sums = self.steps.train(orders, self.batch_size, on_the_device, betas, temperatures, on_step)
+        sums = torch.stack([fit.sums for fit in self.fits])
+        for fit, own in zip(self.fits, sums, strict=True):
+            fit.sums = own
+
+        def note(step: int, steps: int) -> None:
+            for fit in self.fits:
+                fit.step = step
+            if on_step is not None:
+                on_step(step, steps)
+
+        self.steps.train(orders, self.batch_size, on_the_device, betas, temperatures, sums, self.fits[0].step, note)
         for fit, rate in zip(self.fits, rates[-1], strict=True):
             fit.optimizer.param_groups[0]["lr"] = rate
         means: list[list[float]] = (sums / len(self.train)).tolist()

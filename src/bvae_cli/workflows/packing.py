@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bvae_cli import runs
+from bvae_cli import files
 from bvae_cli.config import PluginRef
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.packed import write_packed
@@ -39,7 +39,7 @@ def pack(reference: PluginRef, file: Path) -> PackResult:
     """
     splits = load_splits(reference)
     _require_bits(splits, reference)
-    with runs.new_file(file) as stream:
+    with files.new_file(file) as stream:
         write_packed(stream, splits)
     return PackResult(
         file=file,

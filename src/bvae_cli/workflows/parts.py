@@ -15,22 +15,16 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import DivergedError, InterruptedRunError
 from bvae_cli.runs import open_run
+from bvae_cli.stopping import Requests
 from bvae_cli.workflows.building import placed
 from bvae_cli.workflows.choosing import compiled_in_words, compiling_of, steps_of_a_trial
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany, Stack
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
+from bvae_cli.workflows.recording import Recording, found_in, how_stopped
 from bvae_cli.workflows.steps import StepHook
-from bvae_cli.workflows.train import (
-    Observer,
-    Recording,
-    TrainResult,
-    already_finished,
-    fit_of,
-    held,
-    how_stopped,
-    shape_of,
-)
+from bvae_cli.workflows.train import already_finished, fit_of, held, shape_of
 
 # What runs that are trained as one may have each for itself; in everything else that decides their numbers they are alike.
 OWN_TO_EACH = frozenset(
@@ -167,7 +161,7 @@ def train_part(
         mine = [dataclasses.replace(run, prepared=stack.enter_context(held(run.config, run.prepared))) for run in runs]
         unfinished = []
         for run in mine:
-            done = None if overwrite else already_finished(run.prepared.run)
+            done = None if overwrite else already_finished(run.prepared.run, run.config)
             if done is None:
                 unfinished.append(run)
             else:
@@ -188,30 +182,56 @@ class _Part:
         splits, device = runs[0].prepared.splits, runs[0].prepared.plan.device
         train, validation = placed(splits.train, device), placed(splits.validation, device)
         compiled, because = compiling_for(runs, train)
-        self.fits = fits_of(runs, train, validation, on_step if len(runs) == 1 else None, compiled)
+        self.fits = fits_of(runs, train, validation, compiled=compiled)
+        self.requests, self.on_step = Requests(), on_step
         self.recordings: list[Recording] = []
         for run, fit in zip(runs, self.fits, strict=True):
-            told = _OfOne(observer, run.index)
-            self.recordings.append(Recording(run.config, run.prepared, fit, told, overwrite))
+            told, found = _OfOne(observer, run.index), found_in(run.prepared.run, overwrite)
+            self.recordings.append(Recording(run.config, run.prepared, fit, told, found, self.requests))
+            fit.on_step = self._step  # where it is trained by itself
             together = f"one of {len(runs)} runs trained as one" if len(runs) > 1 else "trained by itself"
             how = f"threads {torch.get_num_threads()}, {compiled_in_words(compiled, because)}"
             self.recordings[-1].log(f"{together}, {how}")
-        self.epochs = _Alone(self.fits[0]) if len(runs) == 1 else FitMany(self.fits, on_step)
+        self.epochs = _Alone(self.fits[0]) if len(runs) == 1 else FitMany(self.fits, self._step)
         self.results: dict[int, TrainResult] = {}
 
     def done(self) -> dict[int, TrainResult]:
         """Train them; return how each ended, by index."""
-        try:
-            self._note_ends()
-            for epoch in self.epochs:
-                for place, stats in epoch.items():
-                    self.recordings[place].note(stats)
-                if epoch:
-                    self.observer.on_epoch({self.runs[place].index: stats for place, stats in epoch.items()})
+        with self.requests:
+            try:
                 self._note_ends()
-        except KeyboardInterrupt as stop:
-            raise self._interrupted(stop) from None
+                for epoch in self.epochs:
+                    for place, stats in epoch.items():
+                        self.recordings[place].note(stats)
+                    if epoch:
+                        self.observer.on_epoch({self.runs[place].index: stats for place, stats in epoch.items()})
+                    self._note_ends()
+                    self._look()
+            except KeyboardInterrupt as stop:
+                raise self._interrupted(stop) from None
         return self.results
+
+    def _step(self, step: int, steps: int) -> None:
+        for place in self._under_way():
+            self.recordings[place].count_step()
+        if self.on_step is not None:
+            self.on_step(step, steps)
+        self._look()
+
+    def _look(self) -> None:
+        """Stop or save where that is asked for, or due: all runs alike, so that they can go on side by side."""
+        recordings = [self.recordings[place] for place in self._under_way()]
+        for recording in recordings:
+            recording.settled = True
+        self.requests.obey()
+        if self.requests.asked_to_save() or any(recording.is_due() for recording in recordings):
+            for recording in recordings:
+                recording.save()
+        for recording in recordings:
+            recording.settled = False
+
+    def _under_way(self) -> list[int]:
+        return [place for place, run in enumerate(self.runs) if run.index not in self.results]
 
     def close(self) -> None:
         """Close what is open beside the folders' files."""
@@ -233,8 +253,7 @@ class _Part:
             self.observer.on_result(run.index, self.results[run.index])
 
     def _interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
-        under_way = [place for place, run in enumerate(self.runs) if run.index not in self.results]
-        errors = [self.recordings[place].interrupted(stop) for place in under_way]
+        errors = [self.recordings[place].interrupted(stop) for place in self._under_way()]
         return errors[0] if len(errors) == 1 else several_interrupted(stop, len(errors), self.runs[0].config)
 
 

@@ -56,6 +56,8 @@ class Plan:
     processes: int = 1
     # Chosen when training begins, by a measurement.
     computing: str = ""
+    # Of the epoch that an unfinished run goes on with.
+    resumed_step: int = 0
 
 
 @dataclass(frozen=True)

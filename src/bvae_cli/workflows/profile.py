@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bvae_cli import runs
+from bvae_cli import files
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.rows import Rows, bytes_in_memory
 from bvae_cli.errors import UsageError
@@ -239,7 +239,7 @@ def _seconds(fit: Fit, steps: int, on_step: StepHook | None = None) -> float:
     fit.model.train()
     wait_for(fit.device)
     started = time.perf_counter()
-    fit.steps.train(order, batch, rates, beta, temperature, on_step)
+    fit.steps.train(order, batch, rates, beta, temperature, fit.sums, on_step=on_step)
     wait_for(fit.device)
     return time.perf_counter() - started
 
@@ -336,4 +336,4 @@ def _process_peak() -> int | None:
 
 def _write(trace: Trace, path: Path) -> None:
     content = json.dumps(trace).encode()
-    runs.write_file(path, gzip.compress(content) if path.suffix == ".gz" else content)
+    files.write_file(path, gzip.compress(content) if path.suffix == ".gz" else content)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 import torch
 
-from bvae_cli import runs
+from bvae_cli import files
 from bvae_cli.config import SampleConfig
 from bvae_cli.evaluation.samples import novelty, uniqueness
 from bvae_cli.model.bvae import Samples
@@ -43,7 +43,7 @@ def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: O
     samples = rebuilt.model.sample(config.num_samples, generator, config.temperature)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
     file = folder / f"samples_seed_{config.seed}.npz"
-    runs.write_file(file, _packed(samples))
+    files.write_file(file, _packed(samples))
     are_bits = splits.train.dtype == torch.uint8
     return SampleResult(
         file=file,

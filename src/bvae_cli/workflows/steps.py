@@ -86,14 +86,16 @@ class Epochs:
         rates: Tensor,
         beta: Tensor,
         temperature: Tensor,
+        sums: Tensor,
+        done: int = 0,
         on_step: StepHook | None = None,
-    ) -> Tensor:
-        """Take the steps of an epoch on rows in this order, ``[..., rows] -> [..., 2]``: the sums of loss and KL.
+    ) -> None:
+        """Take the steps of an epoch on rows in this order, ``[..., rows]``, but for the first ``done``.
 
-        ``rates`` are the learning rates, ``[steps, ...]``, beta and temperature those of the epoch.
+        ``rates`` are the learning rates of all, ``[steps, ...]``, beta and temperature those of the epoch. Loss and KL are
+        added to ``sums [..., 2]``.
         """
-        sums = torch.zeros(*order.shape[:-1], 2, device=order.device, dtype=beta.dtype)
-        steps, whole, done = len(rates), order.shape[-1] // batch_size, 0
+        steps, whole = len(rates), order.shape[-1] // batch_size
         while done < steps:
             together = self._recorder.steps if self._recorder is not None else 1
             together = together if done + together <= whole else 1
@@ -108,7 +110,6 @@ class Epochs:
             done += taken
             if on_step is not None:
                 on_step(done, steps)
-        return sums
 
     def forget(self) -> None:
         """Record anew, because what a step does has changed otherwise than by its tensors."""

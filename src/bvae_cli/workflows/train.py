@@ -4,70 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows
-from bvae_cli.errors import (
-    BvaeWarning,
-    DivergedError,
-    ExitCode,
-    InputOutputError,
-    InterruptedRunError,
-    TerminatedError,
-)
+from bvae_cli.errors import DivergedError
+from bvae_cli.stopping import Requests
 from bvae_cli.workflows.building import placed
-from bvae_cli.workflows.choosing import Computing, computing_of, steps_of_a_trial
+from bvae_cli.workflows.choosing import Computing, compiler_problem, computing_of, steps_of_a_trial
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
-from bvae_cli.workflows.fit import EpochStats, Fit
+from bvae_cli.workflows.fit import MOST_REWINDS, Fit
+from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
+from bvae_cli.workflows.recording import Recording, found_in
 from bvae_cli.workflows.steps import StepHook
-from bvae_cli.workflows.words import epoch_line, plan_lines
-
-# The state is written at most this often; an interruption writes it in any case.
-_SECONDS_BETWEEN_STATES = 10.0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended. Losses are in nats per image; ``state`` is ``finished`` or ``already finished``."""
-
-    folder: Path
-    state: str
-    reason: str
-    epochs: int
-    best_epoch: int
-    best_validation_loss: float
-    seconds: float
-    images_per_second: float
-
-
-class Observer:
-    """What a caller may want to hear while a run goes on; but for notes, each method does nothing until overridden."""
-
-    def on_note(self, sentence: str) -> None:
-        """Something that a person should know before training begins; a warning until overridden."""
-        warnings.warn(sentence, BvaeWarning, stacklevel=2)
-
-    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
-        """Training is about to begin; ``resumed_epoch`` epochs were done before (0 for a new run)."""
-
-    def on_step(self, step: int, steps: int) -> None:
-        """A step of the current epoch is done; called often, so be quick."""
-
-    def on_epoch(self, stats: EpochStats) -> None:
-        """An epoch is done and recorded."""
 
 
 def plan(config: TrainConfig, processes: int = 1) -> Plan:
@@ -96,9 +53,9 @@ def train(
     if group.rank:
         return _follow(config, prepared, group)
     with held(config, prepared) as prepared:
-        done = None if overwrite else already_finished(prepared.run)
+        done = None if overwrite else already_finished(prepared.run, config)
         group.from_first(str(prepared.run.folder) if done is None else _sent(done))
-        return done or _train(config, prepared, observer, overwrite, group)
+        return _train(config, prepared, observer, overwrite, group) if done is None else _passed(done)
 
 
 @contextlib.contextmanager
@@ -111,14 +68,20 @@ def held(config: TrainConfig, prepared: Prepared) -> Iterator[Prepared]:
         yield dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
 
 
-def already_finished(run: runs.Run) -> TrainResult | None:
-    """Return how a finished run ended, None for any other. Raises InputOutputError where that is damaged."""
+def already_finished(run: runs.Run, config: TrainConfig) -> TrainResult | None:
+    """Return how a finished run ended, None for any other. Raises InputOutputError where that is damaged.
+
+    One that was rewound has diverged, for whoever asks that a run stop then.
+    """
     run.require_readable_result()
     result = run.result()
     if result is None or run.state() != "finished" or not run.weights.exists():
         return None
     fields = {name: result[name] for name in TrainResult.__dataclass_fields__ if name in result}
-    return TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
+    done = TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
+    if done.rewinds and config.on_divergence == "stop":
+        return dataclasses.replace(done, state="diverged", reason=f"It diverged, and was trained {done.reason}.")
+    return done
 
 
 def fit_of(
@@ -153,15 +116,26 @@ def fit_of(
         seed=config.seed,
         fresh_bits=prepared.splits.fresh_bits,
         on_step=on_step,
+        most_rewinds=MOST_REWINDS if config.on_divergence == "rewind" else 0,
         compiled=compiled,
         group=group,
         record=record,
     )
 
 
-def computing_for(config: TrainConfig, prepared: Prepared, train: Tensor | Rows, group: Group = ALONE) -> Computing:
-    """Choose how the steps of a run are computed on this machine, by taking some that count for nothing."""
+def computing_for(
+    config: TrainConfig,
+    prepared: Prepared,
+    train: Tensor | Rows,
+    group: Group = ALONE,
+    until_now: Mapping[str, Any] | None = None,
+) -> Computing:
+    """Choose how the steps of a run are computed on this machine, by taking some that count for nothing.
+
+    ``until_now`` is how those of an unfinished run were: what was chosen for it stays, so that it rounds as it did.
+    """
     plan = prepared.plan
+    config = config.model_copy(update=_chosen_before(config, plan, until_now or {}, group))
     rows = train[: min(steps_of_a_trial(plan.device) * config.batch_size, len(train))]
 
     def trial(compiled: bool) -> Fit:
@@ -180,17 +154,42 @@ def shape_of(config: TrainConfig, plan: Plan) -> str:
     )
 
 
+def _chosen_before(config: TrainConfig, plan: Plan, until_now: Mapping[str, Any], group: Group) -> dict[str, Any]:
+    """Return the options that the choices made before stand for, where nobody asks for others now."""
+    options: dict[str, Any] = {}
+    threads, compiled = until_now.get("threads"), until_now.get("compiled")
+    if isinstance(threads, int) and threads > 0 and not config.threads and group.size == 1:
+        options["threads"] = threads
+    there = compiler_problem(plan.device, plan.precision, group.size) is None
+    if isinstance(compiled, bool) and config.compile == "auto" and (there or not compiled):
+        options["compile"] = "on" if compiled else "off"
+    return options
+
+
 def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrite: bool, group: Group) -> TrainResult:
     device, splits = prepared.plan.device, prepared.splits
     train = placed(splits.train, device)
-    computing = computing_for(config, prepared, train, group)
+    found = found_in(prepared.run, overwrite)
+    group.from_first(found.computing)
+    computing = computing_for(config, prepared, train, group, found.computing)
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, computing=str(computing)))
-    fit = fit_of(config, prepared, train, placed(splits.validation, device), observer.on_step, computing.compiled, group)
-    recording = Recording(config, prepared, fit, observer, overwrite)
+    fit = fit_of(config, prepared, train, placed(splits.validation, device), None, computing.compiled, group)
+    # Of several processes each is told to stop, and often twice; that one stops at once would be another's end.
+    with Requests(patient=group.size > 1) as requests:
+        chosen = {"threads": computing.threads, "compiled": computing.compiled} if group.size == 1 else {}
+        recording = Recording(config, prepared, fit, observer, found, requests, chosen)
+        result = _recorded(fit, recording, group)
+    with contextlib.suppress(LostProcessError):  # who went away now has done all its work
+        group.from_first(_sent(result))
+    return result
+
+
+def _recorded(fit: Fit, recording: Recording, group: Group) -> TrainResult:
     try:
         group.from_first(fit.state_dict())
         for stats in fit:
             recording.note(stats)
+            recording.look()
     except KeyboardInterrupt as stop:
         raise recording.interrupted(stop) from None
     except LostProcessError as error:
@@ -199,31 +198,46 @@ def _train(config: TrainConfig, prepared: Prepared, observer: Observer, overwrit
         raise recording.diverged(error) from None
     finally:
         recording.close()
-    result = recording.finished()
-    with contextlib.suppress(LostProcessError):  # who went away now has done all its work
-        group.from_first(_sent(result))
-    return result
+    return recording.finished()
 
 
 def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResult:
     """Train with the first process, which writes and says everything; return what it returns."""
     first: Any = group.from_first(None)
     if isinstance(first, dict):
-        return _received(first)
+        return _passed(_received(first))
     device, splits = prepared.plan.device, prepared.splits
     train = placed(splits.train, device)
-    computing = computing_for(config, prepared, train, group)
-    fit = fit_of(config, prepared, train, placed(splits.validation, device), None, computing.compiled, group)
-    try:
-        state: Any = group.from_first(None)
-        fit.load_state_dict(state)
-        for _ in fit:
-            pass
-        return _received(group.from_first(None))
-    except LostProcessError as error:
-        raise LostProcessError(
-            f"A process of the group is gone, in epoch {fit.epoch + 1}; what was saved is in {first}.", error.hint
-        ) from None
+    until_now: Any = group.from_first(None)
+    computing = computing_for(config, prepared, train, group, until_now)
+    with Requests(patient=True) as requests:
+        fit = fit_of(
+            config, prepared, train, placed(splits.validation, device), _obeying(requests), computing.compiled, group
+        )
+        try:
+            state: Any = group.from_first(None)
+            fit.load_state_dict(state)
+            for _ in fit:
+                requests.obey()
+            return _received(group.from_first(None))
+        except LostProcessError as error:
+            raise LostProcessError(
+                f"A process of the group is gone, in epoch {fit.epoch + 1}; what was saved is in {first}.", error.hint
+            ) from None
+
+
+def _obeying(requests: Requests) -> StepHook:
+    def look(step: int, steps: int) -> None:
+        requests.obey()
+
+    return look
+
+
+def _passed(done: TrainResult) -> TrainResult:
+    """Return how a run ended that was found finished. Raises DivergedError for one that counts as diverged."""
+    if done.state == "diverged":
+        raise DivergedError(done.reason, "Take --on-divergence rewind, or a smaller --lr.")
+    return done
 
 
 def _sent(result: TrainResult) -> dict[str, Any]:
@@ -232,176 +246,3 @@ def _sent(result: TrainResult) -> dict[str, Any]:
 
 def _received(fields: Any) -> TrainResult:
     return TrainResult(**{**fields, "folder": Path(fields["folder"])})
-
-
-def _state_to_resume(run: runs.Run) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the state of an unfinished run, if there is one, and what a person should know of it.
-
-    Best weights without a state that can be read cannot be gone on from: what there is is set aside, never overwritten.
-    """
-    if run.state() != "unfinished":
-        return None, None
-    try:
-        state = run.load_state()
-        what = f"There is no {runs.STATE} in {run.folder} to go on from"
-    except runs.DamagedStateError:
-        state, what = None, f"{run.folder / runs.STATE} is damaged"
-    if state is not None or not (run.weights.exists() or (run.folder / runs.STATE).exists()):
-        return state, None
-    place = run.set_aside()
-    return None, f"{what}: training starts anew, and what the run had made until now is kept in {place}."
-
-
-def how_stopped(stop: KeyboardInterrupt) -> tuple[str, ExitCode]:
-    """Return the word and the exit code for being interrupted by a person, or terminated by the system."""
-    if isinstance(stop, TerminatedError):
-        return "Terminated", ExitCode.TERMINATED
-    return "Interrupted", ExitCode.INTERRUPTED
-
-
-class Recording:
-    """The folder of a run while it is trained: begun or gone on with, then told of each epoch and of how it ended."""
-
-    def __init__(
-        self, config: TrainConfig, prepared: Prepared, fit: Fit, observer: Observer, overwrite: bool = False
-    ) -> None:
-        self._config, self._prepared, self._fit, self._observer = config, prepared, fit, observer
-        self.run = prepared.run
-        self._begin(overwrite)
-        self._keeper = _Keeper(self.run, prepared.config, fit)
-        self._writer = _tensorboard(self.run.folder) if config.tensorboard else None
-        self._started = time.perf_counter()
-        self._rates: list[float] = []
-
-    def _begin(self, overwrite: bool) -> None:
-        state, note = (None, None) if overwrite else _state_to_resume(self.run)
-        if note is not None:
-            self._observer.on_note(note)
-        if state is None:
-            self.run.start(self._prepared.config)
-        else:
-            self._fit.load_state_dict(state)
-            self.run.cut_record(self._fit.epoch)
-        self._observer.on_plan(self._prepared.plan, self._fit.epoch)
-        for line in ([note] if note else []) + plan_lines(self._prepared.plan, self._fit.epoch):
-            _log(self.run, line)
-
-    def note(self, stats: EpochStats) -> None:
-        """Record an epoch that is done, and tell of it."""
-        self.run.record(asdict(stats))
-        self._keeper.note()
-        self._rates.append(stats.images_per_second)
-        _log(self.run, epoch_line(stats, self._config.epochs, self._config.patience))
-        if self._config.save_every_epoch:
-            self.run.save_weights(self._prepared.config, self._fit.weights(), stats.epoch)
-        if self._writer is not None:
-            for column in runs.RECORD_COLUMNS:
-                self._writer.add_scalar(column, getattr(stats, column), stats.epoch)
-        self._observer.on_epoch(stats)
-
-    def log(self, line: str) -> None:
-        """Write a line into the run's log, with the time."""
-        _log(self.run, line)
-
-    def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
-        """Save the state; return the error that says where."""
-        self._keeper.write()
-        how, code = how_stopped(stop)
-        _log(self.run, f"{how.lower()} after epoch {self._keeper.epoch}")
-        by_launcher = self._prepared.plan.processes > 1 and isinstance(stop, TerminatedError)
-        why = ", as torchrun does where a process of the group is gone" if by_launcher else ""
-        return InterruptedRunError(
-            f"{how} after epoch {self._keeper.epoch}{why}; the state is in {self.run.folder}.",
-            "The same command goes on from there.",
-            code,
-        )
-
-    def lost(self, error: LostProcessError) -> LostProcessError:
-        """Save the state; return the error that says where."""
-        self._keeper.write()
-        _log(self.run, f"{error.message} Stopped after epoch {self._keeper.epoch}")
-        return LostProcessError(
-            f"A process of the group is gone, after epoch {self._keeper.epoch}; the state is in {self.run.folder}.",
-            error.hint,
-        )
-
-    def diverged(self, error: DivergedError) -> DivergedError:
-        """Write that the run has diverged; return the error that says what is kept."""
-        self._keeper.write()
-        self.run.finish({"state": "diverged", "reason": error.message, "epochs": self._keeper.epoch})
-        _log(self.run, error.message)
-        there = self.run.weights.exists()
-        kept = f"The best weights until then are in {self.run.weights}." if there else "No epoch was finished."
-        return DivergedError(error.message, f"{kept} {error.hint}")
-
-    def finished(self) -> TrainResult:
-        """Write how the run ended, and return it."""
-        self._keeper.write()
-        result = self.result("finished", self._fit.stop_reason or "")
-        self.run.finish({**asdict(result), "folder": self.run.folder.name})
-        best = f"best epoch {result.best_epoch}, val_loss {result.best_validation_loss:.4f}"
-        _log(self.run, f"finished: {result.reason}; {best}")
-        return result
-
-    def result(self, state: str, reason: str) -> TrainResult:
-        """Return where the run stands."""
-        return TrainResult(
-            folder=self.run.folder,
-            state=state,
-            reason=reason,
-            epochs=self._fit.epoch,
-            best_epoch=self._fit.best_epoch,
-            best_validation_loss=self._fit.best_validation_loss,
-            seconds=time.perf_counter() - self._started,
-            images_per_second=sorted(self._rates)[len(self._rates) // 2] if self._rates else 0.0,
-        )
-
-    def close(self) -> None:
-        """Close what is open beside the folder's files."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-class _Keeper:
-    """Keeps the state of the last whole epoch in memory, and writes it now and then and when the run ends."""
-
-    def __init__(self, run: runs.Run, config: dict[str, Any], fit: Fit) -> None:
-        self._run, self._config, self._fit = run, config, fit
-        self._state: dict[str, Any] | None = None
-        self._written = time.monotonic()
-        self.epoch = fit.epoch
-
-    def note(self) -> None:
-        """Remember the state at the end of an epoch."""
-        self._state, self.epoch = _copied(self._fit.state_dict()), self._fit.epoch
-        if time.monotonic() - self._written > _SECONDS_BETWEEN_STATES:
-            self.write()
-
-    def write(self) -> None:
-        """Write the best weights, then the state that names them."""
-        if self._state is not None:
-            self._run.save_weights(self._config, self._state["best_weights"])
-            self._run.save_state(self._state)
-            self._written = time.monotonic()
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    return value
-
-
-def _log(run: runs.Run, line: str) -> None:
-    run.log(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}")
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputOutputError(f"TensorBoard cannot be loaded: {error}.", "pip install 'bvae-cli[tensorboard]'.") from None
-    return SummaryWriter(str(folder / "tensorboard"))

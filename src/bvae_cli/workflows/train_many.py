@@ -9,9 +9,10 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import UsageError
 from bvae_cli.workflows.building import load_splits
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, runs_of
 from bvae_cli.workflows.planning import Plan, SharedData
-from bvae_cli.workflows.train import TrainResult, already_finished, held
+from bvae_cli.workflows.train import already_finished, held
 from bvae_cli.workflows.ways import Way, chosen
 
 
@@ -43,7 +44,7 @@ def plan_way(configs: Sequence[TrainConfig], data: SharedData) -> Way | None:
 
     What it would measure is measured.
     """
-    unfinished = [run for run in runs_of(configs, data) if already_finished(run.prepared.run) is None]
+    unfinished = [run for run in runs_of(configs, data) if already_finished(run.prepared.run, run.config) is None]
     if not unfinished:
         return None
     with chosen(unfinished) as choice:
@@ -112,4 +113,4 @@ def train_together(
 def _found(run: ManyRun) -> TrainResult | None:
     """Return how a run ended where it is finished. Raises HeldError where it is in another process's hands."""
     with held(run.config, run.prepared) as prepared:
-        return already_finished(prepared.run)
+        return already_finished(prepared.run, run.config)

@@ -11,9 +11,9 @@ import torch
 from bvae_cli import devices
 from bvae_cli.errors import BvaeError
 from bvae_cli.workflows.crew import Crew
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, parts_of, train_part
 from bvae_cli.workflows.planning import Plan
-from bvae_cli.workflows.train import TrainResult
 from bvae_cli.workflows.trials import Trial, trial_rows
 
 # The rest is for the steps themselves, and for whatever else runs on the machine.

@@ -28,7 +28,17 @@ def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
     ]
     if plan.processes > 1:
         lines.insert(1, f"{plan.processes} processes, each with its part of every batch")
-    return [*lines, f"going on after epoch {resumed_epoch}"] if resumed_epoch else lines
+    where = position_in_words(resumed_epoch, plan.resumed_step, plan.steps_per_epoch)
+    return [*lines, f"going on {where}"] if resumed_epoch or plan.resumed_step else lines
+
+
+def position_in_words(epochs: int, step: int, steps: int) -> str:
+    """Say where a training stands: so many epochs are done, and so many of the next one's steps.
+
+    >>> position_in_words(3, 20, 48), position_in_words(3, 0, 48)
+    ('after epoch 3, step 20 of 48', 'after epoch 3')
+    """
+    return f"after epoch {epochs}" + (f", step {step} of {steps}" if step else "")
 
 
 def _products(plan: Plan) -> str:

@@ -22,9 +22,9 @@ from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.errors import BvaeError, InputOutputError, InterruptedRunError
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, renamed, train_part
 from bvae_cli.workflows.planning import Plan, SharedData, prepare
-from bvae_cli.workflows.train import TrainResult
 from bvae_cli.workflows.trials import Trial
 
 

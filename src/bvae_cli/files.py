@@ -1,0 +1,174 @@
+"""Files that are whole or not there, also after a power cut: written beside their name, synced, renamed, and the rename
+synced. What the system refuses becomes a sentence that names the place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+
+ANOTHER_FOLDER = "Name a folder that can be written to."
+_INTACT = "what was saved before is intact"
+_HINTS = {
+    errno.ENOSPC: f"Free some space, or name another folder; {_INTACT}.",
+    errno.EDQUOT: f"Your quota is used up: free some space, or name another folder; {_INTACT}.",
+    errno.EFBIG: f"The system allows no larger file here (ulimit -f); {_INTACT}.",
+    errno.EMFILE: f"This process may open no more files (ulimit -n); {_INTACT}.",
+    errno.ENFILE: f"The system has no more open files to give; {_INTACT}.",
+    errno.EIO: f"The disk fails: look at the system's log before anything else; {_INTACT}.",
+}
+_TEMPORARY, _TEMPORARY_END = ".bvae-", ".tmp"
+# A folder of some file systems cannot be synced, and says so by one of these.
+_NOT_TO_BE_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF}
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file, making its folder; the name never stands for half of it. Raises InputOutputError."""
+    require_place(path)
+    with writing(path.parent):
+        make_folder(path.parent)
+        write_atomically(path, content)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written piece by piece, making its folder; it has its name only when the body is done.
+
+    Raises InputOutputError.
+    """
+    require_place(path)
+    try:
+        make_folder(path.parent)
+        with _beside(path) as file:
+            yield file
+    except OSError as error:
+        raise describe_os_error(error, path.parent) from None
+
+
+def require_place(path: Path) -> None:
+    """Raise InputOutputError where a file cannot be written because a folder, or a file for a folder, is in the way."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", ANOTHER_FOLDER)
+    if path.is_dir():
+        raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
+
+
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raise UsageError where there is something at a path that is going to be written, and it may not be overwritten."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already.", "Name another file, or write it anew with --overwrite.")
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses while the body writes into a folder into an InputOutputError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise describe_os_error(error, folder) from None
+    except RuntimeError as error:  # torch's own writer reports a full disk so
+        if is_out_of_memory(error):
+            raise
+        raise InputOutputError(f"Cannot write to {folder}: {error}.", ANOTHER_FOLDER) from None
+
+
+def describe_os_error(error: OSError, where: Path) -> InputOutputError:
+    """Turn a system's refusal into a sentence that names the place."""
+    reason = (error.strerror or str(error)).lower()
+    return InputOutputError(f"Cannot write to {where}: {reason}.", _HINTS.get(error.errno or 0, ANOTHER_FOLDER))
+
+
+def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Write a whole file into a folder that is there; the one that was there before is kept as ``previous``.
+
+    Raises OSError, with the file that was there before untouched.
+    """
+    with _beside(path, previous) as file:
+        file.write(content)
+
+
+def append(path: Path, text: str) -> None:
+    """Append text to a file, which is made where it is not there. A link is not followed: it leads out of the folder."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def sync(*files: Path) -> None:
+    """Wait until what was appended to files is on the disk."""
+    for path in files:
+        if path.exists():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and wait until their names are on the disk."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    if not missing:
+        folder.mkdir(exist_ok=True)  # says of a file that it is none
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk: a rename of a file that is, is not yet on it."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such thing
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # a folder that may be written to, and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_TO_BE_SYNCED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a free name beside a path; not made of its name, which may be as long as the system allows."""
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_END}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder that nobody else writes to."""
+    for path in folder.glob(f"{_TEMPORARY}*{_TEMPORARY_END}"):
+        path.unlink(missing_ok=True)
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return plain values as the text of a file: sorted, so that equal values are equal bytes."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+@contextlib.contextmanager
+def _beside(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

@@ -1,0 +1,46 @@
+"""What a caller hears of a training run: while it goes on, and of how it ended."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from bvae_cli.errors import BvaeWarning
+from bvae_cli.workflows.fit import EpochStats
+from bvae_cli.workflows.planning import Plan
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. Losses are in nats per image; ``state`` is ``finished``, ``already finished`` or ``diverged``.
+
+    ``rewinds`` counts how often it diverged and went on from its best epoch with a smaller learning rate.
+    """
+
+    folder: Path
+    state: str
+    reason: str
+    epochs: int
+    best_epoch: int
+    best_validation_loss: float
+    seconds: float
+    images_per_second: float
+    rewinds: int = 0
+
+
+class Observer:
+    """What a caller may want to hear while a run goes on; but for notes, each method does nothing until overridden."""
+
+    def on_note(self, sentence: str) -> None:
+        """Something that a person should know before training begins; a warning until overridden."""
+        warnings.warn(sentence, BvaeWarning, stacklevel=2)
+
+    def on_plan(self, plan: Plan, resumed_epoch: int) -> None:
+        """Training is about to begin; ``resumed_epoch`` epochs were done before (0 for a new run)."""
+
+    def on_step(self, step: int, steps: int) -> None:
+        """A step of the current epoch is done; called often, so be quick."""
+
+    def on_epoch(self, stats: EpochStats) -> None:
+        """An epoch is done and recorded."""
