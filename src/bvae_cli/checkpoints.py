@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
-# What is asked of a configuration when its model is built again, and of what type it is.
-_FACTS: dict[str, dict[str, type]] = {
-    "code": {"type": str, "options": dict, "n": int, "digest": str, "distribution": str, "version": str},
-    "decides": {"hidden": int, "depth": int, "activation": str},
+_CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
+# Of what type the facts are that a model is built of, and that are told of it: somebody else may have written them.
+_TYPES: dict[str, dict[str, type]] = {
+    "code": {"type": str, "options": dict, "n": int, "digest": str},
+    "decides": {"hidden": int, "depth": int, "activation": str, "latent": int, "seed": int, "epochs": int, "estimator": str},
     "data": {"type": str, "options": dict, "digest": str},
 }
-# What is used where it is there.
-_MORE_FACTS: dict[str, type] = {"seed": int, "epochs": int, "latent": int, "estimator": str}
 _TRAIN_AGAIN = "Train again, or restore the file."
 _GIVE_OURS = "Give a file that `bvae train` wrote."
 _LOOK_AT_DISK = "Look at its permissions and its disk."
@@ -136,15 +135,18 @@ def _cannot_be_read(path: Path, error: OSError) -> InputOutputError:
 
 
 def _is_complete(config: Any) -> bool:
-    """Say whether a configuration has what a model is built of: somebody else may have written it."""
-    if not isinstance(config, dict):
+    """Say whether a configuration has what is asked of it, and of the types that it is used as."""
+    if not isinstance(config, dict) or not all(isinstance(config.get(table), dict) for table in _TYPES):
         return False
-    tables = {name: config.get(name) for name in _FACTS}
-    if not all(isinstance(table, dict) for table in tables.values()):
-        return False
-    told = [(tables[name].get(fact), kind) for name, facts in _FACTS.items() for fact, kind in facts.items()]  # type: ignore[union-attr]
-    told += [(config["decides"][fact], kind) for fact, kind in _MORE_FACTS.items() if fact in config["decides"]]
-    return all(isinstance(value, kind) and not isinstance(value, bool) for value, kind in told)
+    told = [
+        (config[table][fact], kind)
+        for table, facts in _TYPES.items()
+        for fact, kind in facts.items()
+        if fact in config[table]
+    ]
+    return config["code"].keys() >= _CODE_FACTS and all(
+        isinstance(it, kind) and not isinstance(it, bool) for it, kind in told
+    )
 
 
 def _content_of_weights(path: Path) -> Any:
@@ -177,7 +179,7 @@ def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
     for name, values in weights.items():
         if not isinstance(values, torch.Tensor) or not isinstance(name, str):
             raise InputOutputError(f"{path} was not written by bvae.", _GIVE_OURS)
-        if not values.is_floating_point() or not bool(values.isfinite().all()):
+        if values.is_floating_point() and not bool(values.isfinite().all()):
             raise InputOutputError(
                 f"{path} holds weights that are not numbers (NaN or infinite), in {name}.",
                 "The file is damaged: train again, or restore it.",

@@ -60,7 +60,7 @@ def read_tensors(content: bytes) -> Any:
             raise
         except Exception as error:
             # The bytes are in memory: but for a full one, whatever is raised here comes of what they are.
-            if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            if is_out_of_memory(error):
                 raise
             raise UnreadableError(str(error)) from error
     return value
