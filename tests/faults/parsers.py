@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from bvae_cli import runs, settings
+import torch
+
+from bvae_cli import checkpoints, runs, settings
 from bvae_cli.arms import CompareConfig, arms_of, command_of, tuned_settings
 from bvae_cli.cli.comparison import show_comparison
 from bvae_cli.cli.render import show_json
@@ -24,6 +27,7 @@ from bvae_cli.config import PluginRef, SampleConfig, TrainConfig, parse_code, pa
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.idx import Mnist
 from bvae_cli.datasets.packed import Packed
+from bvae_cli.errors import BvaeError
 from bvae_cli.fields import validated
 from bvae_cli.report.page import write_report
 from bvae_cli.settings import Layer
@@ -71,7 +75,7 @@ def _write_file(folder: Path, name: str, content: bytes) -> None:
 def _write_config(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
     said = settings_of(samples)
     # A few options each: the first wrong one ends the reading.
-    kept = {name: said[name] for name in chance.sample(sorted(said), chance.choice((1, 3, 8)))}
+    kept = {name: said[name] for name in ("ecc", "latent", "arm", *chance.sample(sorted(said), chance.choice((1, 3, 8))))}
     if inside:
         text = mutate.as_toml(mutate.any_table(kept, chance))
         if chance.random() < 0.01:
@@ -84,9 +88,12 @@ def _write_config(samples: Samples, chance: Random, folder: Path, inside: bool) 
 
 
 def _read_config(folder: Path) -> None:
-    for model in (TrainConfig, SampleConfig):
-        settings.resolve(model, Layer("flags", {}), folder / "config.toml")
-    _understand(settings.resolve(CompareConfig, Layer("flags", {}), folder / "config.toml").config)
+    flags, path = Layer("flags", {}), folder / "config.toml"
+    _try_all(
+        lambda: settings.resolve(TrainConfig, flags, path) and None,
+        lambda: settings.resolve(SampleConfig, flags, path) and None,
+        lambda: _understand(settings.resolve(CompareConfig, flags, path).config),
+    )
 
 
 def _understand(config: CompareConfig) -> None:
@@ -96,9 +103,10 @@ def _understand(config: CompareConfig) -> None:
 
 
 _CODES = (
-    *("none", "repetition:R=3", "repetition:R=2", "parity:n=4", "hamming:r=3", "golay:extended=true", "reed-muller:r=1,m=3"),
-    *("bch:m=4,t=2", "ldpc:n=24,dv=3,dc=6", "linear:matrix=1101000/0110100", "polar:n=8,k=4", "convolutional:memory=2"),
-    *("unequal:groups=12 repetition:R=3+4 none", "linear:matrix=(101/011),kind=parity-check", "ldpc:n=12,seed=5,pad=true"),
+    *("none", "repetition:R=3", "repetition:R=2", "parity:k=3", "hamming:r=3,pad=true", "golay:n=24", "reed-muller:r=1,m=3"),
+    *("bch:n=15,t=2,pad=true", "ldpc:n=24,dv=3,dc=6", "linear:matrix=1101000/0110100,pad=true", "polar:n=8,k=4"),
+    *("convolutional:k=4,pad=true", "unequal:groups=12 repetition:R=3+12 none", "ldpc:n=12,seed=5,pad=true"),
+    *("linear:matrix=111,kind=parity-check", "polar:n=8,k=4,pad=true", "unequal:groups=6 parity:k=5+18 repetition:R=2"),
 )
 _DATA = (
     "binarized-mnist",
@@ -138,20 +146,42 @@ def _of_grammar(words: str, chance: Random) -> str:
 
 def _read_words(folder: Path) -> None:
     words = json.loads((folder / "words.json").read_bytes())
-    for text in (words["ecc"], words["arm"]):
-        code: PluginRef = parse_code(text)
-        spec = code.spec("code")
-        spec.label(), spec.told_options(), spec.block(), spec.soft_decoding(), spec.hard_decoding()
-        spec.fits(24)
-    data: PluginRef = parse_dataset(words["dataset"])
-    data.label(), data.spec("data set").check()
-    _understand(validated(CompareConfig, {"arm": ["uncoded", words["arm"]], "tune": [words["tune"]]}, "compare"))
+    options = {"arm": ["uncoded:latent=7", words["arm"]], "tune": [words["tune"]], "latent": 24}
+    _try_all(
+        partial(_understand_code, words["ecc"]),
+        partial(_understand_data, words["dataset"]),
+        lambda: _understand(validated(CompareConfig, options, "compare")),
+    )
+
+
+def _try_all(*readings: Callable[[], None]) -> None:
+    """Read several things, of which each may be refused; raise the first refusal when all have been read."""
+    refusals = []
+    for read in readings:
+        try:
+            read()
+        except BvaeError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+def _understand_code(text: str) -> None:
+    code: PluginRef = parse_code(text)
+    spec = code.spec("code")
+    spec.label(), spec.told_options(), spec.block(), spec.soft_decoding(), spec.hard_decoding(), spec.fits(24)
+
+
+def _understand_data(text: str) -> None:
+    data: PluginRef = parse_dataset(text)
+    data.label(), data.spec("data set")
 
 
 def _write_environment(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
     said = {f"BVAE_{name.upper()}": value for name, value in settings_of(samples).items() if not isinstance(value, dict)}
     said |= {"BVAE_ECC": "repetition:R=3", "BVAE_ECC_R": "3", "BVAE_CONFIG": "", "BVAE_DATA_DIR": "~/x"}
-    kept = {name: said[name] for name in chance.sample(sorted(said), chance.choice((1, 3, 6)))}
+    chosen = ("BVAE_ECC", "BVAE_LATENT", *chance.sample(sorted(said), chance.choice((1, 3, 6))))
+    kept = {name: said[name] for name in chosen}
     told = {name: ";".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in kept.items()}
     name = chance.choice(sorted(told))
     if inside:
@@ -168,10 +198,13 @@ def _read_environment(folder: Path) -> None:
     with mock.patch.dict(os.environ):
         for name, value in fit.items():
             os.environ[name.encode("utf-8", "replace").decode()] = value.encode("utf-8", "replace").decode()
-        settings.require_known_variables()
-        for model in (TrainConfig, SampleConfig):
-            settings.resolve(model, Layer("flags", {}))
-        _understand(settings.resolve(CompareConfig, Layer("flags", {})).config)
+        flags = Layer("flags", {})
+        _try_all(
+            settings.require_known_variables,
+            lambda: settings.resolve(TrainConfig, flags) and None,
+            lambda: settings.resolve(SampleConfig, flags) and None,
+            lambda: _understand(settings.resolve(CompareConfig, flags).config),
+        )
 
 
 # --- data
@@ -271,7 +304,8 @@ def _read_code(folder: Path) -> None:
 
 
 def _write_weights(samples: Samples, chance: Random, folder: Path, inside: bool, described: bool = False) -> None:
-    content = samples.files[f"finished/{runs.WEIGHTS}"]
+    # Weights of the first versions have no digest, and a stranger leaves it out.
+    content = samples.files[chance.choice((f"finished/{runs.WEIGHTS}", "plain.pt", "plain.pt"))]
     if not inside:
         changed = mutate.any_bytes(content, chance)
     elif described:
@@ -288,11 +322,8 @@ def _changed_member(name: str, content: bytes, chance: Random) -> bytes:
 
 def _described_otherwise(content: bytes, chance: Random) -> bytes:
     """Change the configuration that weights keep, and write them as torch does."""
-    import io
-
-    import torch
-
     held = torch.load(io.BytesIO(content), weights_only=True)
+    held.pop("digest", None)
     kind = chance.random()
     if kind < 0.75:
         held["config"] = mutate.any_json(held["config"].encode(), chance).decode("utf-8", "replace")
@@ -301,16 +332,12 @@ def _described_otherwise(content: bytes, chance: Random) -> bytes:
         held["weights"][name] = _other_tensor(held["weights"][name], chance)
     else:
         held = mutate.any_structure({**held, "weights": dict.fromkeys(held["weights"], 1)}, chance)
-    buffer = io.BytesIO()
-    torch.save(held, buffer)
-    return buffer.getvalue()
+    return checkpoints.torch_bytes(held)
 
 
 def _other_tensor(tensor: Any, chance: Random) -> Any:
-    import torch
-
     others: list[Any] = [
-        tensor[:-1].clone(),
+        tensor.reshape(-1)[:-1].clone(),
         tensor.double(),
         tensor.to(torch.int64),
         tensor.to(torch.complex64),
@@ -366,6 +393,8 @@ def _changed_file(name: str, content: bytes, chance: Random, inside: bool) -> by
         place = chance.randrange(len(lines))
         lines[place] = mutate.any_json(lines[place], chance)
         return b"\n".join(lines) + b"\n"
+    if content.startswith(b"bvae state"):
+        return _changed_state(content.partition(b"\n")[2], chance)
     if name.endswith(".pt"):
         return mutate.any_zip(content, chance, _changed_member)
     if name.endswith(".npz"):
@@ -373,15 +402,34 @@ def _changed_file(name: str, content: bytes, chance: Random, inside: bool) -> by
     return mutate.any_lines(content, chance)
 
 
+def _changed_state(content: bytes, chance: Random) -> bytes:
+    """Change a state, and write it under its digest."""
+    if chance.random() < 0.4:
+        changed = mutate.any_zip(content, chance, _changed_member)
+        return f"bvae state 1 {hashlib.sha256(changed).hexdigest()} {len(changed)}\n".encode() + changed
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    return checkpoints.state_bytes(_changed_entry(state, chance))
+
+
+def _changed_entry(held: Any, chance: Random) -> Any:
+    """Change one entry of tables in one another: a tensor, or a plain value."""
+    if isinstance(held, torch.Tensor):
+        return _other_tensor(held, chance)
+    if not isinstance(held, dict) or not held or chance.random() < 0.05:
+        return mutate.any_value(chance)
+    name = chance.choice(list(held))
+    if chance.random() < 0.1:
+        return {key: value for key, value in held.items() if key != name}
+    return {**held, name: _changed_entry(held[name], chance)}
+
+
 def _read_run(folder: Path) -> None:
     there = folder / "it"
     for summary in summarize_runs(folder):
         show_json(summary)
     run = runs.Run(there)
-    run.state(), run.recorded_epochs(), runs.training_seconds(there)
-    with contextlib.suppress(runs.DamagedStateError):
-        run.load_state()
-    runs.read_record(there)
+    run.state(), run.options(), run.recorded_epochs(), runs.training_seconds(there)
+    _try_all(lambda: list(run.saved_states()) and None, lambda: runs.read_record(there) and None)
     size = sum(path.stat().st_size for path in there.iterdir() if path.is_file())
     if size % _TRAINED == 0:
         _go_on(folder)

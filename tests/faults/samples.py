@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from bvae_cli import runs
+from bvae_cli import checkpoints, runs
 from bvae_cli.comparisons import ComparisonFolder
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
@@ -85,6 +86,8 @@ def write_samples(folder: Path) -> Samples:
     made = _of_data(rows)
     finished = train(TrainConfig(dataset=bits, output_dir=folder / "weights", **_TINY))
     made |= _contents("finished", finished.folder)
+    held = torch.load(io.BytesIO(made[f"finished/{runs.WEIGHTS}"]), weights_only=True)
+    made["plain.pt"] = checkpoints.torch_bytes({name: value for name, value in held.items() if name != "digest"})
     unfinished = TrainConfig(dataset=bits, output_dir=folder / "stopped", seed=1, **_TINY)
     try:
         train(unfinished, _Stopping())
@@ -148,8 +151,6 @@ def _npz(**arrays: np.ndarray[Any, Any]) -> bytes:
 
 
 def _packed(rows: np.ndarray[Any, Any]) -> bytes:
-    import torch
-
     buffer = io.BytesIO()
     tensor = torch.from_numpy(rows)
     splits = Splits(tensor[:40], tensor[40:50], tensor[50:], (4, 3), source="bits.npy", licence="not stated")
