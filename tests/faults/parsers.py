@@ -344,7 +344,7 @@ def _other_tensor(tensor: Any, chance: Random) -> Any:
         tensor.half(),
         tensor.T if tensor.dim() == 2 else tensor[None],
         tensor.to_sparse(),
-        torch.full_like(tensor, float("nan")),
+        torch.full(tensor.shape, float("nan")),
         torch.zeros(1).expand(10**6, 10**6),
         torch.zeros(()),
         torch.zeros(0, 7),
