@@ -6,8 +6,9 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from statistics import NormalDist
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from bvae_cli.codes.linear import LinearCode
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.runs import Run
 
 Rows = tuple[tuple[int, ...], ...]
 Word = tuple[int, ...]
@@ -34,6 +36,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def saved_fit(folder: Path) -> dict[str, Any]:
+    """Return the last state of a run's training; it must be there and whole."""
+    _, state = next(Run(folder).saved_states())
+    assert state is not None
+    fit: dict[str, Any] = state["fit"]
+    return fit
 
 
 class MatrixSpec(CodeSpec):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         encode,
         evaluate,
         load,
+        resume,
         sample,
         train,
     )
@@ -43,6 +44,7 @@ __all__ = [
     "encode",
     "evaluate",
     "load",
+    "resume",
     "sample",
     "train",
 ]

@@ -349,6 +349,7 @@ class ComparisonFolder:
         return self.folder / _EVALUATIONS / f"{_key(arm, seed)}.npz"
 
     def _write(self, name: str, content: bytes) -> None:
+        files.require_no_link(self.folder, self.folder / name)
         files.write_file(self.folder / name, content)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bvae_cli import processor
@@ -84,6 +85,18 @@ def memory_bytes(device: str) -> int | None:
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(device).total_memory)
     return _memory() if device == "cpu" else None
+
+
+def available_bytes(device: str) -> int | None:
+    """Return the memory of a device that is left for this process, in bytes, None where it is not known."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device != "cpu":
+        return None
+    left = [_left_in_machine(), _left_in_group(), _left_in_limits()]
+    return min((count for count in left if count is not None), default=None)
 
 
 def survey() -> Survey:
@@ -172,6 +185,46 @@ def _has_bfloat16(index: int) -> bool:
 
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def _left_in_machine() -> int | None:
+    """What Linux says could be given to a new program without swapping; elsewhere all that there is."""
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _memory()
+
+
+def _left_in_group() -> int | None:
+    """What the limit of a container or of a job (cgroup v2) leaves; what it holds of files it can give back."""
+    for line in _lines("/proc/self/cgroup"):
+        if line.startswith("0::"):
+            group = f"/sys/fs/cgroup{line.removeprefix('0::').rstrip('/')}"
+            most, held = _lines(f"{group}/memory.max"), _lines(f"{group}/memory.current")
+            files = [int(said.split()[1]) for said in _lines(f"{group}/memory.stat") if said.startswith("inactive_file ")]
+            if most and held and most[0].isdecimal():
+                return max(0, int(most[0]) - int(held[0]) + sum(files))
+    return None
+
+
+def _left_in_limits() -> int | None:
+    """What ``ulimit -v`` leaves of the addresses of this process."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    taken = _lines("/proc/self/statm")
+    if most == resource.RLIM_INFINITY or not taken:
+        return None
+    return max(0, most - int(taken[0].split()[0]) * resource.getpagesize())
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _memory() -> int | None:

@@ -20,7 +20,7 @@ from bvae_cli.checkpoints import FORMAT as FORMAT
 from bvae_cli.checkpoints import Checkpoint, DamagedStateError, read_state, read_weights, state_bytes, weights_bytes
 from bvae_cli.config import Sizes
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.files import append, json_bytes, make_folder, sync, sync_folder, write_atomically, writing
+from bvae_cli.files import append, json_bytes, make_folder, require_no_link, sync, sync_folder, write_atomically, writing
 from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
 from bvae_cli.sources import DocumentError, parsed_json, read_json, read_text
 
@@ -90,7 +90,7 @@ class Run:
         return read_json(self.folder / RESULT)
 
     def options(self) -> dict[str, Any] | None:
-        """Return the options that an unfinished run was started with last, or None where they are not there."""
+        """Return what an unfinished run was started with last, or None: its ``options``, and the folder ``started_in``."""
         return read_json(self.folder / OPTIONS)
 
     def require_readable_result(self) -> None:
@@ -131,7 +131,8 @@ class Run:
     def save_options(self, options: Mapping[str, Any]) -> None:
         """Keep the options that the run is started with, so that it can go on by the name of its folder."""
         with self._writing():
-            write_atomically(self.folder / OPTIONS, json_bytes(options))
+            said = {"format": FORMAT, "options": dict(options), "started_in": _working_folder()}
+            write_atomically(self.folder / OPTIONS, json_bytes(said))
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Append an epoch to the loss record and to the metrics; ``row`` has the record's columns and more."""
@@ -165,6 +166,7 @@ class Run:
         """Write the best weights, or with ``epoch`` those of one epoch."""
         path = self.weights if epoch is None else self.folder / EPOCHS_FOLDER / f"epoch_{epoch:04d}.pt"
         with self._writing():
+            require_no_link(self.folder, path)
             make_folder(path.parent)
             write_atomically(path, weights_bytes(config, weights))
 
@@ -245,6 +247,13 @@ class Run:
             self._lock.require_mine()
         with writing(self.folder):
             yield
+
+
+def _working_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return None
 
 
 def _record_line(row: Mapping[str, Any]) -> str:

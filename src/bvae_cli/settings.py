@@ -152,7 +152,7 @@ def _users_file() -> Path | None:
 
 def _file_layer(path: Path) -> Layer:
     try:
-        content = _parsed_toml(read_text(path, _LARGEST_FILE))
+        content = _parsed_toml(read_text(path, _LARGEST_FILE, pipes=True))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputOutputError(

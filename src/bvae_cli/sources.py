@@ -51,19 +51,25 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a regular file. Raises OSError where it cannot be had, or is a pipe or a device, which could block for ever."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+def open_file(path: Path, writable: bool = False) -> BinaryIO:
+    """Open a regular file that is there. Raises OSError where it cannot be had, or is a pipe or a device: these may block."""
+    access = os.O_RDWR if writable else os.O_RDONLY
+    descriptor = os.open(path, access | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return os.fdopen(descriptor, "rb")
+        require_regular(descriptor, path)
+        return os.fdopen(descriptor, "r+b" if writable else "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def require_regular(descriptor: int, path: Path) -> None:
+    """Raise OSError where what was opened is no regular file."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
 
 
 def is_plausible(unpacked: int, packed: int) -> bool:
@@ -80,19 +86,22 @@ def require_plausible(unpacked: int, packed: int, where: str) -> None:
         )
 
 
-def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
-    """Return a file that is kept in memory whole. Raises OSError, DocumentError where it has more than ``largest`` bytes."""
-    with open_file(path) as file:
+def read_document(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> bytes:
+    """Return a file that is kept in memory whole; with ``pipes`` also what comes out of one, which a shell may have made.
+
+    Raises OSError, DocumentError where it has more than ``largest`` bytes.
+    """
+    with path.open("rb") if pipes else open_file(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise DocumentError(f"it has more than {largest:,} bytes")
     return content
 
 
-def read_text(path: Path, largest: int = LARGEST_DOCUMENT) -> str:
+def read_text(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> str:
     """Return a text in UTF-8. Raises OSError, DocumentError (a ValueError) where it is too large or no text."""
     try:
-        return read_document(path, largest).decode()
+        return read_document(path, largest, pipes).decode()
     except UnicodeDecodeError as error:
         raise DocumentError(f"it is no text: byte {error.start} is not UTF-8") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -72,7 +72,7 @@ class Requests:
 
 
 @contextlib.contextmanager
-def passing_on_saves(tell: Callable[[int], None]) -> Any:
+def passing_on_saves(tell: Callable[[int], object]) -> Iterator[None]:
     """Let SIGUSR1 call ``tell`` with its number while the body runs: those who work for this process are to save."""
     if SAVE is None or threading.current_thread() is not threading.main_thread():
         yield

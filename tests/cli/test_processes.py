@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from bvae_cli import runs
 
+from ..helpers import saved_fit
 from ..outcome import Bvae
 from .conftest import TINY
 
@@ -79,14 +81,13 @@ def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(
     code, said = stopped_by(signal.SIGTERM, line, 3)
     assert code == 143
     assert "Error: Terminated after epoch" in said
-    assert "Hint: The same command goes on" in said
-    assert "Traceback" not in said
     (folder,) = Path("weights").iterdir()
-    first = int(said.split("Terminated after epoch ")[1].split(";")[0])
+    assert f"Hint: To go on: bvae resume 'weights/{folder.name}', or the same command again." in said
+    assert "Traceback" not in said
+    first = int(re.split("[;,]", said.split("Terminated after epoch ")[1])[0])
     assert first >= 3
     run = runs.Run(folder)
-    state = run.load_state()
-    assert state is not None
+    state = saved_fit(folder)
     assert state["epoch"] == first
     assert run.weights.exists()
     assert not (folder / ".lock").exists()
@@ -96,9 +97,8 @@ def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(
     assert f"going on after epoch {first}" in said
     assert "Error: Interrupted after epoch" in said
     assert "Traceback" not in said
-    second = int(said.split("Interrupted after epoch ")[1].split(";")[0])
-    state = run.load_state()
-    assert state is not None
+    second = int(re.split("[;,]", said.split("Interrupted after epoch ")[1])[0])
+    state = saved_fit(folder)
     assert state["epoch"] == second >= first + 2
     epochs = [json.loads(text)["epoch"] for text in (folder / runs.METRICS).read_text().splitlines()]
     assert epochs[:second] == list(range(1, second + 1))
@@ -148,8 +148,8 @@ def test_workers_end_with_their_parent_with_every_state_saved(workplace: Path, n
     assert all(map(gone, workers))
     folders = list(Path("weights").iterdir())
     assert len(folders) == 4
-    states = [runs.Run(folder).load_state() for folder in folders]
-    assert max(state["epoch"] for state in states if state is not None) >= 3
+    states = [saved_fit(folder) for folder in folders]
+    assert max(state["epoch"] for state in states) >= 3
     assert not list(Path("weights").rglob(".lock"))
 
 

@@ -17,6 +17,7 @@ import pytest
 from bvae_cli import runs
 from bvae_cli.cli import company
 
+from ..helpers import saved_fit
 from ..outcome import Bvae
 from .conftest import TINY
 
@@ -137,10 +138,8 @@ def test_where_a_process_is_killed_all_end_and_the_run_goes_on_to_the_same_bytes
     assert str(folder) in sentence
     if not restarts:
         assert runs.Run(folder).state() == "unfinished"
-        state = runs.Run(folder).load_state()
         if victim == "1":
-            assert state is not None
-            assert f"after epoch {state['epoch']}" in sentence
+            assert f"after epoch {saved_fit(folder)['epoch']}" in sentence
         assert done(line).returncode == 0
     for name in SAME_BYTES:
         assert (folder / name).read_bytes() == (only_run("whole") / name).read_bytes()
@@ -161,8 +160,7 @@ def test_a_signal_saves_the_state_once_and_is_answered_once(
     (sentence,) = sentences(said)
     folder = only_run("weights")
     assert sentence.startswith(f"Error: {word} after epoch")
-    state = runs.Run(folder).load_state()
-    assert state is not None
+    state = saved_fit(folder)
     assert f"after epoch {state['epoch']}" in sentence
     assert (folder / runs.LOG).read_text().count(word.lower()) == 1
     assert not (folder / ".lock").exists()

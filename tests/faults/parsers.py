@@ -33,6 +33,7 @@ from bvae_cli.report.page import write_report
 from bvae_cli.settings import Layer
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.listing import summarize_runs
+from bvae_cli.workflows.resuming import unfinished
 from bvae_cli.workflows.sample import sample
 from bvae_cli.workflows.train import train
 
@@ -406,9 +407,10 @@ def _changed_state(content: bytes, chance: Random) -> bytes:
     """Change a state, and write it under its digest."""
     if chance.random() < 0.4:
         changed = mutate.any_zip(content, chance, _changed_member)
-        return f"bvae state 1 {hashlib.sha256(changed).hexdigest()} {len(changed)}\n".encode() + changed
-    state = torch.load(io.BytesIO(content), weights_only=True)
-    return checkpoints.state_bytes(_changed_entry(state, chance))
+    else:
+        state = torch.load(io.BytesIO(content), weights_only=True)
+        changed = checkpoints.torch_bytes(_changed_entry(state, chance))
+    return f"bvae state 1 {hashlib.sha256(changed).hexdigest()} {len(changed)}\n".encode() + changed
 
 
 def _changed_entry(held: Any, chance: Random) -> Any:
@@ -429,7 +431,11 @@ def _read_run(folder: Path) -> None:
         show_json(summary)
     run = runs.Run(there)
     run.state(), run.options(), run.recorded_epochs(), runs.training_seconds(there)
-    _try_all(lambda: list(run.saved_states()) and None, lambda: runs.read_record(there) and None)
+    _try_all(
+        lambda: list(run.saved_states()) and None,
+        lambda: runs.read_record(there) and None,
+        lambda: unfinished(there) and None,
+    )
     size = sum(path.stat().st_size for path in there.iterdir() if path.is_file())
     if size % _TRAINED == 0:
         _go_on(folder)

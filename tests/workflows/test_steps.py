@@ -58,6 +58,10 @@ def numbers(*values: float) -> list[Tensor]:
     return [torch.tensor(value, dtype=torch.float64) for value in values]
 
 
+def nothing() -> Tensor:
+    return torch.zeros(2, dtype=torch.float64)
+
+
 @given(rows=st.integers(1, 60), batch=st.integers(1, 20), steps=st.integers(1, 5), epochs=st.integers(1, 3))
 def test_every_row_has_its_step_its_rate_and_its_epochs_settings(rows: int, batch: int, steps: int, epochs: int) -> None:
     recorder, step = Plain(steps), Counted()
@@ -68,7 +72,8 @@ def test_every_row_has_its_step_its_rate_and_its_epochs_settings(rows: int, batc
         batches = order.split(batch)
         rates = torch.arange(1.0, len(batches) + 1, dtype=torch.float64) / (epoch + 1)
         beta, temperature = numbers(epoch / 7, 1 / (epoch + 1))
-        sums = taking.train(order, batch, rates, beta, temperature)
+        sums = nothing()
+        taking.train(order, batch, rates, beta, temperature, sums)
         assert sums.tolist() == [rows, rows]
         settings = (float(beta), float(temperature))
         expected += [(part.tolist(), float(rate), *settings) for part, rate in zip(batches, rates, strict=True)]
@@ -81,7 +86,7 @@ def test_the_first_steps_are_taken_as_they_are_and_what_is_left_over_one_by_one(
     recorder, step, heard = Plain(3), Counted(), []
     taking = Epochs(step, [], recorder, None)
     rates = torch.zeros(12, dtype=torch.float64)
-    taking.train(torch.arange(58), 5, rates, *numbers(0, 0), on_step=lambda done, of: heard.append((done, of)))
+    taking.train(torch.arange(58), 5, rates, *numbers(0, 0), nothing(), on_step=lambda done, of: heard.append((done, of)))
     # Three by one, two recordings of three, two whole batches that are recorded alone, and the last three rows.
     assert [done for done, _ in heard] == [1, 2, 3, 6, 9, 10, 11, 12]
     assert {of for _, of in heard} == {12}
@@ -92,9 +97,20 @@ def test_a_last_batch_of_other_size_is_recorded_too_when_it_was_taken_often_enou
     recorder = Plain(3)
     taking = Epochs(Counted(), [], recorder, None)
     for _ in range(5):
-        taking.train(torch.arange(7), 5, torch.zeros(2, dtype=torch.float64), *numbers(0, 0))
+        taking.train(torch.arange(7), 5, torch.zeros(2, dtype=torch.float64), *numbers(0, 0), nothing())
     # Each size three times by itself.
     assert (recorder.recordings, recorder.replays) == (2, 4)
+
+
+@given(done=st.integers(0, 7), steps=st.integers(1, 3))
+def test_an_epoch_that_was_begun_goes_on_behind_the_steps_that_are_done(done: int, steps: int) -> None:
+    order, rates, sums = torch.arange(20), torch.arange(7, dtype=torch.float64), torch.tensor([100.0, 200.0])
+    step, heard = Counted(), []
+    taking = Epochs(step, [], Plain(steps), None)
+    taking.train(order, 3, rates, *numbers(0, 0), sums.double(), done, lambda at, of: heard.append(at))
+    assert [rows for rows, *_ in step.seen] == [part.tolist() for part in order.split(3)][done:]
+    assert [rate for _, rate, *_ in step.seen] == rates.tolist()[done:]
+    assert heard[-1:] == ([7] if done < 7 else [])
 
 
 def test_what_cannot_be_recorded_is_taken_step_by_step_with_the_draws_it_would_have_had() -> None:
@@ -106,7 +122,7 @@ def test_what_cannot_be_recorded_is_taken_step_by_step_with_the_draws_it_would_h
         return torch.zeros(2, dtype=torch.float64)
 
     taking = Epochs(step, [generator], Refusing(), None)
-    taking.train(torch.arange(8), 1, torch.zeros(8, dtype=torch.float64), *numbers(0, 0))
+    taking.train(torch.arange(8), 1, torch.zeros(8, dtype=torch.float64), *numbers(0, 0), nothing())
     reference = torch.Generator().manual_seed(5)
     assert drawn == [float(torch.rand((), generator=reference)) for _ in range(8)]
     assert taking.eager_because == "its step cannot be recorded (operation not permitted when stream is capturing)"
@@ -116,7 +132,7 @@ def test_a_forgotten_recording_is_made_again() -> None:
     recorder = Plain(2)
     taking = Epochs(Counted(), [], recorder, None)
     for _ in range(2):
-        taking.train(torch.arange(20), 2, torch.zeros(10, dtype=torch.float64), *numbers(0, 0))
+        taking.train(torch.arange(20), 2, torch.zeros(10, dtype=torch.float64), *numbers(0, 0), nothing())
         taking.forget()
     # The first epoch records two steps as one and the one that is left over, the second two as one again.
     assert recorder.recordings == 3

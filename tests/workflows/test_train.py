@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -241,7 +242,7 @@ def test_an_interrupted_run_goes_on_to_the_bytes_of_an_uninterrupted_one(
     with pytest.raises(InterruptedRunError, match=f"Interrupted after epoch {stop_after}") as caught:
         train(config_for(place, **options), Recorder(stop_after))
     assert caught.value.exit_code == ExitCode.INTERRUPTED
-    assert "goes on" in (caught.value.hint or "")
+    assert f"bvae resume '{place / 'weights' / whole.folder.name}'" in (caught.value.hint or "")
 
     folder = place / "weights" / whole.folder.name
     assert runs.Run(folder).state() == "unfinished"
@@ -555,33 +556,123 @@ def test_precision_decides_the_numbers_and_so_the_folder(place: Path) -> None:
 
 
 def diverging(place: Path, **options: Any) -> TrainConfig:
-    """Return a run that is good for one epoch and then, with every seed, is not: steps of ±10 through thirty layers."""
-    return config_for(place, **({"lr": 10.0, "depth": 30, "hidden": 64, "batch_size": 1000, "epochs": 40} | options))
+    """Return a run that is good for one epoch and then is not: large steps through thirty layers."""
+    return config_for(place, **({"lr": 0.1, "depth": 30, "hidden": 64, "batch_size": 1000, "epochs": 6} | options))
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_weights(place: Path) -> None:
+def without_number(monkeypatch: pytest.MonkeyPatch, *epochs: int) -> None:
+    """Let these validations, counted from 1, give no number."""
+    real, count = Fit._validation_loss, itertools.count(1)
+    monkeypatch.setattr(Fit, "_validation_loss", lambda self: math.nan if next(count) in epochs else real(self))
+
+
+def test_a_run_that_diverges_ends_where_that_is_asked_for_with_the_last_good_weights(place: Path) -> None:
     hearing = Recorder()
-    with pytest.raises(DivergedError, match=r"diverged in epoch \d+") as caught:
-        train(diverging(place), hearing)
+    with pytest.raises(DivergedError, match=r"diverged in epoch 2: the loss is .* nats, and guessing costs 8\.32") as caught:
+        train(diverging(place, on_divergence="stop"), hearing)
     assert caught.value.exit_code == ExitCode.DIVERGED == 5
-    assert hearing.epochs, "the test wants a run that is good for an epoch at least"
     (folder,) = (place / "weights").iterdir()
     assert str(folder / runs.WEIGHTS) in (caught.value.hint or "")
     assert runs.Run(folder).state() == "diverged"
     assert all(bool(value.isfinite().all()) for value in runs.load_checkpoint(folder).weights.values())
     record = np.atleast_2d(np.loadtxt(folder / "loss_record_with.txt"))
-    assert len(record) == len(hearing.epochs)
+    assert len(record) == len(hearing.epochs) == 1
     assert np.isfinite(record).all()
     assert "diverged" in (folder / "training_log.txt").read_text()
+    assert hearing.notes == []
+
+
+def test_a_run_that_diverges_goes_on_from_its_best_epoch_with_a_quarter_of_its_rate(place: Path) -> None:
+    hearing = Recorder()
+    result = train(diverging(place), hearing)
+    assert (result.state, result.epochs) == ("finished", 6)
+    assert 1 <= result.rewinds <= 2
+    assert f"after {result.rewinds} rewind" in result.reason
+    assert "It goes on from the end of epoch 1 with the learning rate 0.025." in hearing.notes[0]
+    record = runs.read_record(result.folder)
+    assert len(record["lr"]) == 6
+    assert record["lr"][0] == 0.1
+    assert record["lr"][-1] == pytest.approx(0.1 * 0.25**result.rewinds)
+    assert json.loads((result.folder / "result.json").read_text())["rewinds"] == result.rewinds
+    assert hearing.notes[0] in (result.folder / "training_log.txt").read_text()
+
+
+def test_a_rewound_run_has_the_weights_of_its_best_epoch_and_nothing_of_what_came_after(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = train(config_for(place, output_dir=place / "short", epochs=2, on_divergence="stop"))
+    without_number(monkeypatch, 3)
+    hearing = Recorder()
+    result = train(config_for(place, save_every_epoch=True), hearing)
+    assert [stats.epoch for stats in hearing.epochs] == [1, 2, 3, 4]
+    assert (hearing.epochs[1].lr, hearing.epochs[2].lr) == (0.01, 0.0025)
+    assert result.rewinds == 1
+    assert content(result.folder)[runs.LOSS_RECORD].splitlines()[:3] == content(short.folder)[runs.LOSS_RECORD].splitlines()
+
+
+@pytest.mark.parametrize(("epochs", "step"), [(0, 2), (1, 1), (3, 2)])
+def test_a_run_that_is_rewound_and_interrupted_is_the_run_that_is_rewound(place: Path, epochs: int, step: int) -> None:
+    whole = train(diverging(place, output_dir=place / "whole", batch_size=24), Recorder())
+    assert whole.rewinds > 0
+    with pytest.raises(InterruptedRunError):
+        train(diverging(place, batch_size=24), Impatient(epochs, step))
+    resumed = train(diverging(place, batch_size=24), Recorder())
+    assert content(resumed.folder) == content(whole.folder)
+    assert resumed.rewinds == whole.rewinds
+
+
+def test_a_run_that_diverges_again_and_again_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_number(monkeypatch, *range(3, 9))
+    hearing = Recorder()
+    with pytest.raises(DivergedError, match="epoch 3: the loss is not a number"):
+        train(config_for(place), hearing)
+    assert len(hearing.notes) == 2
+    (folder,) = (place / "weights").iterdir()
+    assert json.loads((folder / "result.json").read_text()) == {
+        "epochs": 2,
+        "reason": "Training diverged in epoch 3: the loss is not a number.",
+        "state": "diverged",
+    }
+    assert (folder / runs.WEIGHTS).exists()
+
+
+def test_a_rewound_run_has_diverged_for_whoever_wants_it_to_stop_then(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        without_number(patch, 2)
+        first = train(config_for(place), Recorder())
+    assert train(config_for(place)).state == "already finished"
+    before = content(first.folder)
+    with pytest.raises(DivergedError, match="It diverged, and was trained all 4 epochs done, after 1 rewind"):
+        train(config_for(place, on_divergence="stop"))
+    assert content(first.folder) == before
+
+
+def test_weights_that_are_no_numbers_are_never_saved_as_a_state(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poisoning(Recorder):
+        def on_step(self, step: int, steps: int) -> None:
+            if (len(self.epochs), step) == (2, 2):
+                next(made[-1].model.parameters()).data.fill_(math.nan)
+                raise KeyboardInterrupt
+
+    whole = train(config_for(place, output_dir=place / "whole"))
+    made: list[Fit] = []
+    real = train_module.fit_of
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "fit_of", lambda *args, **options: made.append(real(*args, **options)) or made[-1])
+        with pytest.raises(InterruptedRunError, match=r"step 2 of 3; the state after epoch 2, step 1 of 3 is in"):
+            train(config_for(place, checkpoint_every="1step"), Poisoning())
+    assert content(train(config_for(place)).folder) == content(whole.folder)
 
 
 def test_a_run_that_diverges_at_once_says_that_there_is_nothing_to_keep(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fit, "_validation_loss", lambda self: math.nan)
+    hearing = Recorder()
     with pytest.raises(DivergedError, match="epoch 1") as caught:
-        train(config_for(place))
+        train(config_for(place), hearing)
     assert "No epoch was finished." in (caught.value.hint or "")
+    assert "from the start with the learning rate 0.0025" in hearing.notes[0]
     (folder,) = (place / "weights").iterdir()
     assert not (folder / runs.WEIGHTS).exists()
 
@@ -590,7 +681,7 @@ def test_a_run_that_has_diverged_is_not_taken_for_finished(place: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Fit, "_validation_loss", lambda self: math.nan)
         with pytest.raises(DivergedError):
-            train(config_for(place))
+            train(config_for(place, on_divergence="stop"))
     assert train(config_for(place)).state == "finished"
 
 

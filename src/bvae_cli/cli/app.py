@@ -31,6 +31,7 @@ from bvae_cli.settings import require_known_variables
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
 _BUILDERS: dict[str, tuple[str, str]] = {
     "train": ("bvae_cli.cli.train", "Train a model, with or without a code on its latent bits."),
+    "resume": ("bvae_cli.cli.resume", "Go on with an unfinished run, by the name of its folder."),
     "sample": ("bvae_cli.cli.sample", "Draw samples from a trained model and measure its quality."),
     "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
     "encode": ("bvae_cli.cli.encode", "Encode data with a trained model, into a file of bits."),
@@ -46,6 +47,7 @@ _BUILDERS: dict[str, tuple[str, str]] = {
 }
 
 
+_SHARED_WORK = {"train", "resume"}
 _HELP_FLAGS = {"-h", "--help"}
 
 
@@ -107,10 +109,10 @@ class LazyGroup(typer.core.TyperGroup):
 
 def _require_alone(name: str) -> None:
     size = ranks.here().size
-    if size > 1 and name != "train":
+    if size > 1 and name not in _SHARED_WORK:
         raise UsageError(
             f"`bvae {name}` works in one process, and {size} were started.",
-            "Start it without torchrun; only `bvae train` shares its work among processes.",
+            "Start it without torchrun; only `bvae train` and `bvae resume` share their work among processes.",
         )
 
 

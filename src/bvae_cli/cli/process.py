@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from bvae_cli import ranks
+from bvae_cli.stopping import SAVE
 
 _IMPORT_MACHINERY = "<frozen importlib"
 
@@ -63,9 +64,15 @@ def ignore_stops() -> None:
 
 @contextlib.contextmanager
 def stopping_by_exception() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, and SIGTERM the TerminatedError that is one, while the body runs."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM the TerminatedError that is one, while the body runs.
+
+    SIGUSR1, with which a scheduler warns, does no harm where there is nothing to save.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM, *([SAVE] if SAVE is not None else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
     _listen(_raise)
+    if SAVE is not None:
+        signal.signal(SAVE, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -110,7 +110,7 @@ def _train(
     if json:
         show_json(result)
     else:
-        _show_result(result)
+        show_result(result)
     if result.state == "already finished":
         say("This run was finished before; nothing was trained. Use --overwrite to train it anew.", quiet)
     say(f"Next: bvae sample --weights '{result.folder}'", quiet)
@@ -193,7 +193,8 @@ def _show_plan(what: Plan) -> None:
     )
 
 
-def _show_result(result: TrainResult) -> None:
+def show_result(result: TrainResult) -> None:
+    """Print how a run ended."""
     from bvae_cli.cli.render import show_facts
 
     show_facts(

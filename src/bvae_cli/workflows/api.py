@@ -1,4 +1,4 @@
-"""The Python API: ``train``, ``compare``, ``sample``, ``evaluate``, ``encode``, ``load``; options are the commands' own."""
+"""The Python API: a function for each command that makes or measures a model; options are the commands' own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from bvae_cli.fields import validated
 from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
+from bvae_cli.runs import Run
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
 from bvae_cli.workflows.encode import EncodeResult
 from bvae_cli.workflows.encode import encode as _encode
 from bvae_cli.workflows.measuring import Quality, measure
-from bvae_cli.workflows.observing import Observer, TrainResult
+from bvae_cli.workflows.observing import Observer, TrainResult, finished_result
+from bvae_cli.workflows.resuming import unfinished
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
 from bvae_cli.workflows.train import train as _train
@@ -39,6 +41,7 @@ __all__ = [
     "encode",
     "evaluate",
     "load",
+    "resume",
     "sample",
     "train",
 ]
@@ -51,6 +54,19 @@ def train(*, observer: Observer | None = None, overwrite: bool = False, **option
     option, InputOutputError, DivergedError (best weights kept).
     """
     return _train(validated(TrainConfig, options, "train"), observer, overwrite)
+
+
+def resume(folder: Path | str, *, observer: Observer | None = None, **options: Any) -> TrainResult:
+    """Go on with the unfinished run in a folder, with the options that it was started with, but for those given here.
+
+    A finished one is left alone. Raises InputOutputError where there is no run to go on with, or where what decides it has
+    changed; UsageError, DivergedError, InterruptedRunError.
+    """
+    found = unfinished(Path(folder), options)
+    if found is None:
+        return finished_result(Path(folder), Run(Path(folder)).result() or {})
+    with found.where_it_was_started():
+        return _train(found.config, observer, folder=found.folder)
 
 
 def compare(*, observer: CompareObserver | None = None, **options: Any) -> Comparison:

@@ -22,6 +22,7 @@ from bvae_cli.errors import (
     PluginError,
     UsageError,
 )
+from bvae_cli.stopping import passing_on_saves
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, several_interrupted
 from bvae_cli.workflows.worker import Go, Job, TrialJob
@@ -145,11 +146,12 @@ class Crew:
         """
         work = _Work(parts, threads, overwrite, observer)
         try:
-            for process in self._processes:
-                work.give(process)
-            while work.busy:
-                process, message = self._next(work)
-                work.hear(process, message)
+            with passing_on_saves(work.tell):
+                for process in self._processes:
+                    work.give(process)
+                while work.busy:
+                    process, message = self._next(work)
+                    work.hear(process, message)
         except KeyboardInterrupt as stop:
             self.close()
             raise several_interrupted(stop, len(work.under_way), parts[0][0].config) from None
@@ -207,6 +209,11 @@ class _Work:
         self.busy: dict[_Process, Sequence[ManyRun]] = {}
         self.under_way: set[int] = set()
         self.results: dict[int, TrainResult] = {}
+
+    def tell(self, number: int) -> None:
+        """Pass a signal on to the workers that train."""
+        for process in list(self.busy):
+            process.popen.send_signal(number)
 
     def give(self, process: _Process) -> None:
         """Give a worker the next part, if there is one."""

@@ -20,6 +20,7 @@ from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
 from bvae_cli.model.objective import elbo_with, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, Part
+from bvae_cli.workflows.pieces import Pieces
 from bvae_cli.workflows.steps import Epochs, StepHook, recorder_for
 
 # Noise of the validation loss: its own, the same every epoch and for every seed.
@@ -139,6 +140,7 @@ class Fit:
         self.estimator, self.sampling = estimator, sampling
         self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
         self.compiled, self.most_rewinds = compiled, most_rewinds
+        self.pieces = Pieces()
         self.on_rewind: Callable[[DivergedError], None] | None = None
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
 
@@ -338,9 +340,9 @@ class Fit:
             raise self._diverged("the loss is not a number")
         model, bit = self.model, math.log(2)
         most = _EXPLODED * (model.features + (self.beta_max + self.consistency_weight) * model.code.n) * bit
-        if max(training_loss, validation_loss) > most:
-            worst = max(training_loss, validation_loss)
-            raise self._diverged(f"the loss is {worst:.3g} nats, and guessing costs {model.features * bit:.3g}")
+        # That of validation: what exploded and came back within the epoch has learnt.
+        if validation_loss > most:
+            raise self._diverged(f"the loss is {validation_loss:.3g} nats, and guessing costs {model.features * bit:.3g}")
 
     def _diverged(self, why: str) -> DivergedError:
         return DivergedError(f"Training diverged in epoch {self.epoch + 1}: {why}.", "Try a smaller --lr, or --grad-clip 1.")
@@ -388,17 +390,21 @@ class Fit:
             step = self._compiled_step = self._compiled_step or self._compile()
             if step.takes(x):
                 return step(x, uniform, rates, beta, temperature)
-        x = x.to(self.model.dtype)
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
-        loss = losses.total(beta, self.consistency_weight) * part.weight
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        sums = torch.stack([loss.detach(), losses.kl.detach().mean(-1) * part.weight]) * part.whole
+
+        def backward(x: Tensor, uniform: Tensor, share: float) -> Tensor:
+            losses = training_losses(self.model, x.to(self.model.dtype), uniform, self.estimator, self.sampling, temperature)
+            share *= part.weight
+            loss = losses.total(beta, self.consistency_weight) * share
+            self.scaler.scale(loss).backward()
+            return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * share])
+
+        sums = self.pieces.gradient(x, uniform, self.optimizer.zero_grad, backward) * part.whole
         try:
             sums = self.group.sum_gradients(self.model.parameters(), sums)
         except LostProcessError:
             assert before is not None  # only others can be lost
-            self.generator.set_state(before)  # the step was not taken
+            # The step was not taken; and an epoch of which none was is not begun.
+            self.generator.set_state(before if self.step else self._before_epoch)
             raise
         if self.grad_clip:
             self.scaler.unscale_(self.optimizer)

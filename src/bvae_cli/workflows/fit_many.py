@@ -107,6 +107,8 @@ class Stack:
             objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weights)
             self.compiled_step = CompiledStep(objective, self.optimizer, self.grad_clips if self.clips else None)
         recorder, because = recorder_for(self.train, scaled=False)
+        # Of one run, and so counted on by the next stack that it is in.
+        self.pieces = first.pieces
         self.steps = Epochs(self._step, [fit.generator for fit in fits], recorder, because)
 
     @property
@@ -157,16 +159,19 @@ class Stack:
         uniform = torch.stack([fit.noise(rows.shape[1]) for fit in self.fits])
         if self.compiled_step is not None and self.compiled_step.takes(x):
             return self.compiled_step(x, uniform, rates, beta, temperature)
-        x = x.to(self.model.dtype)
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
-        loss = losses.total(beta, self.consistency_weights)
-        self.model.zero_grad(set_to_none=True)
-        # No run's loss depends on another's weights, so the gradient of the sum is each one's own.
-        loss.sum().backward()
+
+        def backward(x: Tensor, uniform: Tensor, share: float) -> Tensor:
+            losses = training_losses(self.model, x.to(self.model.dtype), uniform, self.estimator, self.sampling, temperature)
+            loss = losses.total(beta, self.consistency_weights) * share
+            # No run's loss depends on another's weights, so the gradient of the sum is each one's own.
+            loss.sum().backward()
+            return torch.stack([loss.detach(), losses.kl.detach().mean(-1) * share], dim=-1)
+
+        sums = self.pieces.gradient(x, uniform, self.model.zero_grad, backward) * rows.shape[1]
         if self.clips:
             clip_gradients(self.parameters, self.grad_clips)
         self.optimizer.step(rates, self.equal_rates)
-        return torch.stack([loss.detach(), losses.kl.detach().mean(-1)], dim=-1) * rows.shape[1]
+        return sums
 
     def _note_equal_rates(self, equal: bool) -> None:
         """Keep whether the runs have one learning rate in every step: what was recorded otherwise is recorded anew."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bvae_cli.errors import BvaeWarning
+from bvae_cli.errors import BvaeWarning, InputOutputError
+from bvae_cli.runs import RESULT
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.planning import Plan
 
@@ -29,11 +32,22 @@ class TrainResult:
     rewinds: int = 0
 
 
+def finished_result(folder: Path, result: Mapping[str, Any]) -> TrainResult:
+    """Return how a finished run ended, from what its folder says of it. Raises InputOutputError where that is damaged."""
+    fields = {name: result[name] for name in TrainResult.__dataclass_fields__ if name in result}
+    try:
+        return TrainResult(**{**fields, "folder": folder, "state": "already finished"})
+    except TypeError:
+        raise InputOutputError(
+            f"{folder / RESULT} is damaged: it does not say how the run ended.", "Restore it, or train with --overwrite."
+        ) from None
+
+
 class Observer:
     """What a caller may want to hear while a run goes on; but for notes, each method does nothing until overridden."""
 
     def on_note(self, sentence: str) -> None:
-        """Something that a person should know before training begins; a warning until overridden."""
+        """Something that a person should know of the run; a warning until overridden."""
         warnings.warn(sentence, BvaeWarning, stacklevel=2)
 
     def on_plan(self, plan: Plan, resumed_epoch: int) -> None:

@@ -61,10 +61,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes that a run needs where it needs most: for its data, for its weights and states, for each row of a batch."""
+
+    data: int
+    weights: int
+    row: int
+    rows: int
+
+    @property
+    def whole(self) -> int:
+        """What it needs in all, with its batches as they are."""
+        return self.data + self.weights + self.row * self.rows
+
+    def rows_that_fit(self, available: int) -> int:
+        """Return how many rows a batch may have where so much is left after the data were loaded; 0 for none."""
+        return max(0, (available - self.weights) // self.row)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Everything that a run needs, built from its configuration; the model itself is made when it is asked for."""
 
     plan: Plan
+    memory: Memory
     name: str
     run: runs.Run
     config: dict[str, Any]
@@ -150,7 +170,8 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
             "products": products.library,
         },
     }
-    what = _plan(config, choice, products, splits, outline, run.folder, digest)
+    memory = _memory(choice.device, splits, outline, min(config.batch_size, len(splits.train)))
+    what = _plan(config, choice, products, splits, outline, memory, run.folder, digest)
 
     def made() -> BinaryVAE:
         model = new_model(code, shared.mean(config.subset), config.sizes, config.activation, config.seed)
@@ -159,7 +180,7 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
         model.autocast_dtype = choice.autocast_dtype
         return model
 
-    return Prepared(what, name, run, run_config, splits, made)
+    return Prepared(what, memory, name, run, run_config, splits, made)
 
 
 def _outline(config: TrainConfig, code: Code, features: int) -> BinaryVAE:
@@ -174,13 +195,12 @@ def _plan(
     products: processor.Products,
     splits: Splits,
     model: BinaryVAE,
+    memory: Memory,
     folder: Path,
     digest: str,
 ) -> Plan:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows, batch = len(splits.train), min(config.batch_size, len(splits.train))
-    splits_held = (splits.train, splits.validation, splits.test)
-    data_bytes = sum(bytes_in_memory(split) for split in splits_held)
     return Plan(
         device=choice.device,
         device_reason=choice.device_reason,
@@ -201,13 +221,40 @@ def _plan(
         rate=model.code.rate,
         parameters=parameters,
         flop_per_image=flop_per_image(model, config.estimator),
-        memory_bytes=data_bytes + _bytes_for_a_parameter(choice.device) * parameters + activation_bytes(model, batch),
+        memory_bytes=memory.whole,
         steps_per_epoch=-(-rows // batch),
         epochs=config.epochs,
         patience=config.patience,
         folder=folder,
         digest=digest,
     )
+
+
+def require_memory(prepared: Prepared) -> None:
+    """Raise UsageError where a run needs more memory than its device has left, saying what would fit.
+
+    Elsewhere a step that finds no memory takes its batch in pieces; on a CPU the system may rather end the process.
+    """
+    plan, memory = prepared.plan, prepared.memory
+    available = devices.available_bytes(plan.device)
+    if available is None or memory.weights + memory.row * memory.rows <= available:
+        return
+    rows = memory.rows_that_fit(available)
+    need = f"about {_gigabytes(memory.weights + memory.row * memory.rows)} beside its data"
+    raise UsageError(
+        f"This run needs {need}, and {plan.device} has {_gigabytes(available)} left.",
+        f"--batch-size {rows} would fit." if rows else "Not a single row would fit: take a smaller --hidden or --latent.",
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.3g} GB"
+
+
+def _memory(device: str, splits: Splits, model: BinaryVAE, batch: int) -> Memory:
+    data = sum(bytes_in_memory(split) for split in (splits.train, splits.validation, splits.test))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Memory(data, _bytes_for_a_parameter(device) * parameters, activation_bytes(model, 1), batch)
 
 
 def activation_bytes(model: BinaryVAE, batch: int) -> int:

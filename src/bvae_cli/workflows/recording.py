@@ -85,7 +85,7 @@ class Recording:
         self._writer = _tensorboard(self.run.folder, fit.epoch) if config.tensorboard else None
         self._started = time.perf_counter()
         self._rates: list[float] = []
-        fit.on_step, fit.on_rewind = self.step, self.rewound
+        fit.on_step, fit.on_rewind, fit.pieces.on_halved = self.step, self.rewound, self.halved
 
     def _begin(self, found: Found) -> None:
         taken = found.fitting(self._fit)
@@ -160,6 +160,17 @@ class Recording:
         sentence = f"{error.message} It goes on {where} with the learning rate {rate:.3g}."
         self.log(sentence)
         self._observer.on_note(sentence)
+
+    def halved(self, pieces: int) -> None:
+        """Record that the memory does not hold a batch at once; tell of the first time."""
+        rows = -(-self._config.batch_size // pieces)
+        sentence = (
+            f"The memory does not hold a batch of {self._config.batch_size:,} rows: it is taken in {pieces} pieces of "
+            f"{rows:,}, whose gradients are added. The step is the same but for the rounding of sums."
+        )
+        self.log(sentence)
+        if pieces == 2:
+            self._observer.on_note(sentence)
 
     def log(self, line: str) -> None:
         """Write a line into the run's log, with the time."""

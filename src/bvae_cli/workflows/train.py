@@ -15,14 +15,14 @@ from bvae_cli import runs
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows
-from bvae_cli.errors import DivergedError
+from bvae_cli.errors import DivergedError, InputOutputError
 from bvae_cli.stopping import Requests
 from bvae_cli.workflows.building import placed
 from bvae_cli.workflows.choosing import Computing, compiler_problem, computing_of, steps_of_a_trial
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, require_same
 from bvae_cli.workflows.fit import MOST_REWINDS, Fit
-from bvae_cli.workflows.observing import Observer, TrainResult
-from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
+from bvae_cli.workflows.observing import Observer, TrainResult, finished_result
+from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare, require_memory
 from bvae_cli.workflows.recording import Recording, found_in
 from bvae_cli.workflows.steps import StepHook
 
@@ -38,21 +38,27 @@ def train(
     overwrite: bool = False,
     splits: Splits | SharedData | None = None,
     group: Group = ALONE,
+    folder: Path | None = None,
 ) -> TrainResult:
     """Train a model into a folder of its own, or go on with an unfinished run, or say that it is finished.
 
     ``splits`` are the data of ``config.dataset`` where the caller has loaded them before. All processes of a ``group`` call
-    this alike: the first one holds the folder, writes and observes, and every one returns how the run ended.
+    this alike: the first one holds the folder, writes and observes, and every one returns how the run ended. ``folder``
+    is that of an unfinished run of this configuration, wherever it was moved to.
     Raises DivergedError (best weights kept), InterruptedRunError (state saved), LostProcessError (state saved by the first
     process), InputOutputError, UsageError.
     """
     observer = observer or Observer()
     prepared = prepare(config, splits)
     prepared = dataclasses.replace(prepared, plan=dataclasses.replace(prepared.plan, processes=group.size))
+    if folder is not None:
+        prepared = _moved(prepared, runs.Run(folder))
+    require_memory(prepared)
     require_same(group, prepared.plan.digest)
     if group.rank:
         return _follow(config, prepared, group)
-    with held(config, prepared) as prepared:
+    holding = held(config, prepared) if folder is None else _held_where_it_is(prepared)
+    with holding as prepared:
         done = None if overwrite else already_finished(prepared.run, config)
         group.from_first(str(prepared.run.folder) if done is None else _sent(done))
         return _train(config, prepared, observer, overwrite, group) if done is None else _passed(done)
@@ -68,6 +74,26 @@ def held(config: TrainConfig, prepared: Prepared) -> Iterator[Prepared]:
         yield dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
 
 
+@contextlib.contextmanager
+def _held_where_it_is(prepared: Prepared) -> Iterator[Prepared]:
+    with prepared.run.locked(prepared.plan.digest):
+        yield prepared
+
+
+def _moved(prepared: Prepared, run: runs.Run) -> Prepared:
+    """Return what is prepared for a run, in the folder that it is in. Raises InputOutputError where it is another run."""
+    there = run.config() or {}
+    if there.get("digest") != prepared.plan.digest:
+        decides, before = prepared.config["decides"], there.get("decides")
+        known = before if isinstance(before, dict) else {}
+        differ = sorted(name for name in decides if known.get(name) != decides[name])
+        raise InputOutputError(
+            f"The run in {run.folder} cannot go on here: {', '.join(differ) or 'its configuration'} changed since it began.",
+            "Restore what changed, as the data or the version of torch; or train anew with `bvae train`.",
+        )
+    return dataclasses.replace(prepared, run=run, plan=dataclasses.replace(prepared.plan, folder=run.folder))
+
+
 def already_finished(run: runs.Run, config: TrainConfig) -> TrainResult | None:
     """Return how a finished run ended, None for any other. Raises InputOutputError where that is damaged.
 
@@ -77,8 +103,7 @@ def already_finished(run: runs.Run, config: TrainConfig) -> TrainResult | None:
     result = run.result()
     if result is None or run.state() != "finished" or not run.weights.exists():
         return None
-    fields = {name: result[name] for name in TrainResult.__dataclass_fields__ if name in result}
-    done = TrainResult(**{**fields, "folder": run.folder, "state": "already finished"})
+    done = finished_result(run.folder, result)
     if done.rewinds and config.on_divergence == "stop":
         return dataclasses.replace(done, state="diverged", reason=f"It diverged, and was trained {done.reason}.")
     return done

@@ -20,6 +20,7 @@ import torch
 
 from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.errors import BvaeError, InputOutputError, InterruptedRunError
+from bvae_cli.stopping import SAVE
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.observing import TrainResult
@@ -61,6 +62,8 @@ def main() -> None:
     os.dup2(2, 1)
     worker = _Worker(incoming, outgoing)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    if SAVE is not None:
+        signal.signal(SAVE, signal.SIG_IGN)  # but for the time in which there is a state to save
     worker.work()
     # All is written; taking torch apart takes longer than what it has to do.
     os._exit(0)
