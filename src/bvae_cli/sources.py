@@ -52,7 +52,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def open_file(path: Path, writable: bool = False) -> BinaryIO:
-    """Open a regular file that is there. Raises OSError where it cannot be had, or is a pipe or a device: these may block."""
+    """Open a regular file that is there. Raises OSError where it cannot be had, or is a pipe or a device that may block."""
     access = os.O_RDWR if writable else os.O_RDONLY
     descriptor = os.open(path, access | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
