@@ -26,6 +26,7 @@ from bvae_cli.errors import (
     is_out_of_memory,
     nearest,
 )
+from bvae_cli.plain_text import printable
 from bvae_cli.settings import require_known_variables
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
@@ -250,9 +251,9 @@ def _forget_stdout() -> None:
 def _tell(message: str, hint: str | None) -> None:
     wait_to_tell()
     with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
-        print(f"Error: {message}", file=sys.stderr)
+        print(f"Error: {printable(message)}", file=sys.stderr)
         if hint:
-            print(f"Hint: {hint}", file=sys.stderr, flush=True)
+            print(f"Hint: {printable(hint)}", file=sys.stderr, flush=True)
 
 
 def _see(arguments: Sequence[str]) -> str:

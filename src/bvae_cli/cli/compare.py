@@ -40,7 +40,7 @@ def _compare(
         arms_of(config)
         tuned_settings(config)
 
-    from bvae_cli.cli.render import say, show_json
+    from bvae_cli.cli.render import say, show_json, show_line
 
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
@@ -63,4 +63,5 @@ def _compare(
         show_json(comparison.model_dump(mode="json"))
     else:
         show_comparison(comparison)
-        print(f"folder  {folder.folder}\nreport  {report}")
+        show_line(f"folder  {folder.folder}")
+        show_line(f"report  {report}")

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-from bvae_cli.cli.render import say, show_facts, show_json, show_table
+from bvae_cli.cli.render import say, show_facts, show_json, show_line, show_table
+from bvae_cli.plain_text import printable
 from bvae_cli.report.tables import arm_table, effect_table
 from bvae_cli.workflows.compare import CompareObserver, ComparisonPlan, RunStart
 
@@ -62,9 +64,9 @@ def show_comparison(comparison: Comparison) -> None:
     show_table(effects.columns, effects.rows, effects.title)
     print("Verdict")
     for sentence in comparison.verdict:
-        print(f"  {sentence}")
+        show_line(f"  {sentence}")
     for sentence in comparison.cautions:
-        print(f"  Caution: {sentence}")
+        show_line(f"  Caution: {sentence}")
 
 
 @contextmanager
@@ -112,7 +114,7 @@ class _Teller(CompareObserver):
         self._time.note_epoch(run.began)
         run.epochs, run.last = run.epochs + 1, stats
         if self._status is not None:
-            self._status.update(_together(list(self._under_way.values())))
+            self._show(_together(list(self._under_way.values())))
         elif self._verbose:
             self._say(f"{_where(start)}: epoch {stats.epoch}, val_loss {stats.validation_loss:.2f}")
 
@@ -131,7 +133,7 @@ class _Teller(CompareObserver):
     def on_measured(self, arm: str, seed: int, number: int, total: int) -> None:
         """Show how far measuring is, where somebody watches."""
         if self._status is not None:
-            self._status.update(f"measured {number} of {total}: {arm}, seed {seed}")
+            self._show(f"measured {number} of {total}: {arm}, seed {seed}")
 
     def _left(self, start: RunStart) -> str:
         remaining = start.total - self._time.runs
@@ -141,9 +143,13 @@ class _Teller(CompareObserver):
         seconds = self._time.seconds(remaining, [run.epochs for run in self._under_way.values()])
         return left if seconds is None else f"{left}, about {_duration(seconds)}"
 
+    def _show(self, line: str) -> None:
+        if self._status is not None:
+            self._status.update(Text(printable(line)))  # a text is taken literally, whatever brackets it holds
+
     def _say(self, line: str) -> None:
         if self._status is not None:
-            self._status.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._status.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             say(line, self._quiet)
 

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bvae_cli.plain_text import printable
+
 # Where nobody watches, a table is as wide as it needs to be: a log must not lose the ends of paths.
 _UNWATCHED_WIDTH = 200
 
@@ -32,7 +34,7 @@ def say(line: str, quiet: bool = False) -> None:
     """Print a line of talk; where nobody can hear it any more, the work goes on all the same."""
     if not quiet:
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:
@@ -55,14 +57,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+def show_line(line: str) -> None:
+    """Print a line on stdout; what is in it is shown and not obeyed."""
+    print(printable(line))
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table; cells are taken literally, whatever brackets or escapes they hold."""
     console = PlainConsole(width=None if sys.stdout.isatty() else _UNWATCHED_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(Text(column), overflow="fold")
+        table.add_column(Text(printable(column)), overflow="fold")
     if title:
-        print(title)
+        print(printable(title))
     for row in rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))
     console.print(table)
@@ -73,7 +80,7 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
     listed = [(name, _cell(value)) for name, value in facts]
     width = max(len(name) for name, _ in listed)
     for name, value in listed:
-        print(f"{name.ljust(width)}  {value}")
+        show_line(f"{name.ljust(width)}  {value}")
 
 
 def percent(rate: float | None) -> str:
@@ -94,4 +101,4 @@ def amount(number: float) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
+from bvae_cli.plain_text import printable
+
 _PANELS = (
     ("training_loss", "training loss (nats per image)"),
     ("validation_loss", "validation loss (nats per image)"),
@@ -112,4 +114,4 @@ def _saved(figure: Figure, file_format: str) -> bytes:
 
 def _breakable(name: str) -> str:
     """Escape what matplotlib would read as mathematics, and a leading underscore, which hides a line."""
-    return name.replace("$", r"\$").lstrip("_")
+    return printable(name).replace("$", r"\$").lstrip("_")
