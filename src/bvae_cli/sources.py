@@ -72,14 +72,9 @@ def require_regular(descriptor: int, path: Path) -> None:
         raise OSError(errno.EINVAL, "It is no regular file", str(path))
 
 
-def is_plausible(unpacked: int, packed: int) -> bool:
-    """Say whether so many bytes may come out of so many that are compressed: up to 256 MiB, or 100 from each."""
-    return unpacked <= max(_LARGE, _BEST_PACKED * packed)
-
-
 def require_plausible(unpacked: int, packed: int, where: str) -> None:
-    """Raise InputOutputError where a few packed bytes would fill the memory with more than data can have in them."""
-    if not is_plausible(unpacked, packed):
+    """Raise InputOutputError where a few packed bytes would fill the memory: more than 256 MiB, and than 100 of each."""
+    if unpacked > max(_LARGE, _BEST_PACKED * packed):
         raise InputOutputError(
             f"{where} would unpack to {unpacked / 2**30:,.1f} GiB from a file of {packed / 2**20:,.1f} MiB.",
             "If these are your data, write them without compression: numpy.save, or numpy.savez.",

@@ -30,7 +30,7 @@ _TEXTS = (
     ),
     *("name:key=value", "repetition:R=3", "repetition:R=999999999999", "x:=,", "(((", "$x^{2$", "{{ 7 * 7 }}", "\r\n# x"),
 )
-_DEEPEST = 4000
+_DEEP = "(deep)"
 _LONGEST_ROW = 2000
 
 
@@ -140,11 +140,15 @@ def _other(value: Any, chance: Random) -> Any:
 
 def any_json(content: bytes, chance: Random) -> bytes:
     """Change the values of a JSON file; it stays JSON (as Python reads it: with NaN), but may nest deeply."""
-    changed = json.dumps(any_structure(json.loads(content), chance), ensure_ascii=chance.random() < 0.5)
-    if chance.random() < 0.02:
-        depth = chance.choice((50, 900, _DEEPEST, 100_000))
-        deep = "[" * depth + "]" * depth if chance.random() < 0.5 else '{"a":' * depth + "1" + "}" * depth
-        changed = changed.replace(chance.choice(("1", "null", '""', "0")), deep, 1)
+    value = any_structure(json.loads(content), chance)
+    deep = chance.random() < 0.02
+    if deep:
+        value = {**value, chance.choice(sorted(value)): _DEEP} if isinstance(value, dict) and value else _DEEP
+    changed = json.dumps(value, ensure_ascii=chance.random() < 0.5)
+    if deep:
+        depth = chance.choice((50, 900, 4000, 100_000))
+        nested = "[" * depth + "]" * depth if chance.random() < 0.5 else '{"a":' * depth + "1" + "}" * depth
+        changed = changed.replace(json.dumps(_DEEP), nested)
     return changed.encode("utf-8", "surrogatepass")
 
 
