@@ -183,6 +183,8 @@ KEPT = {
     "models_at_once": 3,
     "output_dir": "elsewhere",
     "save_every_epoch": True,
+    "on_divergence": "stop",
+    "checkpoint_every": "5m",
 }
 
 
@@ -194,6 +196,30 @@ def test_what_decides_the_numbers_changes_the_digest(name: str) -> None:
 @pytest.mark.parametrize("name", KEPT)
 def test_device_paths_and_talk_do_not_change_the_digest(name: str) -> None:
     assert digest_of(train(**{name: KEPT[name]}).deciding()) == digest_of(train().deciding())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "steps"),
+    [
+        ("0", 0, 0),
+        ("10", 10, 0),
+        (30, 30, 0),
+        ("30s", 30, 0),
+        ("1.5m", 90, 0),
+        ("2h", 7200, 0),
+        (" 5 m ", 300, 0),
+        ("500steps", 0, 500),
+        ("1 step", 0, 1),
+    ],
+)
+def test_a_state_is_saved_after_a_time_or_a_number_of_steps(text: object, seconds: float, steps: int) -> None:
+    assert train(checkpoint_every=text).saving == (seconds, steps)
+
+
+@pytest.mark.parametrize("text", ["", "often", "-1", "1d", "0steps", "1.5steps", "1e9", "10 000", "٣s", "9" * 30])
+def test_what_is_neither_a_time_nor_a_number_of_steps_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="checkpoint-every"):
+        train(checkpoint_every=text)
 
 
 def test_every_option_is_known_to_decide_or_not_to() -> None:

@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from bvae_cli import registry
+from bvae_cli import paths, registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
-from bvae_cli.paths import home_expanded
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
@@ -78,7 +77,7 @@ DEFAULT_PARAMETER_SET = 1
 
 
 _LONGEST_SHOWN = 60
-_INTERVAL = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|steps?|)\s*")
+_INTERVAL = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|m|h|steps?|)\s*")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # A comma that no bracket encloses.
 _BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
@@ -132,7 +131,7 @@ def parse_dataset(text: Any) -> Any:
     known = registry.names("data set")
     if str(text).split(":", 1)[0] in known:
         return _parse_named(str(text))
-    path = home_expanded(Path(text))
+    path = paths.expanded(text)
     # Unlike pathlib's, these are False for a word that is too long to be a path, or holds what no path does.
     if str(text) and os.path.isdir(path):  # noqa: PTH112
         return PluginRef(type="mnist", options={"folder": str(path)})
@@ -189,6 +188,14 @@ class ModelChoice(BaseModel):
     ecc: Annotated[PluginRef, BeforeValidator(parse_code), option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
         PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
     )
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        # A shell does this for a flag, and nobody for a file or a variable.
+        if isinstance(value, list):
+            return [paths.expanded(item) if isinstance(item, Path) else item for item in value]
+        return paths.expanded(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _sizes_and_code(self) -> Self:

@@ -88,7 +88,8 @@ def fastest_products() -> Products:
 
 def recalled(what: str) -> dict[str, float] | None:
     """Return the figures that were measured of something with this processor and this torch, None where there are none."""
-    figures = _read(paths.cache_dir() / _FILE).get(_key(what))
+    path = _file()
+    figures = None if path is None else _read(path).get(_key(what))
     try:
         return {str(name): float(figure) for name, figure in figures.items()} if figures else None
     except (AttributeError, TypeError, ValueError):
@@ -96,14 +97,21 @@ def recalled(what: str) -> dict[str, float] | None:
 
 
 def remember(what: str, figures: dict[str, float]) -> None:
-    """Keep measured figures; where they cannot be written, they are measured again next time."""
-    path = paths.cache_dir() / _FILE
+    """Keep measured figures; where there is no place for them or it cannot be written, they are measured again next time."""
+    path = _file()
+    if path is None:
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {**_read(path), _key(what): figures}
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         temporary.replace(path)
+
+
+def _file() -> Path | None:
+    folder = paths.cache_dir()
+    return None if folder is None else folder / _FILE
 
 
 def _key(what: str) -> str:

@@ -30,6 +30,7 @@ from bvae_cli.sources import read_text, require_shallow
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
+_FOLDER_VARIABLE = "BVAE_CONFIG_DIR"
 _OPTION_PREFIX = "ecc_"
 _LARGEST_FILE, _MOST_POINTS = 2**16, 500
 DEFAULT = "default"
@@ -142,12 +143,18 @@ def _spelled(key: str, fields: Iterable[str]) -> str:
 
 def _file_from_environment() -> Path | None:
     value = os.environ.get(_FILE_VARIABLE)
-    return paths.home_expanded(Path(value)) if value else None
+    return paths.expanded(value) if value else None
 
 
 def _users_file() -> Path | None:
-    path = paths.config_dir() / "config.toml"
-    return path if path.is_file() else None
+    folder = paths.config_dir()
+    path = None if folder is None else folder / "config.toml"
+    try:
+        return path if path is not None and path.is_file() else None
+    except PermissionError:
+        if os.environ.get(_FOLDER_VARIABLE):
+            return path  # which was asked for, and is refused where it is read
+        return None  # the home folder is somebody else's, as after `su`: so would be the file
 
 
 def _file_layer(path: Path) -> Layer:
@@ -156,7 +163,8 @@ def _file_layer(path: Path) -> Layer:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputOutputError(
-            f"The configuration file {path} cannot be read: {reason}.", f"--config or {_FILE_VARIABLE} names it."
+            f"The configuration file {path} cannot be read: {reason}.",
+            f"--config, {_FILE_VARIABLE} or {_FOLDER_VARIABLE} names it.",
         ) from None
     except ValueError as error:  # also where it is no text, or too much of it
         raise UsageError(f"The configuration file {path} is not TOML: {error}.", "Write key = value, one a line.") from None

@@ -96,7 +96,7 @@ def read_document(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = Fal
 def read_text(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> str:
     """Return a text in UTF-8. Raises OSError, DocumentError (a ValueError) where it is too large or no text."""
     try:
-        return read_document(path, largest, pipes).decode()
+        return read_document(path, largest, pipes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError(f"it is no text: byte {error.start} is not UTF-8") from None
 

@@ -134,6 +134,12 @@ def test_an_unreadable_file_that_nobody_thought_of_is_an_input_error(bvae: Bvae,
     bvae(*failing(monkeypatch, error)).refused(3, "some/file", "permission denied")
 
 
+def test_a_name_that_the_locale_cannot_write_is_an_input_error(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = UnicodeEncodeError("ascii", "ü/run", 0, 1, "ordinal not in range(128)")
+    bvae(*failing(monkeypatch, error)).refused(3, "(ascii)", "ü/run", "PYTHONUTF8=1")
+    bvae(*failing(monkeypatch, UnicodeEncodeError("utf-8", "x", 0, 1, "?"))).refused(1, "UnicodeEncodeError", "--verbose")
+
+
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     bvae = f"{sys.executable} -m bvae_cli"
     return subprocess.run(["bash", "-c", line.replace("bvae ", f"{bvae} ")], capture_output=True, text=True, timeout=60)

@@ -24,7 +24,7 @@ from .conftest import TINY
 # Mistakes that are known before torch is needed: the arguments, and the words of the answer.
 USAGE: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "unknown command": (("trian",), ("trian", "Did you mean 'train'?")),
-    "command like nothing": (("zzz",), ("zzz", "train, sample, evaluate")),
+    "command like nothing": (("zzz",), ("zzz", "train, resume, sample")),
     "unknown option": (("train", "--epoch", 5), ("--epoch", "Did you mean --epochs?")),
     "option like nothing": (("train", "--zzz", 5), ("--zzz", "bvae train --help")),
     "option of the wrong command": (("train", "--num-samples", 5), ("--num-samples",)),

@@ -39,7 +39,7 @@ def test_a_packed_file_is_trained_on_as_what_it_was_packed_from(bvae: Bvae, work
     outcome = bvae("datasets", "pack", "bits.npy", "packed.npz").succeeded()
     for words in ("48 training, 6 validation, 6 test", "12 bits, 12", "packed.npz"):
         assert words in outcome.out
-    assert "bvae train --dataset 'packed.npz'" in outcome.err
+    assert "bvae train --dataset packed.npz" in outcome.err
     assert bvae("train", *TINY, "--json").succeeded().json()["state"] == "finished"
     again = ("packed.npz" if word == "bits.npy" else word for word in TINY)
     assert bvae("train", *again, "--json").succeeded().json()["state"] == "already finished"

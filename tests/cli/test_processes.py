@@ -232,7 +232,7 @@ def test_a_disk_that_is_full_is_an_output_error_and_what_was_saved_is_intact(
     bvae: Bvae, workplace: Path, small_disk: Path
 ) -> None:
     # One copy of the weights takes some 60 KiB: the best ones find room, the state to resume from does not.
-    line = ("train", *TINY, "--hidden", 250, "--depth", 1)
+    line = ("train", *TINY, "--hidden", 250, "--depth", 1, "--checkpoint-every", "4steps")
     bvae(*line, "--output-dir", small_disk).refused(3, "Cannot write to", str(small_disk), "no space left", "intact")
     (folder,) = [path for path in small_disk.iterdir() if path.is_dir()]
     assert bvae("evaluate", folder, "--iwae-samples", 1, "-q").code == 0

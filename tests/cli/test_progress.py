@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,29 @@ def test_a_watched_terminal_gets_a_bar(tiny: TrainConfig, monkeypatch: pytest.Mo
     assert "3/3" in text
     assert "val_loss" in text
     assert "device cpu" in text
+
+
+def test_a_terminal_that_cannot_write_over_a_line_gets_lines(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    text = shown(tiny, Screen(), monkeypatch)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert text.count("\nepoch ") == 3
+
+
+@pytest.mark.parametrize(("columns", "figures"), [(20, ""), (36, "val_loss"), (60, "loss val_loss patience"), (200, "all")])
+def test_a_narrow_bar_leaves_figures_out_and_cuts_none(
+    columns: int, figures: str, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(tiny, Screen(), monkeypatch))
+    (last,) = [line for line in re.split(r"[\r\n]+", text) if line.startswith("epoch 3/3")][-1:]
+    wanted = "loss kl beta val_loss patience img/s" if figures == "all" else figures
+    assert " ".join(re.findall(r"[a-z_]+(?:/s)?", last)[1:]) == wanted
+    assert "…" not in last
+    assert all(re.fullmatch(r"[\d.,/:]*\d", word) for word in last.split() if any(map(str.isdigit, word)))
+    assert figures != "val_loss" or re.search(r"val_loss \d+\.\d\d ", last)
 
 
 def test_a_log_gets_one_plain_line_an_epoch(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +46,60 @@ def test_a_table_takes_its_cells_literally_and_loses_nothing(capsys: pytest.Capt
     assert any("[bold]name[/]" in line for line in lines)
     assert any("[red]x[/red]" in line and long in line for line in lines)
     assert not any("None" in line for line in lines)
+
+
+class Screen(io.StringIO):
+    """A terminal that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+FIGURES = [("a fine name of some words", "-98.95", "0.30", "what it means in many words, as here"), ("b", "10,000", "", "z")]
+
+
+@pytest.mark.parametrize("columns", range(20, 100, 5))
+def test_no_figure_of_a_table_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    render.show_table(("quantity", "value", "± s.e.", "meaning"), FIGURES, "A title")
+    text = screen.getvalue()
+    for word in ("-98.95", "0.30", "10,000", "quantity", "meaning", "fine"):
+        assert re.search(rf"(?<!\S){re.escape(word)}(?!\S)", text), text
+    is_table = "─" in text
+    assert is_table or "value     -98.95\n" in text
+    assert not is_table or max(map(len, text.splitlines())) <= columns
+
+
+def test_a_narrow_terminal_gets_names_and_values_and_a_wide_one_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    for columns, is_table in ((32, False), (45, True)):
+        screen = Screen()
+        monkeypatch.setattr("sys.stdout", screen)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        render.show_table(("quantity", "value", "± s.e.", "meaning"), FIGURES)
+        assert ("─" in screen.getvalue()) is is_table
+
+
+def test_what_a_name_hides_is_shown_as_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\nb\x1b[31m\udcff"
+    render.say(name)
+    render.show_facts([("x", name)])
+    render.show_table(("x",), [(name,)], name)
+    out, err = capsys.readouterr()
+    shown = r"a\nb\x1b[31m\xff"
+    assert err == f"{shown}\n"
+    assert out.count(shown) == 3
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", 'a "b"', "a\nb", "back\\slash\n'", "ü\udcff", "$HOME `id`"])
+def test_a_shell_reads_a_path_as_it_is(name: str) -> None:
+    read = subprocess.run(["bash", "-c", f"printf %s {render.shell_word(name)}"], capture_output=True)
+    assert os.fsdecode(read.stdout) == name
+    assert "\n" not in render.shell_word(name)
 
 
 def test_facts_stand_in_two_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,17 @@ from bvae_cli.workflows.parts import PartObserver
 from ..outcome import Bvae
 from .conftest import TINY
 
-FACTS = {"folder", "state", "reason", "epochs", "best_epoch", "best_validation_loss", "seconds", "images_per_second"}
+FACTS = {
+    "folder",
+    "state",
+    "reason",
+    "epochs",
+    "best_epoch",
+    "best_validation_loss",
+    "seconds",
+    "images_per_second",
+    "rewinds",
+}
 
 
 def test_the_result_is_on_stdout_and_the_talk_on_stderr(bvae: Bvae, workplace: Path) -> None:
@@ -102,15 +112,15 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(bvae: Bvae, workplace: Path
 
     with monkeypatch.context() as patch:
         patch.setattr("bvae_cli.cli.progress._LineObserver.on_epoch", stop)
-        bvae("train", *TINY).refused(130, "Interrupted after epoch 1", "goes on")
+        bvae("train", *TINY).refused(130, "Interrupted after epoch 1", "To go on: bvae resume 'weights/")
     outcome = bvae("train", *TINY, "--json").succeeded()
     assert "going on after epoch 1" in outcome.err
     assert outcome.json()["epochs"] == 2
 
 
 def test_a_run_that_diverges_exits_with_five_and_keeps_the_weights(bvae: Bvae, workplace: Path) -> None:
-    wild = ("--lr", 10, "--depth", 30, "--hidden", 64, "--batch-size", 1000, "--epochs", 40)
-    bvae("train", *TINY, *wild).refused(5, "diverged in epoch", "loss is not a number", "bvae_best_model_with.pt", "--lr")
+    wild = ("--lr", 0.1, "--depth", 30, "--hidden", 64, "--batch-size", 1000, "--epochs", 6, "--on-divergence", "stop")
+    bvae("train", *TINY, *wild).refused(5, "diverged in epoch", "guessing costs", "bvae_best_model_with.pt", "--lr")
     (folder,) = Path("weights").iterdir()
     assert bvae("evaluate", folder, "--iwae-samples", 1, "--json", "-q").code == 0
     assert json.loads((folder / "result.json").read_text())["state"] == "diverged"

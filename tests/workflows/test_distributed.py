@@ -278,7 +278,7 @@ def killed(group: Group, folder: Path, victim: int) -> TrainResult:
     def step(*arguments: Any) -> Any:
         nonlocal batches
         batches += 1
-        if group.rank == victim and batches == 11:  # 5 an epoch
+        if group.rank == victim and batches == 11:  # 4 an epoch
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
@@ -289,19 +289,21 @@ def killed(group: Group, folder: Path, victim: int) -> TrainResult:
         Fit._step = original  # type: ignore[method-assign]
 
 
-def test_where_a_process_is_killed_the_first_saves_its_last_epoch_and_the_others_end_too(tmp_path: Path) -> None:
+def test_where_a_process_is_killed_the_first_saves_the_steps_that_all_have_taken_and_the_others_end_too(
+    tmp_path: Path,
+) -> None:
     config_for(tmp_path)
     first, other = together(2, killed, tmp_path, 1)
     assert other is None
     folder = folder_in(tmp_path / "parts")
     assert isinstance(first, LostProcessError)
     assert first.exit_code is ExitCode.FAILED
-    assert first.message == f"A process of the group is gone, after epoch 2; the state is in {folder}."
+    assert first.message == f"A process of the group is gone, after epoch 2, step 2 of 4; the state is in {folder}."
     assert first.hint == "The same command goes on from there, on any number of processes."
     assert not (folder / ".lock").exists()
     assert runs.Run(folder).state() == "unfinished"
     state = saved_fit(folder)
-    assert state["epoch"] == 2
+    assert (state["epoch"], state["step"]) == (2, 2)
 
     together(2, in_float32, tmp_path, into(tmp_path / "parts"))
     together(2, in_float32, tmp_path, into(tmp_path / "whole"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,17 +19,18 @@ from typer.exceptions import TyperException
 
 from bvae_cli import __version__, ranks, registry
 from bvae_cli.cli.company import only_the_first_talks, wait_to_tell
-from bvae_cli.cli.process import open_streams, stopping_by_exception
+from bvae_cli.cli.process import LENIENT, open_streams, stopping_by_exception
 from bvae_cli.errors import (
     BvaeError,
     ExitCode,
+    InputOutputError,
     InterruptedRunError,
     TerminatedError,
     UsageError,
     is_out_of_memory,
     nearest,
 )
-from bvae_cli.plain_text import printable
+from bvae_cli.paths import readable
 from bvae_cli.settings import require_known_variables
 
 # Where each command's options come from: `module:function(arguments, lenient) -> command`.
@@ -50,6 +54,8 @@ _BUILDERS: dict[str, tuple[str, str]] = {
 
 _SHARED_WORK = {"train", "resume"}
 _HELP_FLAGS = {"-h", "--help"}
+# PATH_MAX of Linux, in bytes.
+_LONGEST_PATH = 4096
 
 
 class _PassingError(Exception):
@@ -96,6 +102,7 @@ class LazyGroup(typer.core.TyperGroup):
             rest = args[1:]
             if not ctx.resilient_parsing and not _HELP_FLAGS & set(rest):
                 require_known_variables()
+                _require_working_folder()
                 _require_alone(name)
             return name, _resolved(name, rest, ctx), rest
         near = nearest(name, _BUILDERS)
@@ -106,6 +113,18 @@ class LazyGroup(typer.core.TyperGroup):
         """List the commands from the table, without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _BUILDERS.items()])
+
+
+def _require_working_folder() -> None:
+    """Refuse to work in a folder that is deleted or too deep: a library of torch's would end the process without a word."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        raise InputOutputError(
+            "The current folder is not there any more.", 'Change into one that is: `cd ..` or `cd "$HOME"`.'
+        ) from None
+    if len(os.fsencode(here)) >= _LONGEST_PATH:
+        raise InputOutputError("The path of the current folder is too long to work in.", "Change into another folder.")
 
 
 def _require_alone(name: str) -> None:
@@ -165,8 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal without ε shows a question mark: that is no reason to stop.
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=LENIENT)
+    # It would tell everybody without a home folder where it keeps its list of fonts meanwhile.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with only_the_first_talks(), stopping_by_exception():
         code = _ended(given)
     sys.exit(int(code))
@@ -200,7 +220,7 @@ def _ended(given: list[str]) -> int:
         where = "The output" if error.filename is None else str(error.filename)
         _tell(
             f"{where} cannot be read or written: {(error.strerror or str(error)).lower()}.",
-            "Look at the disk and its permissions.",
+            "Take a shorter name." if error.errno == errno.ENAMETOOLONG else "Look at the disk and its permissions.",
         )
         if error.filename is None:
             _forget_stdout()
@@ -208,6 +228,12 @@ def _ended(given: list[str]) -> int:
     except Exception as error:
         if _verbose(given):
             traceback.print_exc()
+        if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
+            _tell(
+                f"The locale of this shell ({error.encoding}) has no letters for the name {error.object}.",
+                "Set PYTHONUTF8=1, or a locale in UTF-8 as LC_ALL=C.UTF-8.",
+            )
+            return ExitCode.INPUT_OUTPUT
         _tell(*_failure_words(error, given))
         return ExitCode.FAILED
 
@@ -251,9 +277,9 @@ def _forget_stdout() -> None:
 def _tell(message: str, hint: str | None) -> None:
     wait_to_tell()
     with contextlib.suppress(OSError):  # nobody listens any more: the exit code says it all the same
-        print(f"Error: {printable(message)}", file=sys.stderr)
+        print(f"Error: {readable(message)}", file=sys.stderr)
         if hint:
-            print(f"Hint: {printable(hint)}", file=sys.stderr, flush=True)
+            print(f"Hint: {readable(hint)}", file=sys.stderr, flush=True)
 
 
 def _see(arguments: Sequence[str]) -> str:

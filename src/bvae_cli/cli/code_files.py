@@ -19,7 +19,7 @@ from bvae_cli.codes.base import CodeSpec
 from bvae_cli.config import PluginRef, parse_code
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError, unknown_name
 from bvae_cli.fields import validated
-from bvae_cli.paths import home_expanded
+from bvae_cli.paths import expanded
 
 _PYTHON = re.compile(r"(?P<file>.+\.py)(:(?P<options>.*))?$")
 _HINT = "`python {file}` shows the whole traceback."
@@ -60,7 +60,7 @@ def specs_of_file(name: str) -> Iterator[tuple[list[CodeSpec], list[str]]]:
     """
     match = _PYTHON.match(name)
     assert match is not None
-    path = home_expanded(Path(match["file"]))
+    path = expanded(match["file"])
     if not path.is_file():
         raise InputOutputError(f"There is no file '{path}'.", "Name a .py file that defines a code, or an installed code.")
     code: PluginRef = parse_code(f"{path.stem}:{match['options'] or ''}")

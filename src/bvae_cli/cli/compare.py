@@ -40,7 +40,7 @@ def _compare(
         arms_of(config)
         tuned_settings(config)
 
-    from bvae_cli.cli.render import say, show_json, show_line
+    from bvae_cli.cli.render import say, show_facts, show_json
 
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
@@ -63,5 +63,4 @@ def _compare(
         show_json(comparison.model_dump(mode="json"))
     else:
         show_comparison(comparison)
-        show_line(f"folder  {folder.folder}")
-        show_line(f"report  {report}")
+        show_facts([("folder", folder.folder), ("report", report)])

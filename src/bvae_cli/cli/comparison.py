@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from bvae_cli.cli.render import say, show_facts, show_json, show_line, show_table
-from bvae_cli.plain_text import printable
+from bvae_cli.cli.render import is_watched, say, show_facts, show_json, show_line, show_table
+from bvae_cli.paths import readable
 from bvae_cli.report.tables import arm_table, effect_table
 from bvae_cli.workflows.compare import CompareObserver, ComparisonPlan, RunStart
 
@@ -72,7 +71,7 @@ def show_comparison(comparison: Comparison) -> None:
 @contextmanager
 def compare_observer(quiet: bool, verbose: bool) -> Iterator[_Teller]:
     """Return the observer that fits where stderr goes."""
-    watched = sys.stderr.isatty() and not verbose and not quiet
+    watched = is_watched() and not verbose and not quiet
     status = Console(stderr=True).status("") if watched else None
     if status is None:
         yield _Teller(None, quiet, verbose)
@@ -145,11 +144,11 @@ class _Teller(CompareObserver):
 
     def _show(self, line: str) -> None:
         if self._status is not None:
-            self._status.update(Text(printable(line)))  # a text is taken literally, whatever brackets it holds
+            self._status.update(Text(readable(line)))  # a text is taken literally, whatever brackets it holds
 
     def _say(self, line: str) -> None:
         if self._status is not None:
-            self._status.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+            self._status.console.print(readable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             say(line, self._quiet)
 

@@ -65,7 +65,7 @@ def _datasets(
 
 
 def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) -> None:
-    from bvae_cli.cli.render import amount, say, show_facts, show_json
+    from bvae_cli.cli.render import amount, say, shell_word, show_facts, show_json
 
     if file.suffix != ".npz":
         raise UsageError(f"Packed bits are written as an .npz file; got '{file}'.", f"As in {file.stem}.npz.")
@@ -89,4 +89,4 @@ def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) 
             ("licence", result.licence),
         ]
     )
-    say(f"Next: bvae train --dataset '{result.file}'", quiet)
+    say(f"Next: bvae train --dataset {shell_word(result.file)}", quiet)

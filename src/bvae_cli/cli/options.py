@@ -26,6 +26,7 @@ from bvae_cli.config import (
 )
 from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.fields import flags_of, option_of
+from bvae_cli.paths import expanded
 from bvae_cli.settings import Layer, Resolved, lower_layers, named_code, resolve
 
 _CODE_FLAGS = ("--ecc", "--ecc-type")
@@ -33,10 +34,13 @@ _CODE_DESTINATION = "code_option_"
 
 
 def named_path(text: str) -> Path:
-    """Read an argument as a path. Raises UsageError for an empty one, which would mean the current folder."""
+    """Read an argument as a path, ``~`` as the home folder.
+
+    Raises UsageError for an empty one, which would mean the current folder.
+    """
     if not text:
         raise UsageError("A path is empty.", "Name a file or a folder; the current folder is '.'.")
-    return Path(text)
+    return expanded(text)
 
 
 ConfigFile = Annotated[
@@ -168,7 +172,7 @@ def _code_in(arguments: Sequence[str], lenient: bool) -> tuple[str, Mapping[str,
     if code is None:
         try:
             file = _named_in(arguments, ("--config",))
-            code = named_code(lower_layers(Path(file) if file else None))
+            code = named_code(lower_layers(expanded(file) if file else None))
         except BvaeError:
             if not lenient:
                 raise

@@ -5,6 +5,7 @@ Light on purpose: it is imported before anything else, so that a signal finds so
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import signal
@@ -17,6 +18,20 @@ from bvae_cli import ranks
 from bvae_cli.stopping import SAVE
 
 _IMPORT_MACHINERY = "<frozen importlib"
+# How a standard stream writes what its encoding has no sign for; known to Python by this name once this is imported.
+LENIENT = "bvae_cli.lenient"
+_STRAY_BYTES = 0xDC00  # where Python puts the bytes of a name that are no text, PEP 383
+
+
+def _lenient(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write a name's stray bytes as they are, so that a script finds the file, and ε as a question mark where it must."""
+    if not isinstance(error, UnicodeEncodeError):
+        return codecs.lookup_error("surrogateescape")(error)  # who reads a stream again, as a test does
+    stray = ord(error.object[error.start]) - _STRAY_BYTES
+    return (bytes([stray]) if stray in range(0x80, 0x100) else "?"), error.start + 1
+
+
+codecs.register_error(LENIENT, _lenient)
 
 
 def open_streams() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bvae_cli.cli.render import say
+from bvae_cli.cli.render import is_watched, say
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan
@@ -21,6 +21,11 @@ from bvae_cli.workflows.words import epoch_line, plan_lines
 # A bar that is told of every step of a small model would cost more than the step.
 _SECONDS_BETWEEN_TICKS = 0.1
 _SECONDS_BETWEEN_LINES = 10.0
+_WIDTH_OF_BAR = 20
+_WIDTH_OF_TIME = len(" 0:00:00")
+_LEAST_WIDTH_FOR_A_BAR = 80
+# Of loss, KL, beta, validation loss, patience and speed: what a narrow terminal shows rather than the rest.
+_FIRST_TO_SHOW = (3, 0, 4, 1, 2, 5)
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
     """Return the observer that fits where stderr goes."""
     if quiet:
         yield _QuietObserver()
-    elif sys.stderr.isatty() and not verbose:
+    elif is_watched() and not verbose:
         with _BarObserver(epochs, patience) as observer:
             yield observer
     else:
@@ -43,7 +48,7 @@ def observer_of_seeds(first_seed: int, epochs: int, quiet: bool, verbose: bool) 
 @contextmanager
 def rows_shown(done: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Return what shows how many rows are done: on one line of a terminal, elsewhere as a line now and then."""
-    watched, told = sys.stderr.isatty(), [time.monotonic()]
+    watched, told = is_watched(), [time.monotonic()]
     between = _SECONDS_BETWEEN_TICKS if watched else _SECONDS_BETWEEN_LINES
 
     def show(rows: int, total: int) -> None:
@@ -160,12 +165,15 @@ class _BarObserver(Observer):
         self._epochs, self._patience = epochs, patience
         self._ticked = 0.0
         self._done_steps = 0
+        console = Console(stderr=True)
+        wide = console.width >= _LEAST_WIDTH_FOR_A_BAR
+        self._width_of_others = len(f"epoch {epochs}/{epochs} ") + (_WIDTH_OF_BAR + 1) * wide + _WIDTH_OF_TIME
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=20),
+            *([BarColumn(bar_width=_WIDTH_OF_BAR)] if wide else []),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             refresh_per_second=4,
         )
         self._task = self._progress.add_task("", total=None, epoch=0, epochs=epochs, figures="")
@@ -204,10 +212,27 @@ class _BarObserver(Observer):
 
     def on_epoch(self, stats: EpochStats) -> None:
         """Show the epoch's figures."""
-        figures = (
-            f"loss {stats.training_loss:.1f} kl {stats.kl:.1f} beta {stats.beta:.2f} val_loss {stats.validation_loss:.2f} "
-            f"patience {stats.epochs_without_improvement}/{self._patience} {stats.images_per_second:,.0f} img/s"
-        )
+        figures = [
+            f"loss {stats.training_loss:.1f}",
+            f"kl {stats.kl:.1f}",
+            f"beta {stats.beta:.2f}",
+            f"val_loss {stats.validation_loss:.2f}",
+            f"patience {stats.epochs_without_improvement}/{self._patience}",
+            f"{stats.images_per_second:,.0f} img/s",
+        ]
         self._progress.update(
-            self._task, completed=self._done_steps, epoch=min(stats.epoch + 1, self._epochs), figures=figures
+            self._task,
+            completed=self._done_steps,
+            epoch=min(stats.epoch + 1, self._epochs),
+            figures=_fitting(figures, self._progress.console.width - self._width_of_others),
         )
+
+
+def _fitting(figures: Sequence[str], width: int) -> str:
+    """Return those of an epoch's figures that fit whole, in the order of ``_FIRST_TO_SHOW``."""
+    shown: set[int] = set()
+    for index in _FIRST_TO_SHOW:
+        if len(" ".join(figures[one] for one in (*shown, index))) > width:
+            break
+        shown.add(index)
+    return " ".join(figures[one] for one in sorted(shown))

@@ -6,20 +6,27 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bvae_cli.plain_text import printable
+from bvae_cli.paths import readable
 
 # Where nobody watches, a table is as wide as it needs to be: a log must not lose the ends of paths.
 _UNWATCHED_WIDTH = 200
+# A longer word, which is a path or a list, may go on in the next line of its cell; a figure never does.
+_LONGEST_FIGURE = 16
+_BETWEEN_COLUMNS = 3
 
 
 class PlainConsole(Console):
@@ -34,7 +41,24 @@ def say(line: str, quiet: bool = False) -> None:
     """Print a line of talk; where nobody can hear it any more, the work goes on all the same."""
     if not quiet:
         with contextlib.suppress(OSError):
-            print(printable(line), file=sys.stderr, flush=True)
+            print(readable(line), file=sys.stderr, flush=True)
+
+
+def is_watched() -> bool:
+    """Say whether somebody watches stderr on a terminal that can write over a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def shell_word(path: object) -> str:
+    """Return a path as a shell reads it, on one line.
+
+    >>> print(shell_word("weights/run 1"), shell_word("two\\nlines"))
+    'weights/run 1' $'two\\nlines'
+    """
+    text = str(path)
+    if readable(text) == text:
+        return shlex.quote(text)
+    return "$'" + readable(text.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def show_json(value: Any) -> None:
@@ -59,19 +83,34 @@ def plain(value: Any) -> Any:
 
 def show_line(line: str) -> None:
     """Print a line on stdout; what is in it is shown and not obeyed."""
-    print(printable(line))
+    print(readable(line))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table; cells are taken literally, whatever brackets or escapes they hold."""
-    console = PlainConsole(width=None if sys.stdout.isatty() else _UNWATCHED_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(printable(column)), overflow="fold")
+    """Print a table; cells are taken literally, whatever brackets or escapes they hold.
+
+    Where the terminal is too narrow for its figures, each row is shown as names and values, one a line.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    least = _least_widths(columns, cells)
+    needed = sum(least) + _BETWEEN_COLUMNS * len(least) - 1
+    terminal = shutil.get_terminal_size()
+    width = terminal.columns if sys.stdout.isatty() else max(_UNWATCHED_WIDTH, needed)
+    # Not told of both, rich takes any terminal that calls itself dumb for one of 80 columns.
+    console = PlainConsole(width=width, height=terminal.lines)
     if title:
-        print(printable(title))
-    for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
+        print(readable(title))
+    if cells and needed > console.width:
+        print()
+        for row in cells:
+            show_facts((name, cell) for name, cell in zip(columns, row, strict=True) if cell)
+            print()
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, width in zip(columns, _widths(columns, cells, least, console.width - needed), strict=True):
+        table.add_column(Text(readable(column)), overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
@@ -101,4 +140,23 @@ def amount(number: float) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else printable(str(value))
+    return "" if value is None else readable(value)
+
+
+def _least_widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column in which no word that may be a figure is cut."""
+    longest = [
+        max((cell_len(word) for cell in column for word in cell.split()), default=1)
+        for column in zip(columns, *rows, strict=True)
+    ]
+    return [min(word, _LONGEST_FIGURE) for word in longest]
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[int], spare: int) -> list[int]:
+    """Return the width of each column: all that it needs, or where that is too much, its part of what is to spare."""
+    widths, wanted = list(least), [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    while spare > 0 and widths != wanted:
+        for index in [index for index, width in enumerate(widths) if width < wanted[index]][:spare]:
+            widths[index] += 1
+            spare -= 1
+    return widths

@@ -22,7 +22,7 @@ def _report(
 ) -> None:
     """Draw the report and the figures of a comparison again, without training or measuring anything."""
     from bvae_cli.cli.comparison import show_comparison
-    from bvae_cli.cli.render import show_json, show_line
+    from bvae_cli.cli.render import show_facts, show_json
     from bvae_cli.comparisons import ComparisonFolder
     from bvae_cli.report.page import write_report
 
@@ -33,4 +33,4 @@ def _report(
         show_json(comparison.model_dump(mode="json"))
     else:
         show_comparison(comparison)
-        show_line(f"report  {report}")
+        show_facts([("report", report)])

@@ -23,7 +23,7 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     PNG, and prints a table of the model's quality on its validation split.
     """
     from bvae_cli.cli.quality import quality_rows
-    from bvae_cli.cli.render import percent, plain, say, show_json, show_line, show_table
+    from bvae_cli.cli.render import percent, plain, say, show_facts, show_json, show_table
 
     resolved = given.resolve(SampleConfig)
     for note in resolved.notes:
@@ -46,8 +46,7 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     novelty = percent(result.novelty) if result.novelty is not None else "–"
     rows.append(("novelty of the samples", novelty, "", "share of distinct samples that are not training rows"))
     show_table(("quantity", "value", "± s.e.", "meaning"), rows, _title(result))
-    show_line(f"samples  {result.file}")
-    show_line(f"picture  {picture}")
+    show_facts([("samples", result.file), ("picture", picture)])
     if result.count > _LARGEST_GRID:
         say(f"The picture shows the first {_LARGEST_GRID} of {result.count} samples.", quiet)
 

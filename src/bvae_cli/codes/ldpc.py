@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.paths import home_expanded
+from bvae_cli.paths import expanded
 from bvae_cli.sources import DocumentError, read_text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Ldpc(BlockSpec):
 
     def _keep_the_file(self) -> None:
         """Put the checks where the name of their file is, and their length into ``n``."""
-        kept = self.alist if _KEPT.match(self.alist) else _read_alist(home_expanded(Path(self.alist)))
+        kept = self.alist if _KEPT.match(self.alist) else _read_alist(expanded(self.alist))
         length = _supports(kept)[0]
         if "n" in self.model_fields_set and self.n != length:
             raise UsageError(f"n={self.n} is said, and the checks of the file are on {length} bits.", "Leave n out.")

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix, dual
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.paths import home_expanded
+from bvae_cli.paths import expanded
 from bvae_cli.sources import DocumentError, read_text
 
 _SUFFIXES = (".npy", ".csv", ".txt")
@@ -52,7 +52,7 @@ class Linear(BlockSpec):
         text = self.matrix.strip()
         if not text:
             raise UsageError("The matrix is empty.", _HINT)
-        kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(home_expanded(Path(text))))
+        kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(expanded(text)))
         object.__setattr__(self, "matrix", kept)  # frozen for everybody else
         lengths = {len(row) for row in kept.split("/")}
         if len(lengths) > 1:
@@ -119,7 +119,7 @@ def _read_npy(path: Path) -> list[list[float]]:
 def _read_text(path: Path) -> list[list[float]]:
     """Read a row from each line, entries apart (by spaces, commas or semicolons) or not; behind # is a remark."""
     rows = []
-    for number, line in enumerate(read_text(path, _LARGEST_FILE).removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(read_text(path, _LARGEST_FILE).splitlines(), 1):
         words = re.split(r"[\s,;]+", line.partition("#")[0].strip(" \t\r,;"))
         entries = list(words[0]) if len(words) == 1 else words
         try:

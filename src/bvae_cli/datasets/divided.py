@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.paths import home_expanded
+from bvae_cli.paths import expanded
 from bvae_cli.sources import require_file
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MAPPED_FROM = 2**28
 class DividedFile(DatasetSpec):
     """What a file of data needs to be told: the shares of validation and test, the seed, and how it is read."""
 
-    path: Annotated[Path, AfterValidator(home_expanded)] = Field(description="The file.")
+    path: Annotated[Path, AfterValidator(expanded)] = Field(description="The file.")
     validation: float = Field(0.1, gt=0, lt=1, description="Share of the rows for validation.")
     test: float = Field(0.1, gt=0, lt=1, description="Share of the rows for the test.")
     split_seed: int = Field(0, ge=0, lt=2**63, description="Seed of the division into training, validation and test.")

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, Field
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
 from bvae_cli.errors import InputOutputError
-from bvae_cli.paths import home_expanded
 from bvae_cli.sources import open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Mnist(DatasetSpec):
     summary: ClassVar[str] = "MNIST, 28 x 28, from IDX files; fetched (11 MB) where there are none"
     licence: ClassVar[str] = "CC BY-SA 3.0"
 
-    folder: Annotated[Path, AfterValidator(home_expanded)] | None = Field(
+    folder: Annotated[Path, AfterValidator(paths.expanded)] | None = Field(
         None, description="Folder with the official IDX files, .gz or not [default: bvae's own, fetched when needed]."
     )
     binarize: Literal["none", "threshold", "fresh"] = Field(
@@ -243,7 +242,12 @@ def _found(folder: Path, name: str) -> Path | None:
 
 def _own_folder() -> Path:
     """Return bvae's own folder of MNIST, its files fetched where the images are missing."""
-    folder = paths.data_dir() / "mnist"
+    data = paths.data_dir()
+    if data is None:
+        raise InputOutputError(
+            "There is no home folder to keep MNIST in.", "Name a folder in BVAE_DATA_DIR, or its files: mnist:folder=FOLDER."
+        )
+    folder = data / "mnist"
     if not all(_found(folder, f"{part}-images-idx3-ubyte") for part in ("train", "t10k")):
         for name, sha256 in OFFICIAL_SHA256.items():
             _fetch(name, sha256, folder)

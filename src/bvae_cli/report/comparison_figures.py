@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from bvae_cli.comparisons import ArmRecord, Comparison, Effect
 from bvae_cli.evaluation.metrics import METRICS, at, metric_of, title_of
 from bvae_cli.evaluation.statistics import student_interval
-from bvae_cli.plain_text import printable
+from bvae_cli.paths import readable
 from bvae_cli.report.tables import arm_cell, effect_cells
 from bvae_cli.report.vector import INK, LINES, MARKERS, arm_colour, as_svg, new_figure, plain_log_ticks, style
 
@@ -384,7 +384,7 @@ def _unit_of(comparison: Comparison) -> str:
 
 def _short(name: str) -> str:
     """Cut a long name, and escape what matplotlib would read as mathematics, or a reader of the file as no text."""
-    name = printable(name)
+    name = readable(name)
     return (name if len(name) <= 38 else name[:37] + "…").replace("$", r"\$")
 
 

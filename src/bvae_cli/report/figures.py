@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from bvae_cli.plain_text import printable
+from bvae_cli.paths import readable
 
 _PANELS = (
     ("training_loss", "training loss (nats per image)"),
@@ -113,5 +113,5 @@ def _saved(figure: Figure, file_format: str) -> bytes:
 
 
 def _breakable(name: str) -> str:
-    """Escape what matplotlib would read as mathematics, and a leading underscore, which hides a line."""
-    return printable(name).replace("$", r"\$").lstrip("_")
+    """Escape what matplotlib would read as mathematics or cannot draw, and a leading underscore, which hides a line."""
+    return readable(name).replace("$", r"\$").lstrip("_")

@@ -12,7 +12,7 @@ import jinja2
 
 from bvae_cli.comparisons import FIGURES, PICTURE_PREFIX, REPORT, Comparison, ComparisonFolder
 from bvae_cli.errors import InputOutputError
-from bvae_cli.plain_text import printable
+from bvae_cli.paths import readable
 from bvae_cli.report import comparison_figures
 from bvae_cli.report.comparison_figures import Drawing
 from bvae_cli.report.figures import image_grid
@@ -47,7 +47,8 @@ def write_report(folder: ComparisonFolder, comparison: Comparison) -> Path:
         folder.write(f"{FIGURES}/{drawing.name}.svg", standalone.encode())
     for sheet in sheets:
         folder.write(f"{FIGURES}/{sheet.name}.png", sheet.png)
-    return folder.write(REPORT, _page(comparison, drawings, sheets).encode())
+    # A name may hold bytes that are no text; a page may not.
+    return folder.write(REPORT, _page(comparison, drawings, sheets).encode(errors="replace"))
 
 
 def _drawings(comparison: Comparison) -> dict[str, list[Drawing]]:
@@ -101,7 +102,7 @@ def _page(comparison: Comparison, drawings: dict[str, list[Drawing]], sheets: li
         loader=jinja2.PackageLoader("bvae_cli.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # the SVG that we drew is no such text
+        finalize=lambda value: readable(value) if type(value) is str else value,  # the SVG that we drew is no such text
     )
     protocol = comparison.protocol
     seeds = f"{len(protocol.seeds)} seeds of each arm" if len(protocol.seeds) > 1 else "one model of each arm"

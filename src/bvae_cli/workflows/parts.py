@@ -21,7 +21,7 @@ from bvae_cli.workflows.choosing import compiled_in_words, compiling_of, steps_o
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany, Stack
 from bvae_cli.workflows.observing import Observer, TrainResult
-from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare, require_memory
+from bvae_cli.workflows.planning import Plan, Prepared, SharedData, prepare
 from bvae_cli.workflows.recording import Recording, found_in, how_stopped
 from bvae_cli.workflows.steps import StepHook
 from bvae_cli.workflows.train import already_finished, fit_of, held, shape_of
@@ -168,7 +168,6 @@ def train_part(
                 results[run.index] = done
                 observer.on_result(run.index, done)
         if unfinished:
-            require_memory(unfinished[0].prepared)
             part = _Part(unfinished, observer, overwrite, on_step)
             stack.callback(part.close)
             results |= part.done()

@@ -258,9 +258,12 @@ def _memory(device: str, splits: Splits, model: BinaryVAE, batch: int) -> Memory
 
 
 def activation_bytes(model: BinaryVAE, batch: int) -> int:
-    """Return about how many bytes a step holds for a batch: what goes into and out of the layers, and its gradient."""
+    """Return about how many bytes a step holds for a batch: what goes into and out of the layers, and its gradient.
+
+    The terms of the loss hold the features thrice. What a code's decoder holds is its own, and not counted.
+    """
     inputs = sum(layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear))
-    return 2 * 4 * batch * (inputs + model.code.n + model.features)
+    return 2 * 4 * batch * (inputs + model.code.n + 3 * model.features)
 
 
 def _bytes_for_a_parameter(device: str) -> int:

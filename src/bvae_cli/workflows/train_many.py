@@ -11,7 +11,7 @@ from bvae_cli.errors import UsageError
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, runs_of
-from bvae_cli.workflows.planning import Plan, SharedData
+from bvae_cli.workflows.planning import Plan, SharedData, require_memory
 from bvae_cli.workflows.train import already_finished, held
 from bvae_cli.workflows.ways import Way, chosen
 
@@ -47,6 +47,7 @@ def plan_way(configs: Sequence[TrainConfig], data: SharedData) -> Way | None:
     unfinished = [run for run in runs_of(configs, data) if already_finished(run.prepared.run, run.config) is None]
     if not unfinished:
         return None
+    _require_memory(unfinished)
     with chosen(unfinished) as choice:
         return choice.way
 
@@ -98,6 +99,7 @@ def train_together(
             results[run.index] = done
             observer.on_result(run.index, done)
     if unfinished:
+        _require_memory(unfinished)
         with chosen(unfinished) as choice:
             observer.on_way(choice.way)
             results |= choice.train(unfinished, observer, overwrite)
@@ -108,6 +110,12 @@ def train_together(
             results[run.index] = dataclasses.replace(twin, state=state)
             observer.on_result(run.index, results[run.index])
     return [results[index] for index in range(len(configs))]
+
+
+def _require_memory(runs: Sequence[ManyRun]) -> None:
+    """Raise UsageError where one of the runs does not fit into memory by itself: measuring how to train it would."""
+    for run in {run.shape: run for run in runs}.values():
+        require_memory(run.prepared)
 
 
 def _found(run: ManyRun) -> TrainResult | None:

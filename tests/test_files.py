@@ -1,0 +1,155 @@
+"""Files are whole or not there, and what the system refuses is said in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bvae_cli import files
+from bvae_cli.errors import InputOutputError, UsageError
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with every sync, naming file or folder, and every rename."""
+    made: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        made.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        sync(descriptor)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        made.append(f"rename to {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_rename)
+    return made
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after_it(tmp_path: Path, calls: list[str]) -> None:
+    files.write_atomically(tmp_path / "a", b"1")
+    assert calls == ["sync file", "rename to a", "sync folder"]
+    calls.clear()
+    files.write_atomically(tmp_path / "a", b"2", previous=tmp_path / "before")
+    assert calls == ["sync file", "rename to before", "rename to a", "sync folder"]
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "before").read_bytes()) == (b"2", b"1")
+
+
+def test_a_folder_is_on_the_disk_with_all_those_above_it(tmp_path: Path, calls: list[str]) -> None:
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert calls == ["sync folder"] * 3
+    files.make_folder(tmp_path / "a" / "b")
+    assert calls == ["sync folder"] * 3
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"exists|Not a directory"):
+            files.make_folder(place)
+
+
+def test_what_was_appended_is_on_the_disk_when_that_is_asked_for(tmp_path: Path, calls: list[str]) -> None:
+    files.append(tmp_path / "a", "one\n")
+    files.append(tmp_path / "a", "two ε\n")
+    assert calls == []
+    files.sync(tmp_path / "a", tmp_path / "not there")
+    assert calls == ["sync file"]
+    assert (tmp_path / "a").read_bytes() == "one\ntwo ε\n".encode()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EPERM])
+def test_a_file_system_that_syncs_no_folders_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    sync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_file(tmp_path / "a" / "b", b"1")
+    assert (tmp_path / "a" / "b").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_folder_that_cannot_be_synced_for_a_failing_disk_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(InputOutputError, match="Cannot write to"):
+        files.write_file(tmp_path / "a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Your quota is used up"),
+        (errno.EMFILE, "may open no more files"),
+        (errno.EIO, "The disk fails"),
+        (errno.EACCES, "Name a folder that can be written to."),
+        (errno.EROFS, "Name a folder that can be written to."),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_a_hint(number: int, hint: str) -> None:
+    error = files.describe_os_error(OSError(number, os.strerror(number)), Path("there"))
+    assert error.message == f"Cannot write to there: {os.strerror(number).lower()}."
+    assert hint in (error.hint or "")
+
+
+def test_a_body_that_fails_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.new_file(tmp_path / "a") as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_replaced_by_a_whole_file_and_not_appended_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        files.append(tmp_path / "link", "more")
+    files.write_atomically(tmp_path / "link", b"mine")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path: Path) -> None:
+    name = "n" * 255
+    files.write_file(tmp_path / name, b"1")
+    assert (tmp_path / name).read_bytes() == b"1"
+
+
+def test_what_is_there_is_overwritten_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    files.require_new(tmp_path / "a", overwrite=False)
+    (tmp_path / "a").write_text("")
+    files.require_new(tmp_path / "a", overwrite=True)
+    with pytest.raises(UsageError, match="is there already"):
+        files.require_new(tmp_path / "a", overwrite=False)
+
+
+def test_a_failure_of_torchs_own_writer_is_an_output_error_and_a_full_memory_is_none(tmp_path: Path) -> None:
+    def fail(words: str) -> Any:
+        with files.writing(tmp_path):
+            raise RuntimeError(words)
+
+    with pytest.raises(InputOutputError, match="unexpected pos"):
+        fail("unexpected pos 64 vs 0")
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        fail("DefaultCPUAllocator: can't allocate memory")
