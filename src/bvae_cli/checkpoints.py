@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvae_cli.errors import InputOutputError
+from bvae_cli.files import cannot_be_read
 from bvae_cli.sources import open_file, parsed_json
 from bvae_cli.torch_files import RefusedError, UnreadableError, read_tensors
 
@@ -30,7 +31,6 @@ _TYPES: dict[str, dict[str, type]] = {
 }
 _TRAIN_AGAIN = "Train again, or restore the file."
 _GIVE_OURS = "Give a file that `bvae train` wrote."
-_LOOK_AT_DISK = "Look at its permissions and its disk."
 # A state is one line, `bvae state 1 <sha256> <length>`, and so many bytes of a file of torch.
 _STATE = "bvae state"
 _LONGEST_LINE = 200
@@ -96,7 +96,7 @@ def read_state(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _cannot_be_read(path, error) from None
+        raise cannot_be_read(path, error) from None
     if not line.startswith(_STATE):
         raise DamagedStateError(path)
     version, _, fact = line.removeprefix(_STATE).strip().partition(" ")
@@ -130,10 +130,6 @@ def _line_and_rest(path: Path) -> tuple[str, bytes]:
         return file.readline(_LONGEST_LINE).decode("ascii", errors="replace").rstrip("\n"), file.read()
 
 
-def _cannot_be_read(path: Path, error: OSError) -> InputOutputError:
-    return InputOutputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", _LOOK_AT_DISK)
-
-
 def _is_complete(config: Any) -> bool:
     """Say whether a configuration has what is asked of it, and of the types that it is used as."""
     if not isinstance(config, dict) or not all(isinstance(config.get(table), dict) for table in _TYPES):
@@ -154,7 +150,7 @@ def _content_of_weights(path: Path) -> Any:
         with open_file(path) as file:
             return read_tensors(file.read())
     except OSError as error:
-        raise _cannot_be_read(path, error) from None
+        raise cannot_be_read(path, error) from None
     except RefusedError:
         raise InputOutputError(
             f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.", _GIVE_OURS

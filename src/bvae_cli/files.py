@@ -24,6 +24,7 @@ _HINTS = {
     errno.EFBIG: f"The system allows no larger file here (ulimit -f); {_INTACT}.",
     errno.EMFILE: f"This process may open no more files (ulimit -n); {_INTACT}.",
     errno.ENFILE: f"The system has no more open files to give; {_INTACT}.",
+    errno.ENAMETOOLONG: "Name a shorter one.",
     errno.EIO: f"The disk fails: look at the system's log before anything else; {_INTACT}.",
 }
 _TEMPORARY, _TEMPORARY_END = ".bvae-", ".tmp"
@@ -97,6 +98,12 @@ def describe_os_error(error: OSError, where: Path) -> InputOutputError:
     return InputOutputError(f"Cannot write to {where}: {reason}.", _HINTS.get(error.errno or 0, ANOTHER_FOLDER))
 
 
+def cannot_be_read(path: Path, error: OSError) -> InputOutputError:
+    """Turn a system's refusal to read into a sentence that names the path."""
+    reason = (error.strerror or str(error)).lower()
+    return InputOutputError(f"{path} cannot be read: {reason}.", "Look at its permissions and its disk.")
+
+
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write a whole file into a folder that is there; the one that was there before is kept as ``previous``.
 
@@ -112,9 +119,9 @@ def append(path: Path, text: str) -> None:
     Raises OSError, also where a pipe or a device is in the place of the file: that could block for ever.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8", newline="\n") as file:
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
         require_regular(file.fileno(), path)
-        file.write(text)
+        file.write(text.encode(errors="surrogateescape"))  # names of files need not be text
 
 
 def sync(*files: Path) -> None:

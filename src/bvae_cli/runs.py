@@ -20,7 +20,18 @@ from bvae_cli.checkpoints import FORMAT as FORMAT
 from bvae_cli.checkpoints import Checkpoint, DamagedStateError, read_state, read_weights, state_bytes, weights_bytes
 from bvae_cli.config import Sizes
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.files import append, json_bytes, make_folder, require_no_link, sync, sync_folder, write_atomically, writing
+from bvae_cli.files import (
+    append,
+    cannot_be_read,
+    describe_os_error,
+    json_bytes,
+    make_folder,
+    require_no_link,
+    sync,
+    sync_folder,
+    write_atomically,
+    writing,
+)
 from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
 from bvae_cli.sources import DocumentError, parsed_json, read_json, read_text
 
@@ -278,7 +289,11 @@ def open_run(output_dir: Path, name: str, digest: str) -> Run:
 
     Raises UsageError where ``output_dir`` is itself the folder of a run.
     """
-    if (output_dir / CONFIG).exists() and (output_dir / LOSS_RECORD).exists():
+    try:
+        holds_run = (output_dir / CONFIG).exists() and (output_dir / LOSS_RECORD).exists()
+    except OSError as error:  # it may not be looked into, or its name is too long
+        raise describe_os_error(error, output_dir) from None
+    if holds_run:
         raise UsageError(
             f"{output_dir} holds a run; runs do not go into one another.", f"Use --output-dir {output_dir.parent}."
         )
@@ -317,6 +332,10 @@ def find_runs(folder: Path) -> list[Run]:
     if not folder.is_dir():
         what = f"{folder} is a file, not a folder" if folder.exists() else f"There is no folder {folder}"
         raise InputOutputError(f"{what}.", "Name the folder that `bvae train` wrote to.")
+    try:
+        next(folder.iterdir(), None)  # below, what may not be looked into is passed over
+    except OSError as error:
+        raise cannot_be_read(folder, error) from None
     return [Run(path.parent) for path in sorted(folder.rglob(CONFIG)) if (path.parent / LOSS_RECORD).exists()]
 
 
@@ -349,8 +368,10 @@ def read_record(folder: Path) -> dict[str, list[float]]:
     path = folder / LOSS_RECORD
     try:
         first, *lines = read_text(path).splitlines() or [""]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputOutputError(f"{folder} holds no {LOSS_RECORD}.", "`bvae runs` lists the runs that are there.") from None
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
     except DocumentError as error:
         raise _no_record(path, str(error)) from None
     if first != _RECORD_HEADER:

@@ -104,6 +104,18 @@ def test_a_run_moves_into_a_folder_whose_name_is_no_text(bvae: Bvae, workplace: 
     bvae("evaluate", f"{STRAY}/none").refused(3, r"stray-\xff\xfe/none")
 
 
+def test_a_model_is_trained_in_a_folder_whose_name_is_no_text(bvae: Bvae, workplace: Path) -> None:
+    bvae("train", *TINY, "--output-dir", STRAY).succeeded()
+    (run,) = Path(STRAY).iterdir()
+    assert os.fsencode(STRAY) in (run / "training_log.txt").read_bytes()
+    bvae("evaluate", run).succeeded()
+
+
+def test_a_name_of_the_longest_length_is_written(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
+    bvae("encode", run_folder, "--dataset", "bits.npy", "-o", "x" * 251 + ".npy").succeeded()
+    bvae("plot", run_folder, "-o", "x" * 251 + ".png").succeeded()
+
+
 def test_a_name_that_is_too_long_is_told_so(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
     beyond_the_path, beyond_the_name = Path(*["x" * 255] * 20), Path("x" * 256)
     for path in (beyond_the_path, beyond_the_name):
@@ -289,10 +301,11 @@ def test_a_locale_without_letters_works_on_any_name_and_gives_it_back(workplace:
     done = several(
         ("plot", "ü/run"),
         ("evaluate", "ü/run", "--dataset", "bits.npy"),
+        ("train", *TINY, "--output-dir", "ü", "--json"),
         ("train", "--help"),
         env={**os.environ, **strict},
     )
-    assert codes_of(done) == [0, 0, 0], done.stderr.decode()
+    assert codes_of(done) == [0, 0, 0, 0], done.stderr.decode()
     assert done.stdout.startswith("ü/run/loss_curves.png\n".encode())
     assert (workplace / "ü" / "run" / "loss_curves.png").exists()
 
@@ -342,7 +355,7 @@ def test_files_that_windows_wrote_are_read_as_any(bvae: Bvae, workplace: Path, r
     shutil.copytree(run_folder, "run")
     for name in ("loss_record_with.txt", "config.json", "result.json", "metrics.jsonl"):
         path = Path("run") / name
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        path.write_bytes(as_windows_writes(path.read_text()))
     before = bvae("runs", run_folder, "--json").succeeded().json()[0]
     assert bvae("runs", "run", "--json").succeeded().json()[0] | {"folder": before["folder"]} == before
     bvae("plot", "run").succeeded()

@@ -82,7 +82,7 @@ def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(
     assert code == 143
     assert "Error: Terminated after epoch" in said
     (folder,) = Path("weights").iterdir()
-    assert f"Hint: To go on: bvae resume 'weights/{folder.name}', or the same command again." in said
+    assert f"Hint: To go on: bvae resume weights/{folder.name}, or the same command again." in said
     assert "Traceback" not in said
     first = int(re.split("[;,]", said.split("Terminated after epoch ")[1])[0])
     assert first >= 3

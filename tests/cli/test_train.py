@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -15,17 +16,7 @@ from bvae_cli.workflows.parts import PartObserver
 from ..outcome import Bvae
 from .conftest import TINY
 
-FACTS = {
-    "folder",
-    "state",
-    "reason",
-    "epochs",
-    "best_epoch",
-    "best_validation_loss",
-    "seconds",
-    "images_per_second",
-    "rewinds",
-}
+FACTS = {field.name for field in dataclasses.fields(TrainResult)}
 
 
 def test_the_result_is_on_stdout_and_the_talk_on_stderr(bvae: Bvae, workplace: Path) -> None:
@@ -112,7 +103,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(bvae: Bvae, workplace: Path
 
     with monkeypatch.context() as patch:
         patch.setattr("bvae_cli.cli.progress._LineObserver.on_epoch", stop)
-        bvae("train", *TINY).refused(130, "Interrupted after epoch 1", "To go on: bvae resume 'weights/")
+        bvae("train", *TINY).refused(130, "Interrupted after epoch 1", "To go on: bvae resume weights/")
     outcome = bvae("train", *TINY, "--json").succeeded()
     assert "going on after epoch 1" in outcome.err
     assert outcome.json()["epochs"] == 2

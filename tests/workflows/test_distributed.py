@@ -289,7 +289,7 @@ def killed(group: Group, folder: Path, victim: int) -> TrainResult:
         Fit._step = original  # type: ignore[method-assign]
 
 
-def test_where_a_process_is_killed_the_first_saves_the_steps_that_all_have_taken_and_the_others_end_too(
+def test_where_a_process_is_killed_the_first_saves_the_steps_of_all_and_the_others_end_too(
     tmp_path: Path,
 ) -> None:
     config_for(tmp_path)

@@ -242,7 +242,7 @@ def test_an_interrupted_run_goes_on_to_the_bytes_of_an_uninterrupted_one(
     with pytest.raises(InterruptedRunError, match=f"Interrupted after epoch {stop_after}") as caught:
         train(config_for(place, **options), Recorder(stop_after))
     assert caught.value.exit_code == ExitCode.INTERRUPTED
-    assert f"bvae resume '{place / 'weights' / whole.folder.name}'" in (caught.value.hint or "")
+    assert f"bvae resume {place / 'weights' / whole.folder.name}," in (caught.value.hint or "")
 
     folder = place / "weights" / whole.folder.name
     assert runs.Run(folder).state() == "unfinished"

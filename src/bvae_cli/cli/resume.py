@@ -48,7 +48,7 @@ def _resume(
     The run goes on with the options that it was started with, and ends bit for bit as if it had never been interrupted,
     where it goes on on the same machine. The same `bvae train` again does the same.
     """
-    from bvae_cli.cli.render import say, show_json
+    from bvae_cli.cli.render import say, shell_word, show_json
     from bvae_cli.runs import Run
     from bvae_cli.workflows.resuming import unfinished
 
@@ -79,4 +79,4 @@ def _resume(
         show_result(result)
     if found is None:
         say("This run was finished before; nothing was trained.", quiet)
-    say(f"Next: bvae sample --weights '{result.folder}'", quiet)
+    say(f"Next: bvae sample --weights {shell_word(result.folder)}", quiet)

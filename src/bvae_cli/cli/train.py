@@ -77,7 +77,7 @@ def _train(
     if seeds is not None and processes > 1:
         raise UsageError("--seeds trains every seed in one process.", "Leave out torchrun, or train one seed at a time.")
 
-    from bvae_cli.cli.render import say, show_json
+    from bvae_cli.cli.render import say, shell_word, show_json
 
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
@@ -113,14 +113,14 @@ def _train(
         show_result(result)
     if result.state == "already finished":
         say("This run was finished before; nothing was trained. Use --overwrite to train it anew.", quiet)
-    say(f"Next: bvae sample --weights '{result.folder}'", quiet)
+    say(f"Next: bvae sample --weights {shell_word(result.folder)}", quiet)
 
 
 def _train_seeds(
     config: TrainConfig, seeds: int, dry_run: bool, overwrite: bool, verbose: bool, quiet: bool, json: bool
 ) -> None:
     from bvae_cli.cli.progress import observer_of_seeds
-    from bvae_cli.cli.render import say, show_json
+    from bvae_cli.cli.render import say, shell_word, show_json
     from bvae_cli.workflows.train_many import plan_many, train_many
 
     numbers = range(config.seed, config.seed + seeds)
@@ -143,7 +143,7 @@ def _train_seeds(
             f"Training diverged with {len(diverged)} of {seeds} seeds: {', '.join(diverged)}.",
             "Try a smaller --lr, or --grad-clip 1. The other runs are finished.",
         )
-    say(f"Next: bvae runs '{config.output_dir}'", quiet)
+    say(f"Next: bvae runs {shell_word(config.output_dir)}", quiet)
 
 
 def _show_plans(plans: dict[int, Plan], way: Way | None) -> None:

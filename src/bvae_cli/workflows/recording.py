@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -192,7 +193,7 @@ class Recording:
         where = self._saved_at_last(f"{how.lower()}{why}")
         return InterruptedRunError(
             f"{how} {self._position()}{why}; the state {where}is in {self.run.folder}.",
-            f"To go on: bvae resume '{self.run.folder}', or the same command again.",
+            f"To go on: bvae resume {shlex.quote(str(self.run.folder))}, or the same command again.",
             code,
         )
 
