@@ -132,8 +132,11 @@ def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -
     """Return the first ``size`` bytes of an array's member, or all of them."""
     with reading(path):
         info = archive.getinfo(f"{name}{_MEMBER_SUFFIX}")
+        there = path.stat().st_size
+        if info.compress_size > there:  # zipfile would make room for it
+            raise InputOutputError(f"'{name}' in {path} claims to be larger than the file.", "Write it again.")
         if size < 0:
-            require_plausible(info.file_size, path.stat().st_size, f"'{name}' in {path}")
+            require_plausible(info.file_size, there, f"'{name}' in {path}")
         try:
             with archive.open(info) as member:
                 return member.read(size)

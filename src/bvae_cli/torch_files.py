@@ -74,7 +74,7 @@ def _members(content: bytes) -> dict[str, bytes]:
             # Torch packs nothing. What is packed could unpack to any size.
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _FLAG_ENCRYPTED:
                 raise UnreadableError(f"'{info.filename}' is compressed or encrypted")
-            if info.file_size > len(content):
+            if max(info.file_size, info.compress_size) > len(content):
                 raise UnreadableError(f"'{info.filename}' claims to be larger than the file")
             name = info.filename.partition("/")[2]
             if name in found:

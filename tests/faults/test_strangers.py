@@ -156,6 +156,20 @@ def test_a_size_of_nothing_hides_no_claim(tmp_path: Path) -> None:
     assert "is not a .npy file" in read_as(".npy", tmp_path, npy_header("|u1", f"(0, {2**63})"))
 
 
+def test_a_matrix_of_many_rows_of_nothing_is_refused(tmp_path: Path) -> None:
+    assert "is empty" in read_as("matrix.npy", tmp_path, npy_header("|u1", f"({2**62}, 0)"))
+
+
+@pytest.mark.parametrize("kind", [".npz", ".pt"])
+def test_a_member_that_claims_to_be_larger_than_its_archive_is_refused(kind: str, tmp_path: Path) -> None:
+    content = mutate.zipped([("x.npy", npy_bytes(np.eye(8)))]) if kind == ".npz" else weights_of({"w": torch.zeros(3)})
+    changed = bytearray(content)
+    entry = changed.index(b"PK\x01\x02")
+    changed[entry + 20 : entry + 24] = struct.pack("<I", 2**31)
+    said = read_as(kind, tmp_path, bytes(changed))
+    assert "claims to be larger than the file" in said or "damaged or cut short" in said
+
+
 def test_a_number_that_claims_to_be_many_is_refused(tmp_path: Path) -> None:
     content = weights_of({"w": torch.zeros(1).expand(10**6, 10**6)})
     assert "damaged or cut short" in read_as(".pt", tmp_path, content)

@@ -108,6 +108,8 @@ def _read_npy(path: Path) -> list[list[float]]:
 
     array = read_npy(path)
     _require_size(path, array.size)
+    if not array.size:  # it may still have 2⁶³ rows
+        return []
     if array.ndim != 2:
         raise InputOutputError(
             f"{path} holds {array.dtype} of the shape {array.shape}, which is no matrix of 0 and 1.", _HINT
