@@ -280,9 +280,9 @@ def test_a_full_memory_is_no_damage(run: runs.Run, monkeypatch: pytest.MonkeyPat
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    run.save_state({"epoch": 3})
+    run.save_state({"epoch": 3, **WEIGHTS})
     run.save_weights(CONFIG, WEIGHTS)
-    monkeypatch.setattr(torch, "load", fail)
+    monkeypatch.setattr(torch, "frombuffer", fail)
     for read in (lambda: saved(run), lambda: runs.load_checkpoint(run.weights)):
         with pytest.raises(RuntimeError, match="allocate memory"):
             read()

@@ -8,21 +8,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvae_cli.errors import InputOutputError, is_out_of_memory
+from bvae_cli.errors import InputOutputError
 from bvae_cli.files import cannot_be_read
+from bvae_cli.sources import open_file, parsed_json
+from bvae_cli.torch_files import RefusedError, UnreadableError, read_tensors
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
 _CODE_FACTS = {"type", "options", "n", "digest", "distribution", "version"}
+# Of what type the facts are that a model is built of, and that are told of it: somebody else may have written them.
+_TYPES: dict[str, dict[str, type]] = {
+    "code": {"type": str, "options": dict, "n": int, "digest": str},
+    "decides": {"hidden": int, "depth": int, "activation": str, "latent": int, "seed": int, "epochs": int, "estimator": str},
+    "data": {"type": str, "options": dict, "digest": str},
+}
 _TRAIN_AGAIN = "Train again, or restore the file."
 _GIVE_OURS = "Give a file that `bvae train` wrote."
 # A state is one line, `bvae state 1 <sha256> <length>`, and so many bytes of a file of torch.
@@ -59,11 +65,10 @@ def read_weights(path: Path) -> Checkpoint:
     if content["format"] != FORMAT:
         raise later_format(path, content["format"], FORMAT)
     try:
-        config = json.loads(content["config"])
-        complete = set(config["code"]) >= _CODE_FACTS and {"decides", "data"} <= set(config)
-    except (ValueError, TypeError, KeyError, RecursionError):
+        config = parsed_json(content["config"])
+    except (ValueError, TypeError, AttributeError):
         raise foreign from None
-    if not complete or not isinstance(content["weights"], dict):
+    if not _is_complete(config) or not isinstance(content["weights"], dict):
         raise foreign
     _require_numbers(path, content["weights"])
     # Files of the first versions have none.
@@ -98,8 +103,8 @@ def read_state(path: Path) -> dict[str, Any]:
     if fact != f"{hashlib.sha256(content).hexdigest()} {len(content)}":
         raise DamagedStateError(path)
     try:
-        state = _read_torch(content)
-    except _UnreadableError as error:
+        state = read_tensors(content)
+    except UnreadableError as error:
         raise DamagedStateError(path) from error
     if not isinstance(state, dict):
         raise DamagedStateError(path)
@@ -129,40 +134,37 @@ def torch_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def _line_and_rest(path: Path) -> tuple[str, bytes]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.readline(_LONGEST_LINE).decode("ascii", errors="replace").rstrip("\n"), file.read()
 
 
-class _UnreadableError(Exception):
-    """The bytes of a file are not what torch writes."""
+def _is_complete(config: Any) -> bool:
+    """Say whether a configuration has what is asked of it, and of the types that it is used as."""
+    if not isinstance(config, dict) or not all(isinstance(config.get(table), dict) for table in _TYPES):
+        return False
+    told = [
+        (config[table][fact], kind)
+        for table, facts in _TYPES.items()
+        for fact, kind in facts.items()
+        if fact in config[table]
+    ]
+    return config["code"].keys() >= _CODE_FACTS and all(
+        isinstance(it, kind) and not isinstance(it, bool) for it, kind in told
+    )
 
 
 def _content_of_weights(path: Path) -> Any:
     try:
-        return _read_torch(path.read_bytes())
+        with open_file(path) as file:
+            return read_tensors(file.read())
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    except _UnreadableError as error:
-        if isinstance(error.__cause__, pickle.UnpicklingError):
-            raise InputOutputError(
-                f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.", _GIVE_OURS
-            ) from None
+    except RefusedError:
+        raise InputOutputError(
+            f"{path} holds more than weights (or is damaged): it was refused, and nothing in it was run.", _GIVE_OURS
+        ) from None
+    except UnreadableError:
         raise InputOutputError(f"{path} cannot be read: it is damaged or cut short.", _TRAIN_AGAIN) from None
-
-
-def _read_torch(content: bytes) -> Any:
-    """Return what the bytes of a file of torch hold. Raises _UnreadableError where they are not one."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's remarks on a stranger's file are not for the person who named it
-        try:
-            return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        except Exception as error:
-            # The bytes are in memory: but for a full one, whatever is raised here comes of what they are.
-            if is_out_of_memory(error):
-                raise
-            raise _UnreadableError from error
 
 
 def _digest_of_weights(config: str, weights: Mapping[str, Any]) -> str:
@@ -179,7 +181,7 @@ def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
     import torch
 
     for name, values in weights.items():
-        if not isinstance(values, torch.Tensor):
+        if not isinstance(values, torch.Tensor) or not isinstance(name, str):
             raise InputOutputError(f"{path} was not written by bvae.", _GIVE_OURS)
         if values.is_floating_point() and not bool(values.isfinite().all()):
             raise InputOutputError(

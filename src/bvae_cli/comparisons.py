@@ -11,8 +11,6 @@ import csv
 import io
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,13 +19,14 @@ import numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from bvae_cli import files, runs
+from bvae_cli import files, numpy_files, runs
 from bvae_cli.checkpoints import later_format
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.inference import Reliability
 from bvae_cli.evaluation.metrics import METRICS, at, in_order
 from bvae_cli.evaluation.paired import Paired, Verdict
 from bvae_cli.evaluation.statistics import Estimate
+from bvae_cli.sources import read_json
 
 FORMAT: Literal[1] = 1
 COMPARISON = "comparison.json"
@@ -230,7 +229,7 @@ class ComparisonFolder:
 
         Raises UsageError where it holds another, InputOutputError where it is damaged or a later version wrote it.
         """
-        plan = _read(self.folder / _PLAN)
+        plan = read_json(self.folder / _PLAN)
         if plan is not None and plan.get("format") != FORMAT:
             raise later_format(self.folder / _PLAN, plan.get("format"), FORMAT, "or name another folder with --out")
         if plan is not None and plan.get("digest") != digest:
@@ -259,7 +258,7 @@ class ComparisonFolder:
 
     def evaluation(self, arm: int, seed: int, digest: str) -> RunRecord | None:
         """Return what was measured of a run, or None where it was not, or of another run."""
-        found = _read(self.folder / _EVALUATIONS / f"{_key(arm, seed)}.json")
+        found = read_json(self.folder / _EVALUATIONS / f"{_key(arm, seed)}.json")
         try:
             record = None if found is None else RunRecord.model_validate(found)
         except ValidationError:
@@ -286,17 +285,17 @@ class ComparisonFolder:
 
     def _read_arrays(self, arm: int, seed: int) -> dict[str, Any] | None:
         """Return the arrays, or None where they are missing, damaged, or of different numbers of images."""
+        path = self._arrays(arm, seed)
         try:
-            with numpy.load(self._arrays(arm, seed), allow_pickle=False) as content:
-                found = {name: content[name] for name in content.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            found = numpy_files.read_npz(path, numpy_files.npz_names(path))
+        except InputOutputError:
             return None
         lengths = {values.shape for name, values in found.items() if not name.startswith(PICTURE_PREFIX)}
         return found if len(lengths) <= 1 else None
 
     def tuning(self, arm: int, setting: int, seed: int, digest: str) -> TuningRun | None:
         """Return a run of the tuning, or None where it was not run."""
-        found = _read(self.folder / _TUNING / f"{_key(arm, seed)}_setting_{setting}.json")
+        found = read_json(self.folder / _TUNING / f"{_key(arm, seed)}_setting_{setting}.json")
         try:
             record = None if found is None else TuningRun.model_validate(found)
         except ValidationError:
@@ -309,11 +308,11 @@ class ComparisonFolder:
 
     def save_way(self, purpose: str, way: Mapping[str, Any]) -> None:
         """Keep in which way the runs of the tuning or of the verdict were trained last, beside what is compared."""
-        self._write(WAYS, _json({**(_read(self.folder / WAYS) or {}), purpose: way}))
+        self._write(WAYS, _json({**(read_json(self.folder / WAYS) or {}), purpose: way}))
 
     def classifier_accuracy(self) -> float | None:
         """Return the accuracy of the fixed classifier, where it was measured."""
-        return (_read(self.folder / _CLASSIFIER) or {}).get("accuracy")
+        return (read_json(self.folder / _CLASSIFIER) or {}).get("accuracy")
 
     def save_classifier_accuracy(self, accuracy: float) -> None:
         """Keep it: the classifier need not be trained where nothing is left to measure."""
@@ -327,7 +326,7 @@ class ComparisonFolder:
     def load(self) -> Comparison:
         """Return the comparison. Raises InputOutputError where there is none, or none that this version reads."""
         path = self.folder / COMPARISON
-        found = _read(path)
+        found = read_json(path)
         if found is None:
             begun = (self.folder / _PLAN).exists() and not path.exists()
             unfinished = " It is not finished: the command that began it goes on." if begun else ""
@@ -354,6 +353,7 @@ class ComparisonFolder:
         return self.folder / _EVALUATIONS / f"{_key(arm, seed)}.npz"
 
     def _write(self, name: str, content: bytes) -> None:
+        files.require_no_link(self.folder, self.folder / name)
         files.write_file(self.folder / name, content)
 
 
@@ -381,11 +381,3 @@ def _key(arm: int, seed: int) -> str:
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,9 +132,10 @@ def parse_dataset(text: Any) -> Any:
     if str(text).split(":", 1)[0] in known:
         return _parse_named(str(text))
     path = paths.expanded(text)
-    if str(text) and path.is_dir():
+    # Unlike pathlib's, these are False for a word that is too long to be a path, or holds what no path does.
+    if str(text) and os.path.isdir(path):  # noqa: PTH112
         return PluginRef(type="mnist", options={"folder": str(path)})
-    if path.is_file() or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:
+    if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:  # noqa: PTH113
         return PluginRef(type="arrays", options={"path": str(path)})
     error = unknown_name("data set", str(text), known)
     raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+from bvae_cli.sources import require_regular
 
 ANOTHER_FOLDER = "Name a folder that can be written to."
 _INTACT = "what was saved before is intact"
@@ -74,6 +75,16 @@ def require_new(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is there already.", "Name another file, or write it anew with --overwrite.")
 
 
+def require_no_link(folder: Path, path: Path) -> None:
+    """Raise InputOutputError where a folder on the way from ``folder`` to a path in it is a link that leads out of it."""
+    for between in path.relative_to(folder).parents[:-1]:
+        if (folder / between).is_symlink():
+            raise InputOutputError(
+                f"{folder / between} is a link that leads out of {folder}: nothing is written through it.",
+                "Remove the link.",
+            )
+
+
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn what the system refuses while the body writes into a folder into an InputOutputError that names the folder."""
@@ -109,16 +120,20 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
 
 
 def append(path: Path, text: str) -> None:
-    """Append text to a file, which is made where it is not there. A link is not followed: it leads out of the folder."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    """Append text to a file, which is made where it is not there. A link is not followed: it leads out of the folder.
+
+    Raises OSError, also where a pipe or a device is in the place of the file: that could block for ever.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        require_regular(file.fileno(), path)
         file.write(text.encode(errors="surrogateescape"))  # names of files need not be text
 
 
 def sync(*files: Path) -> None:
     """Wait until what was appended to files is on the disk."""
     for path in files:
-        if path.exists():
+        if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
 

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from bvae_cli.errors import UsageError
 from bvae_cli.files import is_alive, make_folder, remove_leftovers, temporary_beside, writing
+from bvae_cli.sources import open_file
 
 try:
     import fcntl
@@ -128,7 +129,7 @@ class Lock:
     def _taken_over(self) -> bool:
         """Take a stale lock; return False where it has just changed. Raises HeldError where it is not stale."""
         try:
-            file = self.path.open("r+b")
+            file = open_file(self.path, writable=True)
         except FileNotFoundError:  # it has just been given back
             return False
         with file:
@@ -201,7 +202,7 @@ _HEART = _Heart()
 def read_holder(path: Path) -> dict[str, Any] | None:
     """Return what a lock says of its holder, None where it is not there or names no process."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _read(file)
     except OSError:
         return None

@@ -20,7 +20,7 @@ FOLDER_VARIABLES = ("BVAE_DATA_DIR", "BVAE_CACHE_DIR", "BVAE_CONFIG_DIR")
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _FIRST_STRAY_BYTE, _LAST_STRAY_BYTE = 0xDC80, 0xDCFF
 # They turn the direction of all that follows them on a line.
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def data_dir() -> Path | None:
@@ -46,7 +46,7 @@ def expanded(path: str | Path) -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # nobody's home, or a name that nobody can have
         return Path(path)
 
 

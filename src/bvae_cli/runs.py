@@ -28,12 +28,14 @@ from bvae_cli.files import (
     json_bytes,
     make_folder,
     remove_leftovers,
+    require_no_link,
     sync,
     sync_folder,
     write_atomically,
     writing,
 )
 from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
+from bvae_cli.sources import DocumentError, parsed_json, read_json, read_text
 
 if TYPE_CHECKING:
     import torch
@@ -94,15 +96,15 @@ class Run:
 
     def config(self) -> dict[str, Any] | None:
         """Return what decided the run, or None where the folder holds no run."""
-        return _read_json(self.folder / CONFIG)
+        return read_json(self.folder / CONFIG)
 
     def result(self) -> dict[str, Any] | None:
         """Return how the run ended, or None while it has not."""
-        return _read_json(self.folder / RESULT)
+        return read_json(self.folder / RESULT)
 
     def options(self) -> dict[str, Any] | None:
         """Return what an unfinished run was started with last, or None: its ``options``, and the folder ``started_in``."""
-        return _read_json(self.folder / OPTIONS)
+        return read_json(self.folder / OPTIONS)
 
     def require_readable_result(self) -> None:
         """Raise InputOutputError where it is written how the run ended, and cannot be read any more."""
@@ -163,8 +165,10 @@ class Run:
 
     def recorded_epochs(self) -> int:
         """Return how many epochs the record holds."""
-        path = self.folder / LOSS_RECORD
-        return max(0, len(path.read_text(encoding="utf-8-sig").splitlines()) - 1) if path.exists() else 0
+        try:
+            return max(0, len(read_text(self.folder / LOSS_RECORD).splitlines()) - 1)
+        except (OSError, ValueError):
+            return 0
 
     def log(self, line: str) -> None:
         """Append a line to the training log."""
@@ -175,6 +179,7 @@ class Run:
         """Write the best weights, or with ``epoch`` those of one epoch."""
         path = self.weights if epoch is None else self.folder / EPOCHS_FOLDER / f"epoch_{epoch:04d}.pt"
         with self._writing():
+            require_no_link(self.folder, path)
             make_folder(path.parent)
             write_atomically(path, weights_bytes(config, weights))
 
@@ -375,13 +380,13 @@ def read_record(folder: Path) -> dict[str, list[float]]:
     """Return the loss record by column. Raises InputOutputError where it is missing or not one."""
     path = folder / LOSS_RECORD
     try:
-        first, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        first, *lines = read_text(path).splitlines() or [""]
     except (FileNotFoundError, NotADirectoryError):
         raise InputOutputError(f"{folder} holds no {LOSS_RECORD}.", "`bvae runs` lists the runs that are there.") from None
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    except UnicodeDecodeError:
-        raise _no_record(path, "it is no text") from None
+    except DocumentError as error:
+        raise _no_record(path, str(error)) from None
     if first != _RECORD_HEADER:
         raise _no_record(path, "its first line does not name the columns")
     try:
@@ -400,22 +405,13 @@ def _no_record(path: Path, why: str) -> InputOutputError:
 def training_seconds(folder: Path) -> float | None:
     """Return the seconds that the epochs of a run took, over all its interruptions; None where nobody wrote them."""
     try:
-        lines = (folder / METRICS).read_text(encoding="utf-8-sig").splitlines()
-        return sum(float(json.loads(line)["seconds"]) for line in lines)
+        return sum(float(parsed_json(line)["seconds"]) for line in read_text(folder / METRICS).splitlines())
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def _holds(folder: Path, digest: str) -> bool:
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     return config is not None and config.get("digest") == digest
 
 

@@ -26,11 +26,13 @@ from bvae_cli.config import (
 )
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest
 from bvae_cli.fields import validated
+from bvae_cli.sources import read_text, require_shallow
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
 _FOLDER_VARIABLE = "BVAE_CONFIG_DIR"
 _OPTION_PREFIX = "ecc_"
+_LARGEST_FILE, _MOST_POINTS = 2**16, 500
 DEFAULT = "default"
 KNOWN_KEYS = frozenset().union(*(model.model_fields for model in (CompareConfig, SampleConfig, EncodeConfig)))
 
@@ -157,16 +159,29 @@ def _users_file() -> Path | None:
 
 def _file_layer(path: Path) -> Layer:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = _parsed_toml(read_text(path, _LARGEST_FILE, pipes=True))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputOutputError(
             f"The configuration file {path} cannot be read: {reason}.",
             f"--config, {_FILE_VARIABLE} or {_FOLDER_VARIABLE} names it.",
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also where it is no text, or too much of it
         raise UsageError(f"The configuration file {path} is not TOML: {error}.", "Write key = value, one a line.") from None
     return _layer(str(path), content, lambda key: key)
+
+
+def _parsed_toml(text: str) -> dict[str, Any]:
+    """Return what TOML says. Raises ValueError where it is none, or is made to cost time and memory."""
+    # A key of n parts costs n²: 64 KB of `a.a.a…` would take four GB.
+    if any(line.count(".") > _MOST_POINTS for line in text.splitlines()):
+        raise ValueError(f"a line holds more than {_MOST_POINTS} points")
+    try:
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    require_shallow(content)
+    return content
 
 
 def _variables(environment: Mapping[str, str]) -> Layer:

@@ -69,7 +69,7 @@ def test_a_watched_terminal_shows_all_runs_under_way_in_one_line(monkeypatch: py
     shown: list[str] = []
     with compare_observer(quiet=False, verbose=False) as told:
         assert told._status is not None
-        monkeypatch.setattr(told._status, "update", shown.append)
+        monkeypatch.setattr(told._status, "update", lambda text: shown.append(text.plain))
         told.on_run(run(1))
         told.on_epoch(run(1), epoch(1, 95.0))
         told.on_run(run(2))

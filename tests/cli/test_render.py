@@ -13,6 +13,8 @@ import pytest
 
 from bvae_cli.cli import render
 
+from ..outcome import Bvae
+
 
 @dataclass
 class Inner:
@@ -123,3 +125,34 @@ def test_rates_are_shown_in_percent(rate: float | None, text: str) -> None:
 )
 def test_large_numbers_have_a_prefix(number: float, text: str) -> None:
     assert render.amount(number) == text
+
+
+EVIL = "x\x1b]0;title\x07\x1b[2J\x9b31m\r\nError: no\u202egnp.exe[red]y[/red]"
+
+
+def test_what_is_in_names_is_shown_and_not_obeyed(capfd: pytest.CaptureFixture[str]) -> None:
+    render.show_table((EVIL, "b"), [(EVIL, 1)], EVIL)
+    render.show_facts([("name", EVIL)])
+    render.show_line(EVIL)
+    render.say(EVIL)
+    out, err = capfd.readouterr()
+    for text in (out, err):
+        assert not set(text) & {"\x1b", "\x07", "\x9b", "\r", "\u202e"}
+        assert "\nError" not in text
+        assert "\\x1b[2J" in text
+        assert "[red]y" in text
+
+
+def test_an_error_shows_what_is_in_a_name(bvae: Bvae) -> None:
+    answer = bvae("train", "--dataset", f"./{EVIL}.npy").refused(3)
+    assert not set(answer.err) & {"\x1b", "\x07", "\x9b", "\r", "\u202e"}
+
+
+def test_names_in_a_run_of_somebody_else_are_shown_and_not_obeyed(bvae: Bvae, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    config = {"digest": "d", "code": {"type": EVIL, "options": {EVIL: EVIL}}, "data": {"type": EVIL}, "decides": {"seed": 1}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "run" / "loss_record_with.txt").write_text("", encoding="utf-8")
+    told = bvae("runs", tmp_path).succeeded()
+    assert not set(told.out) & {"\x1b", "\x07", "\x9b", "\r", "\u202e"}
+    assert "\nError" not in told.out

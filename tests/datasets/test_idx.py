@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import logging
+import os
 import struct
 import threading
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ def test_a_file_that_the_system_does_not_let_us_read_is_refused(tmp_path, monkey
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(os, "open", denied)
     with refused(str(path), "cannot be read: Permission denied"):
         read_idx(path, 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -158,3 +159,43 @@ def test_missing_pictures_are_an_error_that_says_what_to_do(tmp_path: Path) -> N
     with pytest.raises(InputOutputError) as caught:
         write_report(ComparisonFolder(tmp_path), comparison_of())
     assert caught.value.hint == "Run the comparison again: it is measured anew."
+
+
+def test_characters_that_are_no_text_and_broken_formulas_are_shown_everywhere(tmp_path: Path) -> None:
+    evil = 'x\x1b[31m\x00\ud800\u202e</title></text><svg onload="alert(1)">$\\frac{$ url(#x) id="y'
+    plain = comparison_of()
+    arms = [arm.model_copy(update={"name": f"{evil} {index}", "note": evil}) for index, arm in enumerate(plain.arms)]
+    arms = [
+        arm.model_copy(
+            update={"chosen": {evil: "1"}, "tuning": [one.model_copy(update={"setting": {evil: "1"}}) for one in arm.tuning]}
+        )
+        for arm in arms
+    ]
+    names = {arm.name: f"{evil} {index}" for index, arm in enumerate(plain.arms)}
+    effects = [
+        effect.model_copy(update={"arm": names[effect.arm], "reference": names[effect.reference]})
+        for effect in plain.effects
+    ]
+    comparison = plain.model_copy(
+        update={
+            "arms": arms,
+            "effects": effects,
+            "protocol": plain.protocol.model_copy(update={"tuned": [evil], "settings": {evil: evil}}),
+            "data": plain.data.model_copy(update={"label": evil, "source": evil}),
+            **dict.fromkeys(("command", "digest"), evil),
+            "verdict": [evil],
+            "cautions": [evil],
+            "machine": dict.fromkeys(plain.machine, evil),
+        }
+    )
+    folder = ComparisonFolder(tmp_path)
+    keep_pictures(folder, comparison)
+    page = write_report(folder, comparison).read_text(encoding="utf-8")
+    reader = read(page)
+    assert reader.open == []
+    assert reader.loaded == []
+    assert "<svg onload" not in page
+    assert not set(page) & {"\x1b", "\x00", "\u202e"}
+    for figure in (tmp_path / "figures").glob("*.svg"):
+        root = ElementTree.fromstring(figure.read_bytes())
+        assert not any(name.startswith("on") for element in root.iter() for name in element.attrib)

@@ -144,7 +144,7 @@ def _spec(name: str, options: Mapping[str, Any]) -> CodeSpec:
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:
-    from bvae_cli.cli.render import percent, show_facts, show_json, show_table
+    from bvae_cli.cli.render import percent, show_facts, show_json, show_line, show_table
 
     if as_json:
         show_json(facts)
@@ -177,7 +177,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         for row in facts["generator_matrix"]:
             print("  " + " ".join(map(str, row)))
     if facts["remark"]:
-        print(facts["remark"])
+        show_line(facts["remark"])
 
 
 def _cost(cost: float | None) -> str:
@@ -270,13 +270,13 @@ def _check(specs: Sequence[CodeSpec], blaming: Callable[[CodeSpec], AbstractCont
 
 
 def _show_outcomes(spec: CodeSpec, outcomes: Sequence[Outcome]) -> None:
-    from bvae_cli.cli.render import show_table
+    from bvae_cli.cli.render import show_line, show_table
 
     rows = [[o.check.name, o.state, o.check.meaning.rstrip(".")] for o in outcomes]
     show_table(["check", "state", "what must hold"], rows, f"{spec.label()}, {len(outcomes)} checks")
     for outcome in outcomes:
         if outcome.message:
-            print(f"{outcome.check.name}: {outcome.message}")
+            show_line(f"{outcome.check.name}: {outcome.message}")
 
 
 def _outcome(spec: CodeSpec, outcome: Outcome) -> dict[str, str]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-from bvae_cli.cli.render import is_watched, say, show_facts, show_json, show_table
+from bvae_cli.cli.render import is_watched, say, show_facts, show_json, show_line, show_table
 from bvae_cli.paths import readable
 from bvae_cli.report.tables import arm_table, effect_table
 from bvae_cli.workflows.compare import CompareObserver, ComparisonPlan, RunStart
@@ -62,9 +63,9 @@ def show_comparison(comparison: Comparison) -> None:
     show_table(effects.columns, effects.rows, effects.title)
     print("Verdict")
     for sentence in comparison.verdict:
-        print(f"  {sentence}")
+        show_line(f"  {sentence}")
     for sentence in comparison.cautions:
-        print(f"  Caution: {sentence}")
+        show_line(f"  Caution: {sentence}")
 
 
 @contextmanager
@@ -112,7 +113,7 @@ class _Teller(CompareObserver):
         self._time.note_epoch(run.began)
         run.epochs, run.last = run.epochs + 1, stats
         if self._status is not None:
-            self._status.update(_together(list(self._under_way.values())))
+            self._show(_together(list(self._under_way.values())))
         elif self._verbose:
             self._say(f"{_where(start)}: epoch {stats.epoch}, val_loss {stats.validation_loss:.2f}")
 
@@ -131,7 +132,7 @@ class _Teller(CompareObserver):
     def on_measured(self, arm: str, seed: int, number: int, total: int) -> None:
         """Show how far measuring is, where somebody watches."""
         if self._status is not None:
-            self._status.update(f"measured {number} of {total}: {arm}, seed {seed}")
+            self._show(f"measured {number} of {total}: {arm}, seed {seed}")
 
     def _left(self, start: RunStart) -> str:
         remaining = start.total - self._time.runs
@@ -140,6 +141,10 @@ class _Teller(CompareObserver):
         left = f"{remaining} run{'' if remaining == 1 else 's'} left"
         seconds = self._time.seconds(remaining, [run.epochs for run in self._under_way.values()])
         return left if seconds is None else f"{left}, about {_duration(seconds)}"
+
+    def _show(self, line: str) -> None:
+        if self._status is not None:
+            self._status.update(Text(readable(line)))  # a text is taken literally, whatever brackets it holds
 
     def _say(self, line: str) -> None:
         if self._status is not None:

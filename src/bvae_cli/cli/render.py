@@ -81,6 +81,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def show_line(line: str) -> None:
+    """Print a line on stdout; what is in it is shown and not obeyed."""
+    print(readable(line))
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table; cells are taken literally, whatever brackets or escapes they hold.
 
@@ -103,7 +108,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, width in zip(columns, _widths(columns, cells, least, console.width - needed), strict=True):
-        table.add_column(Text(column), overflow="fold", width=width)
+        table.add_column(Text(readable(column)), overflow="fold", width=width)
     for row in cells:
         table.add_row(*map(Text, row))
     console.print(table)
@@ -114,7 +119,7 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
     listed = [(name, _cell(value)) for name, value in facts]
     width = max(len(name) for name, _ in listed)
     for name, value in listed:
-        print(f"{name.ljust(width)}  {value}")
+        show_line(f"{name.ljust(width)}  {value}")
 
 
 def percent(rate: float | None) -> str:

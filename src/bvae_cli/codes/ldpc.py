@@ -16,10 +16,13 @@ from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.paths import expanded
+from bvae_cli.sources import DocumentError, read_text
 
 if TYPE_CHECKING:
     from bvae_cli.codes.decoding import SoftDecoder
 
+# The parity checks of the longest codes of standards have a few MB.
+_LARGEST_FILE = 2**24
 # Graphs that are begun, each from a seed of its own, before a regular one is given up.
 _TRIES = 50
 _KEPT = re.compile(r"\d+ bits: [\d /]+$")
@@ -168,12 +171,14 @@ def _read_alist(path: Path) -> str:
     Raises InputOutputError where the file is not there or is not of that format.
     """
     try:
-        numbers = [[int(word) for word in line.split()] for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        numbers = [[int(word) for word in line.split()] for line in read_text(path, _LARGEST_FILE).splitlines()]
     except OSError as error:
         raise InputOutputError(
             f"The parity checks {path} cannot be read: {error.strerror or error}.", "Name a file in alist format."
         ) from None
-    except ValueError:  # also where it is no text
+    except DocumentError as error:
+        raise InputOutputError(f"The parity checks {path} cannot be read: {error}.", _ALIST) from None
+    except ValueError:
         raise InputOutputError(f"{path} is not in alist format: it holds more than whole numbers.", _ALIST) from None
     numbers = [line for line in numbers if line]
     try:

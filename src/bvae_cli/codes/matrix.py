@@ -13,11 +13,15 @@ from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix, dual
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.paths import expanded
+from bvae_cli.sources import DocumentError, read_text
 
 _SUFFIXES = (".npy", ".csv", ".txt")
 _ROWS = re.compile(r"[01]+(/[01]+)*$")
 # A longer matrix is told from others by a hash.
 _LONGEST_TOLD = 40
+# A larger one is no code that anything here could decode, and would take minutes to be looked at.
+_MOST_ENTRIES = 2**22
+_LARGEST_FILE = 2**24
 _HINT = "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: 1101000/0110100."
 
 
@@ -89,8 +93,8 @@ def _read(path: Path) -> list[list[int]]:
         rows = _read_npy(path) if path.suffix.lower() == ".npy" else _read_text(path)
     except OSError as error:
         raise InputOutputError(f"The matrix {path} cannot be read: {error.strerror or error}.", _HINT) from None
-    except UnicodeDecodeError:
-        raise InputOutputError(f"The matrix {path} cannot be read: it is no text.", _HINT) from None
+    except DocumentError as error:
+        raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
     if not rows or not rows[0]:
         raise InputOutputError(f"The matrix {path} is empty.", _HINT)
     for index, row in enumerate(rows):
@@ -100,14 +104,13 @@ def _read(path: Path) -> list[list[int]]:
 
 
 def _read_npy(path: Path) -> list[list[float]]:
-    import numpy  # only here: whoever names such a file waits for it
+    from bvae_cli.numpy_files import read_npy  # only here: whoever names such a file waits for numpy
 
-    try:
-        array = numpy.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        # numpy's own words advise to load pickles, which run what a stranger wrote.
-        raise InputOutputError(f"The matrix {path} cannot be read: it holds no array of numbers.", _HINT) from None
-    if array.ndim != 2 or array.dtype.kind not in "biuf":
+    array = read_npy(path)
+    _require_size(path, array.size)
+    if not array.size:  # it may still have 2⁶³ rows
+        return []
+    if array.ndim != 2:
         raise InputOutputError(
             f"{path} holds {array.dtype} of the shape {array.shape}, which is no matrix of 0 and 1.", _HINT
         )
@@ -118,7 +121,7 @@ def _read_npy(path: Path) -> list[list[float]]:
 def _read_text(path: Path) -> list[list[float]]:
     """Read a row from each line, entries apart (by spaces, commas or semicolons) or not; behind # is a remark."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path, _LARGEST_FILE).splitlines(), 1):
         words = re.split(r"[\s,;]+", line.partition("#")[0].strip(" \t\r,;"))
         entries = list(words[0]) if len(words) == 1 else words
         try:
@@ -127,4 +130,10 @@ def _read_text(path: Path) -> list[list[float]]:
             raise InputOutputError(f"Line {number} of the matrix {path} is not of 0 and 1: {line[:40]}", _HINT) from None
         if row:
             rows.append(row)
+    _require_size(path, sum(map(len, rows)))
     return rows
+
+
+def _require_size(path: Path, entries: int) -> None:
+    if entries > _MOST_ENTRIES:
+        raise InputOutputError(f"The matrix {path} has {entries:,} entries.", f"Give at most {_MOST_ENTRIES:,}.")

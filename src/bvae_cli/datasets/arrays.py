@@ -6,13 +6,14 @@ import functools
 import math
 from typing import ClassVar
 
-from bvae_cli.datasets import numpy_files, text_table
+from bvae_cli import numpy_files
+from bvae_cli.datasets import text_table
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.divided import LABEL_NAMES, SPLITS, DividedFile, label_name
-from bvae_cli.datasets.numpy_files import Found
 from bvae_cli.datasets.packed import FEATURE_SHAPE, Packed
 from bvae_cli.datasets.values import checked_labels, checked_rows, checked_table
 from bvae_cli.errors import InputOutputError
+from bvae_cli.numpy_files import Found
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npy", ".npz", *TEXT_SUFFIXES)

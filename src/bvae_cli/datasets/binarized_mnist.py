@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from typing import ClassVar
 
-from bvae_cli.datasets import numpy_files
+from bvae_cli import numpy_files
 from bvae_cli.datasets.base import DatasetSpec, Splits
 
 _FEATURE_SHAPE = (28, 28)

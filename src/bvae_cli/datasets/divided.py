@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
-from bvae_cli.datasets.files import require_file
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.paths import expanded
+from bvae_cli.sources import require_file
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from bvae_cli.datasets.mapped import MappedRows
-    from bvae_cli.datasets.numpy_files import Found
+    from bvae_cli.numpy_files import Found
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 LABEL_NAMES = ("y", "labels")

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.files import reading, require_file
 from bvae_cli.errors import InputOutputError
+from bvae_cli.sources import open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,8 @@ _CONTENT = {1: "labels", 3: "images"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _AGAIN = "Copy or fetch it again."
 _CHUNK_BYTES = 1 << 22
+# Deflate makes at most 1032 bytes of one.
+_MOST_OF_GZIP, _MOST_OF_A_LIE = 1100, 1 << 28
 _OFFICIAL_VALIDATION_ROWS = 10_000
 _EVALUATION_BITS_SEED = 0
 
@@ -147,15 +149,13 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    stream = path.open("rb")
     if path.suffix != ".gz":
-        return stream
-    if stream.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
-        stream.close()
-        raise InputOutputError(
-            f"{path} is not gzip, though its name ends in .gz.", "Take .gz off its name if it is unpacked already."
-        )
-    stream.close()
+        return open_file(path)
+    with open_file(path) as stream:
+        if stream.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+            raise InputOutputError(
+                f"{path} is not gzip, though its name ends in .gz.", "Take .gz off its name if it is unpacked already."
+            )
     return cast(BinaryIO, gzip.open(path))
 
 
@@ -186,9 +186,14 @@ def _wrong_magic(path: Path, magic: bytes, expected: bytes) -> InputOutputError:
 
 
 def _read_content(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> bytearray:
-    claimed = math.prod(shape)
+    claimed, packed = math.prod(shape), path.stat().st_size
+    readable = claimed
+    if claimed > _MOST_OF_GZIP * packed:  # it cannot be true, and is read so far that it can be said how much is there
+        readable = min(claimed, _MOST_OF_A_LIE)
+    elif path.suffix == ".gz":
+        require_plausible(claimed, packed, str(path))
     content = bytearray()
-    while len(content) < claimed and (chunk := stream.read(min(_CHUNK_BYTES, claimed - len(content)))):
+    while len(content) < readable and (chunk := stream.read(min(_CHUNK_BYTES, readable - len(content)))):
         content += chunk
     if len(content) < claimed:
         raise InputOutputError(

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bvae_cli.datasets.files import reading
 from bvae_cli.errors import InputOutputError
+from bvae_cli.sources import reading
 
 # A mapped page counts as memory of the process until it is let go: so many bytes of them may be held at once.
 _PAGES_HELD = 2**24

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from pydantic import Field
 
-from bvae_cli.datasets import numpy_files
+from bvae_cli import numpy_files
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.divided import LABEL_NAMES, SPLITS, DividedFile, label_name
-from bvae_cli.datasets.numpy_files import Found
 from bvae_cli.datasets.rows import pieces
 from bvae_cli.datasets.values import checked_labels
 from bvae_cli.errors import InputOutputError
+from bvae_cli.numpy_files import Found
 
 if TYPE_CHECKING:
     import numpy as np

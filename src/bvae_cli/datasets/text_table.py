@@ -7,13 +7,14 @@ the first bad one. Rows are named by their line in the file, the header and blan
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bvae_cli.datasets.files import reading, require_file
 from bvae_cli.errors import InputOutputError
+from bvae_cli.sources import open_file, reading, require_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,8 @@ COUNTED = "counting every line from 1, the header too"
 _COMMENT = "#"
 _DELIMITERS = "\t;,"
 _LONGEST_SHOWN = 40
+# A line is split into its cells, which take fifty times as much memory.
+_LONGEST_LINE = 2**23
 
 
 class _Layout(NamedTuple):
@@ -87,8 +90,8 @@ def _read_plain_bits(path: Path, layout: _Layout) -> NDArray[np.uint8] | None:
     """
     import numpy as np
 
-    with reading(path):
-        content = path.read_bytes()
+    with reading(path), open_file(path) as file:
+        content = file.read()
     start = 0
     for _ in range(layout.header_lines):
         start = content.find(b"\n", start) + 1
@@ -148,9 +151,14 @@ def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that hold more than blanks and comment, each with its number in the file, from 1."""
-    with reading(path), path.open(encoding="utf-8-sig") as file:
+    with reading(path), io.TextIOWrapper(open_file(path), "utf-8-sig") as file:
         try:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), ""), 1):
+                if len(line) > _LONGEST_LINE:
+                    raise InputOutputError(
+                        f"Line {number} of {path} has more than {_LONGEST_LINE:,} characters.",
+                        "Write a row a line; rows of so many values are better written with numpy.save.",
+                    )
                 if "\0" in line:
                     raise InputOutputError(f"{path} is not text.", "Give it the suffix of what it is.")
                 content = line.partition(_COMMENT)[0].strip("\r\n ")

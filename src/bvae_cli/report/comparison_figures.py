@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from bvae_cli.comparisons import ArmRecord, Comparison, Effect
 from bvae_cli.evaluation.metrics import METRICS, at, metric_of, title_of
 from bvae_cli.evaluation.statistics import student_interval
+from bvae_cli.paths import readable
 from bvae_cli.report.tables import arm_cell, effect_cells
 from bvae_cli.report.vector import INK, LINES, MARKERS, arm_colour, as_svg, new_figure, plain_log_ticks, style
 
@@ -226,7 +227,7 @@ def tuning_drawings(comparison: Comparison) -> list[Drawing]:
         )
     if min(value for tried in values for value in tried) > 0:
         axis.set_xscale("log")
-    axis.set_xlabel(name)
+    axis.set_xlabel(_short(name))
     axis.set_ylabel("validation loss (nats)")
     _finish(axis)
     chosen = "; ".join(f"{arm.name}: {arm.chosen[name]}" for arm in comparison.arms)
@@ -382,7 +383,8 @@ def _unit_of(comparison: Comparison) -> str:
 
 
 def _short(name: str) -> str:
-    """Cut a long name, and escape what matplotlib would read as mathematics."""
+    """Cut a long name, and escape what matplotlib would read as mathematics, or a reader of the file as no text."""
+    name = readable(name)
     return (name if len(name) <= 38 else name[:37] + "…").replace("$", r"\$")
 
 

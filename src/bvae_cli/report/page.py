@@ -13,6 +13,7 @@ import jinja2
 
 from bvae_cli.comparisons import FIGURES, PICTURE_PREFIX, REPORT, Comparison, ComparisonFolder
 from bvae_cli.errors import InputOutputError
+from bvae_cli.paths import readable
 from bvae_cli.report import comparison_figures
 from bvae_cli.report.comparison_figures import Drawing
 from bvae_cli.report.figures import image_grid
@@ -99,7 +100,10 @@ def _sheets(folder: ComparisonFolder, comparison: Comparison) -> list[Sheet]:
 
 def _page(comparison: Comparison, drawings: dict[str, list[Drawing]], sheets: list[Sheet]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bvae_cli.report"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("bvae_cli.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: readable(value) if type(value) is str else value,  # the SVG that we drew is no such text
     )
     protocol = comparison.protocol
     seeds = f"{len(protocol.seeds)} seeds of each arm" if len(protocol.seeds) > 1 else "one model of each arm"

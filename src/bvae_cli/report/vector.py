@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from bvae_cli.paths import readable
+
 # Placeholders that matplotlib draws with, the page's variable that takes their place, and the colour outside a page.
 INK, FAINT = "#010203", "#010204"
 # Told apart by people who see fewer colours too (Wong 2011), and light or dark enough on either ground.
@@ -74,5 +76,6 @@ def as_svg(figure: Figure, name: str, alternative: str) -> str:
         text = text.replace(placeholder, variable)
     opening = text[: text.index(">")]
     bare = re.sub(r'\s(width|height)="[^"]*"', "", opening)
+    alternative = readable(alternative)
     label = html.escape(alternative, quote=True)
     return f'{bare} role="img" aria-label="{label}"><title>{html.escape(alternative)}</title>{text[len(opening) + 1 :]}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bvae_cli.model.bvae import BinaryVAE
 
 # The rest of a GPU's memory is for models and batches.
 _SHARE_OF_MEMORY_FOR_ROWS = 0.25
+_DATA_FACTS = {"type", "options", "digest"}
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,15 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
     weights = runs.weights_file(path)
     checkpoint = runs.load_checkpoint(weights)
     settings, code_facts = checkpoint.config["decides"], checkpoint.config["code"]
-    code = _same_code(code_facts, weights)
+    if missing := _DATA_FACTS - checkpoint.config["data"].keys():
+        raise InputOutputError(
+            f"{weights} does not say what it was trained on: there is no {sorted(missing)[0]} of its data.",
+            "Give a file that `bvae train` wrote.",
+        )
     try:
         features = checkpoint.weights["encoder.mean"].numel()
+        _require_shapes(checkpoint.weights, features, settings["hidden"], settings["depth"], code_facts["n"])
+        code = _same_code(code_facts, weights)
         model = BinaryVAE(code, torch.zeros(features), settings["hidden"], settings["depth"], settings["activation"])
         model.load_state_dict(checkpoint.weights)
     except (RuntimeError, KeyError) as error:
@@ -118,6 +126,18 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
             "The file is damaged: train again, or restore it.",
         ) from None
     return Rebuilt(model.to(device).eval(), checkpoint.config, weights)
+
+
+def _require_shapes(weights: dict[str, Tensor], features: int, hidden: int, depth: int, latent: int) -> None:
+    """Raise KeyError where weights are not those of these sizes: a model as large as somebody claims is not built first."""
+    if not 0 < depth <= len(weights) or not all(values.is_floating_point() for values in weights.values()):
+        raise KeyError("depth")
+    inner = [hidden] * depth
+    for part, widths in (("encoder", [features, *inner, latent]), ("decoder", [latent, *inner, features])):
+        for number, (inputs, outputs) in enumerate(pairwise(widths)):
+            layer = f"{part}.layers.{2 * number}"
+            if tuple(weights[f"{layer}.weight"].shape) != (outputs, inputs) or min(inputs, outputs) < 1:
+                raise KeyError(layer)
 
 
 def _same_code(facts: dict[str, Any], weights: Path) -> Code:

@@ -33,7 +33,8 @@ def summarize_runs(folder: Path) -> list[RunSummary]:
 
 def _summarize(run: runs.Run) -> RunSummary:
     config = run.config() or {}
-    code, data = config.get("code", {}), config.get("data", {})
+    code, data, decides = (_table(config.get(name)) for name in ("code", "data", "decides"))
+    seed = decides.get("seed")
     state = str(run.state())
     try:
         losses = runs.read_record(run.folder)["validation_loss"]
@@ -44,14 +45,19 @@ def _summarize(run: runs.Run) -> RunSummary:
     best = min(range(len(losses)), key=losses.__getitem__, default=None)
     return RunSummary(
         folder=run.folder,
-        code=PluginRef(type=str(code.get("type", "?")), options=dict(code.get("options", {}))).shown(),
-        data=_chosen(str(data.get("type", "?")), dict(data.get("options", {}))).label(),
-        seed=config.get("decides", {}).get("seed"),
+        code=PluginRef(type=str(code.get("type", "?")), options=_table(code.get("options"))).shown(),
+        data=_chosen(str(data.get("type", "?")), _table(data.get("options"))).label(),
+        seed=seed if isinstance(seed, int) else None,
         epochs=len(losses),
         best_epoch=None if best is None else best + 1,
         best_validation_loss=None if best is None else losses[best],
         state=state,
     )
+
+
+def _table(value: object) -> dict[str, Any]:
+    """Return what stands under a name of a configuration; nothing where it is no table: somebody else wrote it."""
+    return value if isinstance(value, dict) else {}
 
 
 def _chosen(name: str, options: dict[str, Any]) -> PluginRef:

@@ -164,9 +164,9 @@ def _require_same(config: TrainedChoice, named: frozenset[str], weights: Path) -
     saved = runs.load_checkpoint(weights).config
     decides = saved["decides"]
     for size in Sizes._fields:
-        if named & {"params", size} and getattr(config, size) != decides[size]:
+        if named & {"params", size} and getattr(config, size) != decides.get(size):
             raise UsageError(
-                f"{weights} has {size} {decides[size]}, not {getattr(config, size)}.",
+                f"{weights} has {size} {decides.get(size)}, not {getattr(config, size)}.",
                 "Leave -n and the sizes out: the weights know theirs.",
             )
     if "ecc" in named and (config.ecc.type, config.ecc.options) != (saved["code"]["type"], saved["code"]["options"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class Unfinished:
     @contextlib.contextmanager
     def where_it_was_started(self) -> Iterator[None]:
         """Let relative paths mean what they meant then, where that folder is still there."""
-        if self.started_in is None or not self.started_in.is_dir():
+        # Unlike pathlib's, this is False for a word that is too long to be a path.
+        if self.started_in is None or not os.path.isdir(self.started_in):  # noqa: PTH112
             yield
             return
         with contextlib.chdir(self.started_in):

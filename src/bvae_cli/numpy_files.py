@@ -6,6 +6,7 @@ An array is read whole, or only found: where in the file its values are, so that
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import struct
 import zipfile
@@ -15,17 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bvae_cli.datasets.files import reading, require_file
 from bvae_cli.errors import InputOutputError
+from bvae_cli.sources import open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _MEMBER_SUFFIX = ".npy"
-_NUMERIC_KINDS = "biuf"
+_LONGEST_TOLD = 60
+_NUMERIC_KINDS, _TEXT_KIND = "biuf", "U"
 # What stands before the values is shorter than this, in a file that is what it says.
 _LONGEST_HEADER = 2**17
+# Every numpy has so many dimensions, and counts bytes in 63 bits.
+_MOST_DIMENSIONS, _MOST_BYTES = 32, 2**63
 # The header of a member of an archive: its length, and where it says how long the name and the rest are that follow it.
 _LOCAL_HEADER, _LOCAL_LENGTHS = 30, slice(26, 30)
 
@@ -48,15 +52,15 @@ def read_npy(path: Path) -> NDArray[Any]:
     Raises InputOutputError for a missing, empty or damaged file, for objects and for what is not numeric.
     """
     require_file(path)
-    with reading(path):
-        content = path.read_bytes()
+    with reading(path), open_file(path) as file:
+        content = file.read()
     return _parsed(content, str(path))
 
 
 def find_npy(path: Path) -> Found:
     """Find the numeric array of a .npy file. Raises InputOutputError as ``read_npy`` does; no value is read."""
     require_file(path)
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_file(path) as file:
         head, size = file.read(_LONGEST_HEADER), path.stat().st_size
     return _found(head, 0, size, str(path))
 
@@ -67,7 +71,7 @@ def find_npz(path: Path, name: str) -> Found:
         member, head = archive.getinfo(f"{name}{_MEMBER_SUFFIX}"), _unpacked(archive, name, path, _LONGEST_HEADER)
     if member.compress_type != zipfile.ZIP_STORED:
         return _found(head, 0, member.file_size, f"'{name}' in {path}")._replace(offset=None, why="it is compressed")
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_file(path) as file:
         file.seek(member.header_offset)
         # The directory of the archive does not say how long the header is that stands beside the member itself.
         start = member.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(_LOCAL_HEADER)[_LOCAL_LENGTHS]))
@@ -96,26 +100,26 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
 
 def read_npz_text(path: Path, name: str) -> str:
     """Return the string that an array of an .npz file is. Raises InputOutputError where it is none."""
-    import numpy as np
-
     with _archive(path) as archive:
         content = _unpacked(archive, name, path)
+    where = f"'{name}' in {path}"
+    array = _parsed(content, where, _TEXT_KIND)
     try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError):
-        array = np.zeros(0)
-    if array.ndim or array.dtype.kind != "U":
-        raise InputOutputError(f"'{name}' in {path} is not text.", "Write a string, or leave it out.")
-    return str(array.item())
+        return str(array.item()) if not array.ndim else ""
+    except ValueError:  # numbers that are no characters
+        raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.") from None
 
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     require_file(path)
     with reading(path):
+        file = open_file(path)
+    with file:
         try:
-            archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+            archive = zipfile.ZipFile(file)
+        # NotImplementedError stands for a version of zip that is not there yet, ValueError for places before its beginning.
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
             raise InputOutputError(
                 f"{path} is not an .npz archive, or is damaged.",
                 "Write it with numpy.savez, or give it the suffix of what it is.",
@@ -126,18 +130,26 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -> bytes:
     """Return the first ``size`` bytes of an array's member, or all of them."""
-    try:
-        with archive.open(f"{name}{_MEMBER_SUFFIX}") as member:
-            return member.read(size)
-    # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
+    with reading(path):
+        info = archive.getinfo(f"{name}{_MEMBER_SUFFIX}")
+        there = path.stat().st_size
+        if info.compress_size > there:  # zipfile would make room for it
+            raise InputOutputError(f"'{name}' in {path} claims to be larger than the file.", "Write it again.")
+        if size < 0:
+            require_plausible(info.file_size, there, f"'{name}' in {path}")
+        try:
+            with archive.open(info) as member:
+                return member.read(size)
+        # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression; what
+        # the decompressors raise beside these depends on which of them it is.
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
+            raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
 
 
-def _parsed(content: bytes, where: str) -> NDArray[Any]:
+def _parsed(content: bytes, where: str, kinds: str = _NUMERIC_KINDS) -> NDArray[Any]:
     import numpy as np
 
-    shape, fortran_order, dtype, start = _checked_header(content, len(content), where)
+    shape, fortran_order, dtype, start = _checked_header(content, len(content), where, kinds)
     values = np.frombuffer(content, dtype, math.prod(shape), offset=start)
     return values.reshape(shape, order="F" if fortran_order else "C")
 
@@ -149,7 +161,9 @@ def _found(head: bytes, start: int, size: int, where: str) -> Found:
     return Found(shape, dtype, start + length)
 
 
-def _checked_header(head: bytes, size: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _checked_header(
+    head: bytes, size: int, where: str, kinds: str = _NUMERIC_KINDS
+) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, order, type and the length of the header of an array of ``size`` bytes that begins with ``head``."""
     stream = io.BytesIO(head)
     shape, fortran_order, dtype = _read_header(stream, where)
@@ -158,7 +172,9 @@ def _checked_header(head: bytes, size: int, where: str) -> tuple[tuple[int, ...]
             f"{where} holds Python objects, which are never unpickled.",
             "Save numbers: rows of equal length, with dtype float32 or uint8.",
         )
-    if dtype.kind not in _NUMERIC_KINDS:
+    if kinds == _TEXT_KIND and (dtype.kind not in kinds or not dtype.itemsize):
+        raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.")
+    if dtype.kind not in kinds:
         raise InputOutputError(f"{where} is not numeric: its type is {dtype}.", "Save it as uint8 or float32.")
     wanted, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if wanted > there:
@@ -177,11 +193,19 @@ def _read_header(stream: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool,
         # Version 3 differs only in the names of fields, and a structured array is refused anyway.
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran_order, dtype = read(stream)
-    except ValueError as error:
+    except Exception as error:
+        # The bytes are in memory: whatever is raised here comes of what they are, and numpy's parser raises all kinds.
         raise InputOutputError(f"{where} is not a .npy file.", _likely_kind(stream.getvalue())) from error
-    if any(size < 0 for size in shape):
-        raise InputOutputError(f"{where} is not a .npy file: its shape is {shape}.", "Write it again.")
+    # A size of 0 hides how large the others are.
+    bytes_at_least = math.prod(max(size, 1) for size in shape) * max(dtype.itemsize, 1)
+    if any(size < 0 for size in shape) or len(shape) > _MOST_DIMENSIONS or bytes_at_least >= _MOST_BYTES:
+        raise InputOutputError(f"{where} is not a .npy file: its shape is {_told(shape)}.", "Write it again.")
     return shape, fortran_order, dtype
+
+
+def _told(shape: tuple[int, ...]) -> str:
+    text = str(shape)
+    return text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…"
 
 
 def _likely_kind(content: bytes) -> str:

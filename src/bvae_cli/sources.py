@@ -1,0 +1,146 @@
+"""Reading files that others wrote: looked at before they are opened, and never more of them than is sensible.
+
+What is no regular file (a device, a pipe) is refused without waiting for it. Documents, which are kept in memory whole, have
+a largest size and a depth: what parses them would otherwise take many times their size, or the whole stack.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bvae_cli.errors import InputOutputError, nearest
+
+# A comparison of a thousand runs has about 10 MB; 32 MiB of the worst JSON take half a GB when they are parsed.
+LARGEST_DOCUMENT = 2**25
+_MOST_BRACKETS = 2**20
+_DEEPEST = 64
+# What is packed well is data with many zeros; what is packed better than this, and is large, fills memory and nothing else.
+_BEST_PACKED, _LARGE = 100, 2**28
+
+
+class DocumentError(ValueError):
+    """A document is not what it should be: its words say why, as the end of a sentence."""
+
+
+def require_file(path: Path) -> None:
+    """Raise InputOutputError where ``path`` is missing, no file, or empty; nothing of it is read."""
+    with reading(path):
+        if not path.exists():
+            raise InputOutputError(f"There is no file {path}.", _near_miss(path))
+        if not path.is_file():
+            raise InputOutputError(f"{path} is not a file.", "Give the path of a file.")
+        if not path.stat().st_size:
+            raise InputOutputError(f"{path} is empty.", "Write or copy the file again.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into an InputOutputError that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputOutputError(
+            f"{path} cannot be read: {error.strerror or error}.", "Look at its permissions and its disk."
+        ) from error
+
+
+def open_file(path: Path, writable: bool = False) -> BinaryIO:
+    """Open a regular file that is there. Raises OSError where it cannot be had, or is a pipe or a device that may block."""
+    access = os.O_RDWR if writable else os.O_RDONLY
+    descriptor = os.open(path, access | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        require_regular(descriptor, path)
+        return os.fdopen(descriptor, "r+b" if writable else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def require_regular(descriptor: int, path: Path) -> None:
+    """Raise OSError where what was opened is no regular file."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
+
+
+def require_plausible(unpacked: int, packed: int, where: str) -> None:
+    """Raise InputOutputError where a few packed bytes would fill the memory: more than 256 MiB, and than 100 of each."""
+    if unpacked > max(_LARGE, _BEST_PACKED * packed):
+        raise InputOutputError(
+            f"{where} would unpack to {unpacked / 2**30:,.1f} GiB from a file of {packed / 2**20:,.1f} MiB.",
+            "If these are your data, write them without compression: numpy.save, or numpy.savez.",
+        )
+
+
+def read_document(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> bytes:
+    """Return a file that is kept in memory whole; with ``pipes`` also what comes out of one, which a shell may have made.
+
+    Raises OSError, DocumentError where it has more than ``largest`` bytes.
+    """
+    with path.open("rb") if pipes else open_file(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise DocumentError(f"it has more than {largest:,} bytes")
+    return content
+
+
+def read_text(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> str:
+    """Return a text in UTF-8. Raises OSError, DocumentError (a ValueError) where it is too large or no text."""
+    try:
+        return read_document(path, largest, pipes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"it is no text: byte {error.start} is not UTF-8") from None
+
+
+def parsed_json(text: str) -> Any:
+    """Return what JSON says. Raises DocumentError where it is none, or nests more than 64 deep."""
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise DocumentError(f"it has more than {_MOST_BRACKETS:,} lists and objects")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise DocumentError("it nests too deeply") from None
+    except ValueError as error:
+        raise DocumentError(f"it is no JSON: {error}") from None
+    require_shallow(value)
+    return value
+
+
+def require_shallow(value: Any) -> None:
+    """Raise DocumentError where lists and objects stand in one another more than 64 deep."""
+    layer = [value]
+    for _ in range(_DEEPEST):
+        layer = [
+            item
+            for held in layer
+            if isinstance(held, dict | list)
+            for item in (held.values() if isinstance(held, dict) else held)
+            if isinstance(item, dict | list)
+        ]
+    if layer:
+        raise DocumentError("it nests too deeply")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object of a JSON file, or None where it is missing, damaged, too large, or something else."""
+    try:
+        value = parsed_json(read_text(path))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _near_miss(path: Path) -> str:
+    # Without the suffix: all files of one kind have that in common.
+    siblings = {entry.stem: entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else {}
+    near = nearest(path.stem, siblings)
+    return f"Did you mean {path.parent / siblings[near]}?" if near else "Check the path."
