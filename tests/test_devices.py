@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +121,46 @@ def test_the_memory_of_a_device_is_what_the_survey_says_and_none_where_it_is_not
     properties = SimpleNamespace(total_memory=1 << 34)
     machine.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert devices.memory_bytes("cuda:0") == 1 << 34
+
+
+# --- the memory that is left
+
+
+def test_what_is_left_is_no_more_than_what_there_is() -> None:
+    whole, left = devices.memory_bytes("cpu"), devices.available_bytes("cpu")
+    assert whole is not None
+    assert left is not None
+    assert 0 < left <= whole
+    assert devices.available_bytes("mps") is None
+
+
+_LIMITED = """
+import resource
+from bvae_cli import devices
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 3_000_000_000, resource.RLIM_INFINITY))
+print(devices.available_bytes("cpu"))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_limit_of_the_process_counts() -> None:
+    done = subprocess.run([sys.executable, "-c", _LIMITED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 3_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 1\ninactive_file 250\n"}, 550),
+        ({"memory.max": "1000\n", "memory.current": "1300\n", "memory.stat": ""}, 0),
+        ({"memory.max": "max\n", "memory.current": "700\n", "memory.stat": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_of_a_container_counts_but_for_files_that_it_can_give_back(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], left: int | None
+) -> None:
+    known = {"/proc/self/cgroup": "0::/job\n"} | {f"/sys/fs/cgroup/job/{name}": text for name, text in files.items()}
+    monkeypatch.setattr(devices, "_lines", lambda path: known.get(path, "").splitlines())
+    assert devices._left_in_group() == left
