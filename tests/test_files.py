@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bvae_cli import files
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, UsageError, cannot_be_read
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_refusal_without_a_number_is_told_in_its_own_words(tmp_path: Path) -> 
     assert (
         files.describe_os_error(OSError("Strange Thing"), tmp_path).message == f"Cannot write to {tmp_path}: strange thing."
     )
-    assert files.cannot_be_read(tmp_path, OSError("Strange")).message == f"{tmp_path} cannot be read: strange."
+    assert cannot_be_read(tmp_path, OSError("Strange")).message == f"{tmp_path} cannot be read: strange."
 
 
 def test_equal_values_are_equal_bytes_and_a_new_file_is_as_open_as_the_person_lets_it(tmp_path: Path) -> None:

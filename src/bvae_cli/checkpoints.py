@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvae_cli.errors import InputOutputError
-from bvae_cli.files import cannot_be_read
+from bvae_cli.errors import InputOutputError, cannot_be_read
 from bvae_cli.sources import open_file, parsed_json
 from bvae_cli.torch_files import RefusedError, UnreadableError, read_tensors
 

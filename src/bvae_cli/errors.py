@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -91,6 +92,22 @@ def unknown_name(what: str, word: str, choices: Iterable[str]) -> UsageError:
     near = nearest(word, choices)
     hint = f"Did you mean '{near}'?" if near else f"Valid: {', '.join(choices)}." if choices else None
     return UsageError(f"There is no {what} '{word}'.", hint)
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says of its refusal, as a part of a sentence.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory"))
+    'no such file or directory'
+    """
+    return (error.strerror or str(error)).lower()
+
+
+def cannot_be_read(path: object, error: OSError) -> InputOutputError:
+    """Turn a system's refusal to read into a sentence that names the path."""
+    too_long = error.errno == errno.ENAMETOOLONG
+    hint = "Take a shorter name." if too_long else "Look at its permissions and its disk."
+    return InputOutputError(f"{path} cannot be read: {reason_of(error)}.", hint)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

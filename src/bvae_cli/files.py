@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory, reason_of
 from bvae_cli.sources import require_regular
 
 ANOTHER_FOLDER = "Name a folder that can be written to."
@@ -27,7 +27,7 @@ _HINTS = {
     errno.EFBIG: f"The system allows no larger file here (ulimit -f); {_INTACT}.",
     errno.EMFILE: f"This process may open no more files (ulimit -n); {_INTACT}.",
     errno.ENFILE: f"The system has no more open files to give; {_INTACT}.",
-    errno.ENAMETOOLONG: "Name a shorter one.",
+    errno.ENAMETOOLONG: "Take a shorter name.",
     errno.EIO: f"The disk fails: look at the system's log before anything else; {_INTACT}.",
 }
 _TEMPORARY, _TEMPORARY_END = ".bvae-", ".tmp"
@@ -100,14 +100,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def describe_os_error(error: OSError, where: Path) -> InputOutputError:
     """Turn a system's refusal into a sentence that names the place."""
-    reason = (error.strerror or str(error)).lower()
-    return InputOutputError(f"Cannot write to {where}: {reason}.", _HINTS.get(error.errno or 0, ANOTHER_FOLDER))
-
-
-def cannot_be_read(path: Path, error: OSError) -> InputOutputError:
-    """Turn a system's refusal to read into a sentence that names the path."""
-    reason = (error.strerror or str(error)).lower()
-    return InputOutputError(f"{path} cannot be read: {reason}.", "Look at its permissions and its disk.")
+    return InputOutputError(f"Cannot write to {where}: {reason_of(error)}.", _HINTS.get(error.errno or 0, ANOTHER_FOLDER))
 
 
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from bvae_cli.checkpoints import FORMAT as FORMAT
 from bvae_cli.checkpoints import Checkpoint, DamagedStateError, read_state, read_weights, state_bytes, weights_bytes
 from bvae_cli.config import Sizes
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, UsageError, cannot_be_read
 from bvae_cli.files import (
     append,
-    cannot_be_read,
     describe_os_error,
     is_leftover,
     json_bytes,

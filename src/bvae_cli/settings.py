@@ -24,7 +24,7 @@ from bvae_cli.config import (
     Sizes,
     parse_code,
 )
-from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest
+from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest, reason_of
 from bvae_cli.fields import validated
 from bvae_cli.sources import read_text, require_shallow
 
@@ -161,7 +161,7 @@ def _file_layer(path: Path) -> Layer:
     try:
         content = _parsed_toml(read_text(path, _LARGEST_FILE, pipes=True))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise InputOutputError(
             f"The configuration file {path} cannot be read: {reason}.",
             f"--config, {_FILE_VARIABLE} or {_FOLDER_VARIABLE} names it.",

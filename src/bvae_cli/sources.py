@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bvae_cli.errors import InputOutputError, nearest
+from bvae_cli.errors import InputOutputError, cannot_be_read, nearest
 
 # A comparison of a thousand runs has about 10 MB; 32 MiB of the worst JSON take half a GB when they are parsed.
 LARGEST_DOCUMENT = 2**25
@@ -46,9 +46,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputOutputError(
-            f"{path} cannot be read: {error.strerror or error}.", "Look at its permissions and its disk."
-        ) from error
+        raise cannot_be_read(path, error) from error
 
 
 def open_file(path: Path, writable: bool = False) -> BinaryIO:

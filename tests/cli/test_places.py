@@ -119,8 +119,9 @@ def test_a_name_of_the_longest_length_is_written(bvae: Bvae, workplace: Path, ru
 def test_a_name_that_is_too_long_is_told_so(bvae: Bvae, workplace: Path, run_folder: Path) -> None:
     beyond_the_path, beyond_the_name = Path(*["x" * 255] * 20), Path("x" * 256)
     for path in (beyond_the_path, beyond_the_name):
-        for line in (("train", "--dataset", path), ("evaluate", path), ("runs", path), ("sample", "-w", path)):
+        for line in (("evaluate", path), ("runs", path), ("sample", "-w", path)):
             bvae(*line).refused(3, "file name too long", "Take a shorter name")
+        bvae("train", "--dataset", f"{path}.npy").refused(3, "file name too long", "Take a shorter name")
         bvae("config", "show", "--config", path).refused(3, "file name too long")
         bvae("encode", run_folder, "-o", f"{path}.npy").refused(3, "file name too long")
         bvae("codes", "show", "ldpc", "--alist", path).refused(3, "ile name too long")

@@ -107,7 +107,7 @@ def test_a_file_that_is_not_of_the_format_is_refused(tmp_path: Path, content: st
 
 
 def test_a_file_that_is_not_there_and_a_length_that_is_not_its_own_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputOutputError, match="cannot be read: No such file or directory\\."):
+    with pytest.raises(InputOutputError, match="cannot be read: no such file or directory\\."):
         Ldpc(alist=str(tmp_path / "none.alist"))
     file = tmp_path / "hamming.alist"
     file.write_text(HAMMING)

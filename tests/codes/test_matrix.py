@@ -62,7 +62,7 @@ def test_a_large_matrix_is_told_by_its_size_and_a_small_one_in_full() -> None:
         ("matrix.pkl", UsageError, "neither a file of a matrix nor rows"),
         ("12/01", UsageError, "neither a file of a matrix nor rows"),
         ("none.npy", InputOutputError, "There is no file none.npy\\."),
-        ("none.csv", InputOutputError, "cannot be read: No such file or directory\\."),
+        ("none.csv", InputOutputError, "cannot be read: no such file or directory\\."),
         ("", UsageError, "The matrix is empty"),
         ("000", UsageError, "Row 0 .* is all zeros"),
         ("110/000", UsageError, "Row 1 .* is all zeros"),

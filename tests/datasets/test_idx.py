@@ -150,7 +150,7 @@ def test_a_file_that_the_system_does_not_let_us_read_is_refused(tmp_path, monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)
-    with refused(str(path), "cannot be read: Permission denied"):
+    with refused(str(path), "cannot be read: permission denied"):
         read_idx(path, 3)
 
 

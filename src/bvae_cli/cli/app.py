@@ -29,6 +29,7 @@ from bvae_cli.errors import (
     UsageError,
     is_out_of_memory,
     nearest,
+    reason_of,
 )
 from bvae_cli.paths import readable
 from bvae_cli.settings import require_known_variables
@@ -219,7 +220,7 @@ def _ended(given: list[str]) -> int:
     except OSError as error:
         where = "The output" if error.filename is None else str(error.filename)
         _tell(
-            f"{where} cannot be read or written: {(error.strerror or str(error)).lower()}.",
+            f"{where} cannot be read or written: {reason_of(error)}.",
             "Take a shorter name." if error.errno == errno.ENAMETOOLONG else "Look at the disk and its permissions.",
         )
         if error.filename is None:

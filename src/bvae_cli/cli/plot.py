@@ -38,7 +38,6 @@ def _plot(
     if file_format not in _FORMATS:
         raise UsageError(f"'{file.suffix}' is not a format of a figure.", f"Name a file in one of: .{', .'.join(_FORMATS)}.")
 
-    from bvae_cli.cli.render import show_line
     from bvae_cli.files import write_file
     from bvae_cli.report.figures import loss_curves
     from bvae_cli.runs import read_record
@@ -50,4 +49,4 @@ def _plot(
     if empty:
         raise UsageError(f"{empty[0]} has no finished epoch to draw.", "Train it first.")
     write_file(file, loss_curves(records, file_format))
-    show_line(str(file))
+    print(file)

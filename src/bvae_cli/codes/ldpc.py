@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, UsageError, reason_of
 from bvae_cli.paths import expanded
 from bvae_cli.sources import DocumentError, read_text
 
@@ -174,7 +174,7 @@ def _read_alist(path: Path) -> str:
         numbers = [[int(word) for word in line.split()] for line in read_text(path, _LARGEST_FILE).splitlines()]
     except OSError as error:
         raise InputOutputError(
-            f"The parity checks {path} cannot be read: {error.strerror or error}.", "Name a file in alist format."
+            f"The parity checks {path} cannot be read: {reason_of(error)}.", "Name a file in alist format."
         ) from None
     except DocumentError as error:
         raise InputOutputError(f"The parity checks {path} cannot be read: {error}.", _ALIST) from None

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from bvae_cli.codes.blocks import BlockSpec
 from bvae_cli.codes.gf2 import Matrix, dual
-from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.errors import InputOutputError, UsageError, reason_of
 from bvae_cli.paths import expanded
 from bvae_cli.sources import DocumentError, read_text
 
@@ -92,7 +92,7 @@ def _read(path: Path) -> list[list[int]]:
     try:
         rows = _read_npy(path) if path.suffix.lower() == ".npy" else _read_text(path)
     except OSError as error:
-        raise InputOutputError(f"The matrix {path} cannot be read: {error.strerror or error}.", _HINT) from None
+        raise InputOutputError(f"The matrix {path} cannot be read: {reason_of(error)}.", _HINT) from None
     except DocumentError as error:
         raise InputOutputError(f"The matrix {path} cannot be read: {error}.", _HINT) from None
     if not rows or not rows[0]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.errors import InputOutputError
+from bvae_cli.errors import InputOutputError, reason_of
 from bvae_cli.sources import open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _fetch(name: str, sha256: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputOutputError(
-            f"The folder {folder} cannot be made: {error.strerror or error}.", "Name another in BVAE_DATA_DIR."
+            f"The folder {folder} cannot be made: {reason_of(error)}.", "Name another in BVAE_DATA_DIR."
         ) from error
     by_hand = f"put {_spoken_names()} into {folder} by hand"
     try:

@@ -14,14 +14,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
-from bvae_cli.errors import (
-    BvaeError,
-    DivergedError,
-    ExitCode,
-    InputOutputError,
-    PluginError,
-    UsageError,
-)
+from bvae_cli.errors import BvaeError, DivergedError, ExitCode, InputOutputError, PluginError, UsageError, reason_of
 from bvae_cli.stopping import passing_on_saves
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.parts import ManyRun, PartObserver, several_interrupted
@@ -103,9 +96,7 @@ class Crew:
                 self._processes.append(_Process(self._inbox))
         except OSError as error:
             self.close()
-            raise BvaeError(
-                f"A worker process cannot be started: {(error.strerror or str(error)).lower()}.", "Use --workers 1."
-            ) from None
+            raise BvaeError(f"A worker process cannot be started: {reason_of(error)}.", "Use --workers 1.") from None
 
     def __enter__(self) -> Self:
         return self

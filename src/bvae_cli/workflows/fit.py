@@ -267,7 +267,7 @@ class Fit:
             self.generator.set_state(self._before_epoch)
         else:
             self._before_epoch = here
-            self.sums = torch.zeros_like(self.sums)
+            self.sums.zero_()
         order = torch.randperm(len(self.train), device=self.device, generator=self.generator)
         if self.step:
             self.generator.set_state(here)

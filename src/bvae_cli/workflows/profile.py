@@ -233,7 +233,11 @@ def _seconds(fit: Fit, steps: int, on_step: StepHook | None = None) -> float:
     """Take so many steps as an epoch takes them, all on whole batches; return how long that took."""
     batch = min(fit.batch_size, len(fit.train))
     whole = len(fit.train) // batch * batch
-    order = torch.cat([fit.order()[:whole] for _ in range(-(-steps * batch // whole))])[: steps * batch]
+    orders = [
+        torch.randperm(len(fit.train), device=fit.device, generator=fit.generator)[:whole]
+        for _ in range(-(-steps * batch // whole))
+    ]
+    order = torch.cat(orders)[: steps * batch]
     beta, temperature = on_device([fit.beta_max, fit.temperature(0)], fit.device, fit.model.dtype)
     rates = on_device([fit.lr] * steps, fit.device, torch.float64)
     fit.model.train()
