@@ -43,7 +43,8 @@ def test_runs_go_on_from_the_last_position_that_all_have_saved() -> None:
     assert chosen(found(TWO, ONE), found(TWO, ONE)) == [["last.pt"], ["last.pt"]]
     assert chosen(found(TWO, ONE), found(ONE)) == [["previous.pt"], ["last.pt"]]
     assert chosen(found(ONE), found(TWO, ONE)) == [["last.pt"], ["previous.pt"]]
-    assert chosen(found(None, ONE), found(TWO, ONE)) == [["previous.pt"], ["previous.pt"]]
+    # The damaged one is kept, to be told of.
+    assert chosen(found(None, ONE), found(TWO, ONE)) == [["last.pt", "previous.pt"], ["previous.pt"]]
 
 
 def test_runs_that_were_begun_together_begin_anew_where_one_has_saved_nothing_yet() -> None:
@@ -60,6 +61,8 @@ def test_a_run_that_was_trained_otherwise_before_loses_nothing_for_the_others() 
         (found(alone), found(with_c)),
         (found(TWO), found(ONE)),
         (found({"together": 5}), found()),
+        (found({"together": [5, []]}), found()),
+        (found({"together": [[{}], "b"]}), found()),
     ]:
         assert side_by_side([one, other], ["a", "b"]) == [one, other]
 

@@ -49,6 +49,11 @@ class Found:
         fits = ((path, state) for path, state in self.states if state is not None and fit.takes(state.get(_FIT)))
         return next(fits, None)
 
+    def gone_back_to(self, place: int) -> Found:
+        """Return this without the states that are ahead of one of them; damaged ones stay, to be told of."""
+        damaged = [(path, state) for path, state in self.states[:place] if state is None]
+        return Found(self.unfinished, [*damaged, self.states[place]])
+
 
 def found_in(run: runs.Run, overwrite: bool = False) -> Found:
     """Return what there is to go on from.
@@ -72,10 +77,8 @@ def side_by_side(founds: Sequence[Found], digests: Sequence[str]) -> list[Found]
     positions = [[_position_of(state) for _, state in found.states] for found in founds]
     for position in positions[0]:
         if position is not None and all(position in of_one for of_one in positions):
-            return [
-                Found(found.unfinished, [found.states[of_one.index(position)]])
-                for found, of_one in zip(founds, positions, strict=True)
-            ]
+            places = [of_one.index(position) for of_one in positions]
+            return [found.gone_back_to(place) for found, place in zip(founds, places, strict=True)]
     known = [of_one for of_one in positions if of_one]
     if len(known) < len(positions) and all(len(of_one) == 1 and _is_of(of_one[0], digests) for of_one in known):
         return [Found(False, []) for _ in founds]
@@ -89,7 +92,8 @@ def _position_of(state: Mapping[str, Any] | None) -> Any:
 
 
 def _is_of(position: Any, digests: Sequence[str]) -> bool:
-    return position is not None and {digest for digest, *_ in position} == set(digests)
+    known = [item[0] if isinstance(item, list) and item else None for item in position or ()]
+    return len(known) == len(digests) and all(digest in known for digest in digests)
 
 
 class Recording:
