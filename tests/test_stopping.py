@@ -91,6 +91,14 @@ def test_handlers_are_as_they_were_afterwards() -> None:
     assert [signal.getsignal(number) for number in numbers] == kept
 
 
+def test_a_handler_that_was_set_meanwhile_stays(before: list[int]) -> None:
+    with Requests():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert before == []
+
+
 @pytest.mark.parametrize("former", [signal.SIG_IGN, signal.SIG_DFL])
 def test_a_signal_that_is_ignored_or_ends_the_process_goes_on_doing_so(former: signal.Handlers) -> None:
     signal.signal(signal.SIGINT, former)

@@ -29,6 +29,7 @@ class Requests:
     def __init__(self, patient: bool = False) -> None:
         self._patient = patient
         self._before: dict[int, Any] = {}
+        self._mine: dict[int, Any] = {}
         self._stop: int | None = None
         self._save = False
 
@@ -43,7 +44,9 @@ class Requests:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # Who has changed it meanwhile, as to ignore what comes at the end, has the last word.
+            if signal.getsignal(number) == self._mine[number]:
+                signal.signal(number, handler)
         if kind is None:  # asked for after the last safe moment
             self.obey()
 
@@ -59,7 +62,7 @@ class Requests:
         return asked
 
     def _listen(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
-        self._before[number] = signal.signal(number, handler)
+        self._before[number], self._mine[number] = signal.signal(number, handler), handler
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         if self._stop is None or self._patient:

@@ -19,7 +19,7 @@ import pytest
 
 from bvae_cli import runs
 
-from ..helpers import saved_fit
+from ..helpers import saved_fit, uncounted
 from ..outcome import Bvae
 from .conftest import TINY
 
@@ -198,7 +198,12 @@ def test_a_file_that_grows_too_large_is_an_output_error_and_leaves_no_half(workp
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
     done = subprocess.run(
-        words("train", *TINY, "--hidden", 64), capture_output=True, text=True, timeout=120, preexec_fn=limit
+        words("train", *TINY, "--hidden", 64),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limit,
+        env=uncounted(),
     )
     assert done.returncode == 3, done.stderr
     sentence, hint = done.stderr.splitlines()[-2:]

@@ -16,7 +16,7 @@ import torch
 from bvae_cli import runs
 from bvae_cli.checkpoints import FORMAT, is_later, later_format
 from bvae_cli.config import TrainConfig
-from bvae_cli.errors import DivergedError, ExitCode, InputOutputError, InterruptedRunError, TerminatedError
+from bvae_cli.errors import BvaeError, DivergedError, ExitCode, InputOutputError, InterruptedRunError, TerminatedError
 from bvae_cli.stopping import Requests
 from bvae_cli.workflows.distributed import LostProcessError
 from bvae_cli.workflows.fit import EpochStats, Fit
@@ -241,9 +241,16 @@ class Recording:
             code,
         )
 
-    def lost(self, error: LostProcessError) -> LostProcessError:
-        """Save the state, to which the step that was lost has done nothing; return the error that says where."""
+    def lost(self, error: LostProcessError) -> BvaeError:
+        """Save the state, to which the step that was lost has done nothing; return the error that says where.
+
+        Where this process was asked to stop as well, the others are gone for the same reason, and that is said.
+        """
         self.settled = True
+        try:
+            self._requests.obey()
+        except KeyboardInterrupt as stop:
+            return self.interrupted(stop)
         where = self._saved_at_last(f"{error.message} Stopped")
         return LostProcessError(
             f"A process of the group is gone, {self._position()}; the state {where}is in {self.run.folder}.", error.hint

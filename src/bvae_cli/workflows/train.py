@@ -246,6 +246,7 @@ def _follow(config: TrainConfig, prepared: Prepared, group: Group) -> TrainResul
                 requests.obey()
             return _received(group.from_first(None))
         except LostProcessError as error:
+            requests.obey()  # the others are gone for the same reason
             raise LostProcessError(
                 f"A process of the group is gone, in epoch {fit.epoch + 1}; what was saved is in {first}.", error.hint
             ) from None
