@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +72,54 @@ def test_a_lock_that_has_just_gone_or_been_replaced_is_looked_at_again(tmp_path:
         assert not locks._is_still(path, file.fileno())
         path.touch()
         assert not locks._is_still(path, file.fileno())
+
+
+def test_a_folder_that_goes_between_its_making_and_its_lock_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = locks.make_folder, []
+
+    def forgetful(folder: Path) -> None:
+        calls.append(folder)
+        if len(calls) > 1:
+            real(folder)
+
+    monkeypatch.setattr(locks, "make_folder", forgetful)
+    with Lock(tmp_path / "a"):
+        assert len(calls) == 2
+
+
+def test_a_lock_that_is_given_back_while_it_is_looked_at_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, real = Lock(tmp_path / "a"), locks.open_file
+
+    def late(path: Path, writable: bool = False) -> Any:
+        if writable:
+            first.release()
+        return real(path, writable)
+
+    monkeypatch.setattr(locks, "open_file", late)
+    with Lock(tmp_path / "a") as second:
+        second.require_mine()
+
+
+def test_a_stale_lock_that_another_process_is_taking_over_is_left_to_it(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / LOCK
+    path.write_text(json.dumps({"pid": -1, "host": socket.gethostname()}))
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(HeldError, match="in use by process -1") as caught:
+            Lock(tmp_path)
+        assert caught.value.hint == "Wait for it."
+    with Lock(tmp_path):
+        pass
+
+
+def test_a_stale_lock_that_was_just_replaced_is_looked_at_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / LOCK
+    path.write_text(json.dumps({"pid": -1, "host": socket.gethostname()}))
+    seen = []
+    real = locks._is_still
+    monkeypatch.setattr(locks, "_is_still", lambda *both: seen.append(both) or (len(seen) > 1 and real(*both)))
+    with Lock(tmp_path):
+        assert len(seen) == 2
