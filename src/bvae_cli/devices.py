@@ -89,9 +89,9 @@ def memory_bytes(device: str) -> int | None:
 
 def available_bytes(device: str) -> int | None:
     """Return the memory of a device that is left for this process, in bytes, None where it is not known."""
-    import torch
-
     if device.startswith("cuda"):
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     if device != "cpu":
         return None
