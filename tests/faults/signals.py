@@ -29,7 +29,7 @@ _TOO_LATE = ", which came too late"
 
 def rows(stage: Stage, size: Size) -> list[Row]:
     """Return a row for each signal."""
-    command = stage.train("train for a second or more", epochs=60)
+    command = stage.train("train for some seconds", epochs=300)
     stage.reference(command, log=False)
     # No state is written but at the end of an epoch, and when it is asked for.
     option = command.arguments.index("--checkpoint-every") + 1
