@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bvae_cli import locks
+from bvae_cli import files, locks
 from bvae_cli.locks import LOCK, HeldError, Lock
 
 from .test_locks import written
@@ -58,9 +58,10 @@ def test_what_is_no_number_of_a_process_is_no_living_one(pid: object, tmp_path: 
         lock.require_mine()
 
 
-def test_what_is_not_there_to_be_read_tells_nothing(tmp_path: Path) -> None:
+def test_what_is_not_there_to_be_read_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locks._text(tmp_path / "nothing") is None
-    assert locks._link(tmp_path / "nothing") is None
+    monkeypatch.setattr(files, "_PROCESSES", tmp_path / "nothing")
+    assert files.process_space() is None
     assert not locks._is_silent(tmp_path / "nothing" / LOCK)
 
 

@@ -196,6 +196,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def process_space() -> str | None:
+    """Return what tells the numbers of this machine's processes from those of a container on it; None where nothing does."""
+    try:
+        return str(_PROCESSES.readlink())
+    except OSError:
+        return None
+
+
 def _writer_is_gone(path: Path) -> bool:
     machine, _, rest = path.name.removeprefix(_TEMPORARY).partition("-")
     pid = rest.partition("-")[0]
@@ -205,11 +213,7 @@ def _writer_is_gone(path: Path) -> bool:
 @functools.cache
 def _machine() -> str:
     """Return a word for the machine and the numbers of its processes: containers on one count their own."""
-    try:
-        processes = str(_PROCESSES.readlink())
-    except OSError:
-        processes = ""
-    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{socket.gethostname()} {process_space() or ''}".encode()).hexdigest()[:8]
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:

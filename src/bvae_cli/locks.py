@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bvae_cli.errors import UsageError
-from bvae_cli.files import is_alive, make_folder, remove_leftovers, temporary_beside, writing
+from bvae_cli.files import is_alive, make_folder, process_space, remove_leftovers, temporary_beside, writing
 from bvae_cli.sources import open_file
 
 try:
@@ -38,7 +38,6 @@ _LONGEST = 1 << 16
 # What file systems without second names for a file answer.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_PROCESSES = Path("/proc/self/ns/pid")
 
 
 class HeldError(UsageError):
@@ -237,7 +236,7 @@ def _this_process() -> dict[str, Any]:
         "host": socket.gethostname(),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "boot": _text(_BOOT),
-        "processes": _link(_PROCESSES),
+        "processes": process_space(),
         "started": _started(os.getpid()),
     }
 
@@ -263,13 +262,6 @@ def _started(pid: int) -> str | None:
 def _text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
-
-
-def _link(path: Path) -> str | None:
-    try:
-        return str(path.readlink())
     except OSError:
         return None
 

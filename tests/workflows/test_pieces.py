@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bvae_cli.workflows.pieces import Pieces
 
-from .test_fit import epochs_of, make
+from .test_fit import bits, epochs_of, make, model_of
 
 
 class Small:
@@ -71,12 +71,12 @@ def test_another_failure_is_not_taken_for_a_full_memory() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "gumbel", "sampling": "bitwise", "grad_clip": 0.1}])
 def test_a_training_in_pieces_is_the_training_but_for_the_rounding_of_sums(options: dict[str, object]) -> None:
-    whole, divided = (make(epochs=2, **options) for _ in range(2))
+    whole, divided = (make(model=model_of(bits()).double(), epochs=2, **options) for _ in range(2))
     divided.pieces.count = 3
     for one, other in zip(epochs_of(whole), epochs_of(divided), strict=True):
-        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-5)
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-12)
     for name, value in whole.weights().items():
-        torch.testing.assert_close(divided.weights()[name], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(divided.weights()[name], value, rtol=1e-9, atol=1e-12)
 
 
 # The process takes as much of addresses as it has and some more, less than a step on the whole batch takes.
