@@ -16,6 +16,7 @@ import pytest
 
 from bvae_cli import runs
 from bvae_cli.cli import company
+from bvae_cli.stopping import STOPS
 
 from ..helpers import saved_fit
 from ..outcome import Bvae
@@ -181,15 +182,18 @@ def test_one_process_is_what_there_is_without_torchrun(bvae: Bvae, workplace: Pa
 
 
 @pytest.fixture
-def one_of_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Make this process one of two, as far as it can know."""
+def one_of_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Make this process one of two, as far as it can know; one that has said how it ends is not to be stopped any more."""
+    handlers = {number: signal.getsignal(number) for number in STOPS}
 
     def become(rank: int) -> None:
         variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
 
-    return become
+    yield become
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("line", [("evaluate", "weights"), ("compare", "-n", 5), ("sample",), ("runs",), ("devices",)])
@@ -230,10 +234,31 @@ def test_another_process_tells_of_a_mistake_only_where_nobody_ends_it(
     waited: list[float] = []
     monkeypatch.setattr(company.time, "sleep", waited.append)
     one_of_two(1)
-    before = signal.getsignal(signal.SIGTERM)
     bvae("train", *TINY, "--epoch", 3).refused(2, "There is no option --epoch")
     assert waited == [pytest.approx(11)]
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# The launcher stops the others as soon as one is gone: here while this one is already on its way out.
+STOPPED_AT_THE_END = """
+import os, signal, time
+really_exit = os._exit
+def stopped(code):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    really_exit(code)
+os._exit = stopped
+from bvae_cli.cli import main
+main(["train", "--epoch", "3"])
+"""
+
+
+def test_who_has_said_how_it_ends_says_nothing_more_where_it_is_stopped(
+    workplace: Path, one_of_two: Callable[[int], None]
+) -> None:
+    one_of_two(0)
+    ended = done([sys.executable, "-c", STOPPED_AT_THE_END])
+    assert sentences(ended.stderr) == ["Error: There is no option --epoch."]
+    assert ended.returncode == 2
 
 
 def test_another_process_is_ended_by_the_launcher_without_a_word(workplace: Path, one_of_two: Callable[[int], None]) -> None:

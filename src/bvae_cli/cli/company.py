@@ -41,13 +41,18 @@ def only_the_first_talks() -> Iterator[None]:
 
 
 def wait_to_tell() -> None:
-    """Return when it is for this process to say how it ended; the launcher may end it before, for another has said it."""
-    if ranks.is_first() or sys.stderr is sys.__stderr__:
+    """Return when it is for this process to say how it ended; the launcher may end it before, for another has said it.
+
+    What is said then is the last word: the launcher asks the others to stop, but they have nothing to add.
+    """
+    if ranks.is_alone():
         return
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # One after another, so that of those on one machine the first to speak is the only one.
-    time.sleep(_SECONDS_FOR_THE_LAUNCHER + ranks.local_rank())
-    _give_voice()
+    if not ranks.is_first() and sys.stderr is not sys.__stderr__:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # One after another, so that of those on one machine the first to speak is the only one.
+        time.sleep(_SECONDS_FOR_THE_LAUNCHER + ranks.local_rank())
+        _give_voice()
+    ignore_stops()
 
 
 @contextlib.contextmanager

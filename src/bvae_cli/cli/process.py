@@ -95,7 +95,8 @@ def stopping_by_exception() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:
+            # A process that has said how it ends ignores what stops it, and is to do so until it is gone.
+            if handler is not None and (number == SAVE or signal.getsignal(number) is _raise):
                 signal.signal(number, handler)
 
 
