@@ -250,3 +250,7 @@ def bytes_that_are_kept(decode: Callable[[Tensor], Tensor], logits: Tensor, monk
         middle = (least + most) // 2
         least, most = (middle, most) if again(middle) else (least, middle)
     return most
+
+
+class KilledError(Exception):
+    """Ends a run without a word, as SIGKILL does."""

@@ -320,7 +320,8 @@ class TrainConfig(ModelChoice):
     checkpoint_every: Annotated[str, BeforeValidator(_as_text), option(_OUTPUT, decides=False, metavar="TIME|STEPS")] = (
         Field(
             "10s",
-            description="Save the state to go on from after so much time (as 30s, 5m, 1h) or so many steps (as 500steps).",
+            description="Save the state to go on from after so much time (as 30s, 5m, 1h) or so many steps (as 500steps); "
+            "also after an epoch, where that takes less than a hundredth of the time.",
         )
     )
     tensorboard: Annotated[bool, option(_OUTPUT, decides=False)] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import bvae_cli
-from bvae_cli.cli import check_ecc
+from bvae_cli.cli import app, check_ecc
 from bvae_cli.errors import BvaeError, TerminatedError
 
 from ..outcome import Bvae
@@ -127,6 +128,19 @@ def test_a_command_that_is_stopped_says_so(
     assert outcome.code == code
     assert outcome.err.startswith(f"Error: {word}.")
     assert "Traceback" not in outcome.err
+
+
+def test_a_second_stop_while_the_first_is_told_leaves_no_traceback(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
+    once, tell = itertools.count(), app._tell
+
+    def interrupted(*words: Any) -> None:
+        if next(once) == 0:
+            raise KeyboardInterrupt
+        tell(*words)
+
+    monkeypatch.setattr(app, "_tell", interrupted)
+    outcome = bvae(*failing(monkeypatch, BvaeError("It broke.")))
+    assert (outcome.code, outcome.out, outcome.err) == (130, "", "Error: Interrupted.\n")
 
 
 def test_an_unreadable_file_that_nobody_thought_of_is_an_input_error(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:

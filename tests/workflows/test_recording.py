@@ -14,13 +14,9 @@ from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.recording import Found, side_by_side
 from bvae_cli.workflows.train_many import train_many
 
-from ..helpers import saved_fit
+from ..helpers import KilledError, saved_fit
 from .conftest import config_for
 from .test_train import content
-
-
-class KilledError(Exception):
-    """Ends the runs without a word, as SIGKILL does."""
 
 
 def state(*together: tuple[str, int]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.resuming import unfinished
 from bvae_cli.workflows.train import train
 
+from ..helpers import KilledError
 from .conftest import config_for
 from .test_train import SAME_BYTES, Impatient, Recorder, content
 
@@ -131,9 +132,6 @@ def test_options_of_another_version_are_refused_by_name(place: Path) -> None:
 
 
 def test_a_run_that_was_killed_before_its_first_state_goes_on_from_the_start(place: Path) -> None:
-    class KilledError(Exception):
-        pass
-
     class Killing(Observer):
         def on_step(self, step: int, steps: int) -> None:
             raise KilledError

@@ -25,12 +25,14 @@ from bvae_cli.errors import (
     TerminatedError,
     UsageError,
 )
+from bvae_cli.workflows import recording
 from bvae_cli.workflows import train as train_module
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan, prepare
 from bvae_cli.workflows.train import plan, train
 
+from ..helpers import KilledError, saved_fit
 from .conftest import config_for
 
 SAME_BYTES = (runs.WEIGHTS, runs.LOSS_RECORD, runs.CONFIG)
@@ -319,10 +321,11 @@ def test_being_terminated_saves_the_state_and_has_its_own_code(place: Path) -> N
 
 
 def interrupted(place: Path, epoch: int = 2) -> Path:
-    """Interrupt a run after an epoch; return its folder."""
+    """Interrupt a run after an epoch; return its folder, with no state but the last."""
     with pytest.raises(InterruptedRunError):
         train(config_for(place), Recorder(epoch))
     (folder,) = (place / "weights").iterdir()
+    (folder / runs.PREVIOUS_STATE).unlink(missing_ok=True)
     return folder
 
 
@@ -392,15 +395,23 @@ def test_a_model_that_finds_no_memory_leaves_no_folder(place: Path, monkeypatch:
 def test_a_process_that_was_killed_goes_on_from_the_state_it_had_written(place: Path) -> None:
     whole = train(config_for(place, output_dir=place / "whole"))
 
-    class KilledError(Exception):
-        """Ends a run without a word, as SIGKILL does."""
-
     with pytest.raises(KilledError):
         train(config_for(place, checkpoint_every="1step"), Recorder(3, KilledError))
     hearing = Recorder()
     assert content(train(config_for(place), hearing).folder) == content(whole.folder)
     ((planned, epochs),) = hearing.plans
     assert (epochs, planned.resumed_step) == (2, 3)  # the end of the third epoch was not saved
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(math.inf, 2), (0.0, 1)])
+def test_the_state_is_saved_after_an_epoch_too_where_that_costs_little(
+    place: Path, monkeypatch: pytest.MonkeyPatch, share: float, epochs: int
+) -> None:
+    monkeypatch.setattr(recording, "_SHARE_OF_SAVING", share)
+    with pytest.raises(KilledError):
+        train(config_for(place, checkpoint_every="1h"), Recorder(3, KilledError))
+    (folder,) = (place / "weights").iterdir()
+    assert (saved_fit(folder)["epoch"], saved_fit(folder)["step"]) == (epochs, 0)
 
 
 def test_a_finished_run_is_left_alone(place: Path) -> None:

@@ -188,8 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors=LENIENT)
     # It would tell everybody without a home folder where it keeps its list of fonts meanwhile.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with only_the_first_talks(), stopping_by_exception():
-        code = _ended(given)
+    try:
+        with only_the_first_talks(), stopping_by_exception():
+            code = _ended(given)
+    except KeyboardInterrupt as stop:  # wherever it comes, in the midst of an error's sentence too
+        terminated = isinstance(stop, TerminatedError)
+        if ranks.is_first():
+            _tell("Terminated." if terminated else "Interrupted.", None)
+        code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
     sys.exit(int(code))
 
 
@@ -197,11 +203,6 @@ def _ended(given: list[str]) -> int:
     """Run a command; say how it ended where it did not end well, and return its exit code."""
     try:
         return _run(given)
-    except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, TerminatedError)
-        if ranks.is_first():
-            _tell("Terminated." if terminated else "Interrupted.", None)
-        return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
     except BvaeError as error:
         if _verbose(given) and not isinstance(error, InterruptedRunError):  # that one was asked for
             traceback.print_exc()

@@ -88,15 +88,22 @@ def stopping_by_exception() -> Iterator[None]:
     """
     numbers = [*STOPS, *([SAVE] if SAVE is not None else [])]
     before = {number: signal.getsignal(number) for number in numbers}
-    _listen(_raise)
+    over = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not over:
+            _raise(number, frame)
+
+    _listen(stop)
     if SAVE is not None:
         signal.signal(SAVE, signal.SIG_IGN)
     try:
         yield
     finally:
+        over = True  # what is restored is restored whole
         for number, handler in before.items():
             # A process that has said how it ends ignores what stops it, and is to do so until it is gone.
-            if handler is not None and (number == SAVE or signal.getsignal(number) is _raise):
+            if handler is not None and (number == SAVE or signal.getsignal(number) is stop):
                 signal.signal(number, handler)
 
 

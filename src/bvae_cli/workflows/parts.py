@@ -211,7 +211,7 @@ class _Part:
                     if epoch:
                         self.observer.on_epoch({self.runs[place].index: stats for place, stats in epoch.items()})
                     self._note_ends()
-                    self._look()
+                    self._look(after_epoch=True)
             except KeyboardInterrupt as stop:
                 raise self._interrupted(stop) from None
         return self.results
@@ -223,13 +223,13 @@ class _Part:
             self.on_step(step, steps)
         self._look()
 
-    def _look(self) -> None:
+    def _look(self, after_epoch: bool = False) -> None:
         """Stop or save where that is asked for, or due: all runs alike, so that they can go on side by side."""
         recordings = [self.recordings[place] for place in self._under_way()]
         for recording in recordings:
             recording.settled = True
         self.requests.obey()
-        if self.requests.asked_to_save() or any(recording.is_due() for recording in recordings):
+        if self.requests.asked_to_save() or any(recording.is_due(after_epoch) for recording in recordings):
             self._save()
         for recording in recordings:
             recording.settled = False

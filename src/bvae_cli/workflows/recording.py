@@ -25,6 +25,8 @@ from bvae_cli.workflows.planning import Prepared
 from bvae_cli.workflows.words import epoch_line, plan_lines, position_in_words
 
 _FIT, _COMPUTING, _TOGETHER = "fit", "computing", "together"
+# What saving after an epoch may take of the time that training does.
+_SHARE_OF_SAVING = 0.01
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Recording:
         self.settled = True
         self._saved_at = ""
         self._begin(found)
-        self._saved = time.monotonic()
+        self._saved, self._saving = time.monotonic(), 0.0
         self._writer = _tensorboard(self.run.folder, fit.epoch) if config.tensorboard else None
         self._started = time.perf_counter()
         self._rates: list[float] = []
@@ -189,10 +191,10 @@ class Recording:
         self.settled = True
         self._observer.on_epoch(stats)
 
-    def look(self) -> None:
+    def look(self, after_epoch: bool = False) -> None:
         """Stop or save where that is asked for, or due: between two steps, or after an epoch that is recorded."""
         self._requests.obey()
-        if self._requests.asked_to_save() or self.is_due():
+        if self._requests.asked_to_save() or self.is_due(after_epoch):
             self.save()
         self.settled = False
 
@@ -224,10 +226,12 @@ class Recording:
         """Save best weights and state, unless the weights are no numbers: what was saved before is then the better."""
         if not self._fit.is_sound():
             return
+        begun = time.monotonic()
         self._save_best()
         state = {_FIT: _copied(self._fit.state_dict()), _COMPUTING: self._computing, _TOGETHER: self.together()}
         self.run.save_state(state)
         self._saved, self._steps, self._saved_at = time.monotonic(), 0, self._position()
+        self._saving = self._saved - begun
 
     def interrupted(self, stop: KeyboardInterrupt) -> InterruptedRunError:
         """Save the state, where the training stands between two steps; return the error that says where."""
@@ -293,10 +297,12 @@ class Recording:
         if self._writer is not None:
             self._writer.close()
 
-    def is_due(self) -> bool:
-        """Say whether it is time to save the state."""
-        every = self._every
-        return self._steps >= every.steps if every.steps else time.monotonic() - self._saved >= every.seconds
+    def is_due(self, after_epoch: bool = False) -> bool:
+        """Say whether it is time to save the state: as often as asked for, and after an epoch, where that costs little."""
+        every, since = self._every, time.monotonic() - self._saved
+        if after_epoch and self._saving <= _SHARE_OF_SAVING * since:
+            return True
+        return self._steps >= every.steps if every.steps else since >= every.seconds
 
     def _save_best(self) -> None:
         if self._fit.best_epoch and self._best_saved != self._fit.best_epoch:

@@ -214,7 +214,7 @@ def _recorded(fit: Fit, recording: Recording, group: Group) -> TrainResult:
         group.from_first(fit.state_dict())
         for stats in fit:
             recording.note(stats)
-            recording.look()
+            recording.look(after_epoch=True)
     except KeyboardInterrupt as stop:
         raise recording.interrupted(stop) from None
     except LostProcessError as error:

@@ -27,8 +27,8 @@ class Trial:
     """
 
     def __init__(self, run: ManyRun, models: int) -> None:
-        # Nothing ends it: neither patience nor the last epoch.
-        endless = run.config.model_copy(update={"epochs": _FOREVER, "patience": _FOREVER})
+        # Neither patience nor the last epoch ends it; divergence does, and at once.
+        endless = run.config.model_copy(update={"epochs": _FOREVER, "patience": _FOREVER, "on_divergence": "stop"})
         splits, device = run.prepared.splits, run.prepared.plan.device
         rows = trial_rows(run)
         # In proportion, so that validation counts as it does in training.
