@@ -56,6 +56,7 @@ BESIDE = {
     "files.py": ("tests/test_files.py", "tests/test_runs.py"),
     "locks.py": ("tests/test_locks.py", "tests/test_locks_elsewhere.py"),
     "runs.py": ("tests/test_runs.py",),
+    "checkpoints.py": ("tests/test_checkpoints.py", "tests/test_runs.py"),
     "evaluation": ("tests/evaluation/test_statistics.py", "tests/evaluation/test_interval_coverage.py"),
 }
 # What every code must do is tested here, also what is new since the clean run.

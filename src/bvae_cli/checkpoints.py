@@ -97,9 +97,12 @@ def read_state(path: Path) -> dict[str, Any]:
     if not line.startswith(_STATE):
         raise DamagedStateError(path)
     version, _, fact = line.removeprefix(_STATE).strip().partition(" ")
-    if version.isdecimal() and int(version) > FORMAT:
-        raise later_format(path, version, FORMAT, "or train with --overwrite")
+    # The first line stays what it is in every version, so that a damaged one is not taken for a later one.
     if fact != f"{hashlib.sha256(content).hexdigest()} {len(content)}":
+        raise DamagedStateError(path)
+    if version != str(FORMAT):
+        if version.isdecimal() and int(version) > FORMAT:
+            raise later_format(path, version, FORMAT, "or train with --overwrite")
         raise DamagedStateError(path)
     try:
         state = read_tensors(content)
