@@ -26,8 +26,9 @@ import numpy
 import torch
 
 from bvae_cli import processor
-from bvae_cli.config import EncodeConfig, PluginRef, TrainConfig
+from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
+from bvae_cli.trained import EncodeConfig
 from bvae_cli.workflows.encode import encode
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.planning import prepare

@@ -4,9 +4,10 @@ import pytest
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from bvae_cli.arms import CompareConfig
-from bvae_cli.config import SampleConfig, TrainConfig
+from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
 from bvae_cli.fields import flags_of, main_flag, validated
+from bvae_cli.trained import SampleConfig
 
 
 @pytest.mark.parametrize("model", [TrainConfig, SampleConfig, CompareConfig])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainConfig
+from bvae_cli.config import PluginRef, Sizes, TrainConfig
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
 from bvae_cli.settings import Layer, Resolved, resolve
+from bvae_cli.trained import SampleConfig
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every option and every default of a model: what a person can say to ``train``, ``sample`` and ``evaluate``.
+"""Every option and every default of a model and its training: what a person can say to ``train``.
 
 Values come from a file, then ``BVAE_*`` variables, then flags (or the arguments of the Python API); one pydantic model
 refuses a wrong value with the same words wherever it came from. Nothing here imports torch or numpy.
@@ -25,17 +25,13 @@ Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
 Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
 Schedule = Literal["constant", "cosine"]
-Split = Literal["validation", "test"]
-EncodedSplit = Literal["all", "train", "validation", "test"]
-Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
-BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
 # Names of a repetition code's option that stand without `--ecc`: users of this method type `--R 3` alone.
 IMPLIED_CODE = "repetition"
 
 
 # More than any data have rows and anybody has time for; beyond 2^63 torch itself gives up.
-_LARGEST_COUNT = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1
 
 
 class Sizes(NamedTuple):
@@ -165,7 +161,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-_MODEL, _DATA, _TRAINING, _LATENT, _MACHINE, _OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"
+MODEL, DATA, TRAINING, LATENT, MACHINE, OUTPUT = "Model", "Data", "Training", "Latent bits", "Machine", "Output"
 
 
 class ModelChoice(BaseModel):
@@ -173,19 +169,19 @@ class ModelChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    params: Annotated[int | None, option(_MODEL, "-n", "--params", decides=False)] = Field(
+    params: Annotated[int | None, option(MODEL, "-n", "--params", decides=False)] = Field(
         None, ge=0, le=7, description="Parameter set 0…7: hidden, latent and depth at once [default: 1]."
     )
-    hidden: Annotated[int | None, option(_MODEL)] = Field(
+    hidden: Annotated[int | None, option(MODEL)] = Field(
         None, ge=1, le=65536, description="Width of each hidden layer [default: the set's]."
     )
-    latent: Annotated[int | None, option(_MODEL)] = Field(
+    latent: Annotated[int | None, option(MODEL)] = Field(
         None, ge=1, le=1048576, description="Latent size N in code bits [default: the set's]."
     )
-    depth: Annotated[int | None, option(_MODEL)] = Field(
+    depth: Annotated[int | None, option(MODEL)] = Field(
         None, ge=1, le=64, description="Hidden layers in encoder and in decoder [default: the set's]."
     )
-    ecc: Annotated[PluginRef, BeforeValidator(parse_code), option(_MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
+    ecc: Annotated[PluginRef, BeforeValidator(parse_code), option(MODEL, "--ecc", "--ecc-type", metavar="NAME")] = Field(
         PluginRef(type="none"), description="Code on the latent bits; see `bvae codes`."
     )
 
@@ -230,101 +226,99 @@ class ModelChoice(BaseModel):
 class TrainConfig(ModelChoice):
     """Everything that decides a training run, and where and how it runs."""
 
-    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(_DATA, decides=False, metavar="NAME|PATH")] = Field(
+    dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(DATA, decides=False, metavar="NAME|PATH")] = Field(
         PluginRef(type="binarized-mnist"),
         description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
     )
-    subset: Annotated[int, option(_DATA)] = Field(
-        0, ge=0, le=_LARGEST_COUNT, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
+    subset: Annotated[int, option(DATA)] = Field(
+        0, ge=0, le=LARGEST_COUNT, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
     )
-    epochs: Annotated[int, option(_TRAINING)] = Field(
-        100, ge=1, le=_LARGEST_COUNT, description="Passes over the training data, at most."
+    epochs: Annotated[int, option(TRAINING)] = Field(
+        100, ge=1, le=LARGEST_COUNT, description="Passes over the training data, at most."
     )
-    batch_size: Annotated[int, option(_TRAINING)] = Field(1000, ge=1, le=_LARGEST_COUNT, description="Rows in one step.")
-    lr: Annotated[float, option(_TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
-    lr_schedule: Annotated[Schedule, option(_TRAINING)] = Field(
+    batch_size: Annotated[int, option(TRAINING)] = Field(1000, ge=1, le=LARGEST_COUNT, description="Rows in one step.")
+    lr: Annotated[float, option(TRAINING)] = Field(0.001, gt=0, le=10, description="Learning rate of Adam.")
+    lr_schedule: Annotated[Schedule, option(TRAINING)] = Field(
         "constant", description="Learning rate over the epochs: constant, or cosine decay to 0."
     )
-    beta_max: Annotated[float, option(_TRAINING)] = Field(
+    beta_max: Annotated[float, option(TRAINING)] = Field(
         1.0, ge=0, le=1000, description="Weight of the KL term after the warm-up; 1 is the ELBO."
     )
-    beta_warmup_epochs: Annotated[int, option(_TRAINING)] = Field(
-        10, ge=0, le=_LARGEST_COUNT, description="Epochs over which that weight rises from 0."
+    beta_warmup_epochs: Annotated[int, option(TRAINING)] = Field(
+        10, ge=0, le=LARGEST_COUNT, description="Epochs over which that weight rises from 0."
     )
-    patience: Annotated[int, option(_TRAINING)] = Field(
-        10, ge=1, le=_LARGEST_COUNT, description="Stop after so many epochs without improvement, counted after the warm-up."
+    patience: Annotated[int, option(TRAINING)] = Field(
+        10, ge=1, le=LARGEST_COUNT, description="Stop after so many epochs without improvement, counted after the warm-up."
     )
-    min_delta: Annotated[float, option(_TRAINING)] = Field(
+    min_delta: Annotated[float, option(TRAINING)] = Field(
         0.0, ge=0, description="Improvement of the validation loss, in nats, that patience takes for one."
     )
-    grad_clip: Annotated[float, option(_TRAINING)] = Field(
+    grad_clip: Annotated[float, option(TRAINING)] = Field(
         0.0, ge=0, description="Largest norm of the gradient; 0 leaves it alone."
     )
-    seed: Annotated[int, option(_TRAINING)] = Field(0, ge=0, lt=2**63, description="Seed of weights, order and noise.")
-    init_from: Annotated[Path | None, option(_TRAINING, decides=False)] = Field(
+    seed: Annotated[int, option(TRAINING)] = Field(0, ge=0, lt=2**63, description="Seed of weights, order and noise.")
+    init_from: Annotated[Path | None, option(TRAINING, decides=False)] = Field(
         None, description="Start from the weights of another run (same sizes and code)."
     )
-    on_divergence: Annotated[Literal["rewind", "stop"], option(_TRAINING, decides=False)] = Field(
+    on_divergence: Annotated[Literal["rewind", "stop"], option(TRAINING, decides=False)] = Field(
         "rewind",
         description="Where the loss is no number or explodes: go back to the best epoch with a quarter of the learning "
         "rate, twice at most; or stop.",
     )
-    estimator: Annotated[Estimator, option(_LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
-    sampling: Annotated[Sampling, option(_LATENT)] = Field(
+    estimator: Annotated[Estimator, option(LATENT)] = Field("reinmax", description="Gradient through the sampled bits.")
+    sampling: Annotated[Sampling, option(LATENT)] = Field(
         "codeword",
         description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
     )
-    activation: Annotated[Activation, option(_LATENT)] = Field(
+    activation: Annotated[Activation, option(LATENT)] = Field(
         "leaky-relu", description="Activation of the hidden layers; leaky-relu has the slope 0.2 below 0."
     )
-    tau_start: Annotated[float, option(_LATENT)] = Field(
+    tau_start: Annotated[float, option(LATENT)] = Field(
         1.0, gt=0, le=100, description="First temperature of the relaxed estimators."
     )
-    tau_end: Annotated[float, option(_LATENT)] = Field(
+    tau_end: Annotated[float, option(LATENT)] = Field(
         0.4, gt=0, le=100, description="Last temperature; it falls by 5 % an epoch until then."
     )
-    consistency_weight: Annotated[float, option(_LATENT)] = Field(
+    consistency_weight: Annotated[float, option(LATENT)] = Field(
         0.01, ge=0, le=1000, description="Weight of the agreement of encoder and code, at most that many nats."
     )
-    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
+    device: Annotated[str, option(MACHINE, decides=False)] = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
     )
-    amp: Annotated[Literal["auto", "off", "bf16", "fp16"], option(_MACHINE, decides=False)] = Field(
+    amp: Annotated[Literal["auto", "off", "bf16", "fp16"], option(MACHINE, decides=False)] = Field(
         "auto", description="Mixed precision; auto takes bf16 on GPUs that have it."
     )
-    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
+    threads: Annotated[int, option(MACHINE, decides=False)] = Field(
         0, ge=0, le=4096, description="CPU threads; 0 measures which number is fastest where a run is long enough."
     )
-    compile: Annotated[Literal["auto", "on", "off"], option(_MACHINE, decides=False)] = Field(
+    compile: Annotated[Literal["auto", "on", "off"], option(MACHINE, decides=False)] = Field(
         "auto",
         description="Compile the step; auto tries it where a compiler is there and the run long, and keeps what is faster.",
     )
-    workers: Annotated[str, BeforeValidator(_as_text), option(_MACHINE, decides=False, metavar="auto|N")] = Field(
+    workers: Annotated[str, BeforeValidator(_as_text), option(MACHINE, decides=False, metavar="auto|N")] = Field(
         "auto",
         pattern=r"^(auto|[1-9]\d{0,2})$",
         description="Processes that train several runs (--seeds, compare) side by side: auto takes as many as a measurement "
         "shows to be fastest, 1 starts none.",
     )
-    models_at_once: Annotated[int, option(_MACHINE, decides=False)] = Field(
+    models_at_once: Annotated[int, option(MACHINE, decides=False)] = Field(
         0,
         ge=0,
-        le=_LARGEST_COUNT,
+        le=LARGEST_COUNT,
         description="Of several runs, train at most so many as one model; 0 takes what is fastest and fits the memory.",
     )
-    output_dir: Annotated[Path, option(_OUTPUT, decides=False)] = Field(
+    output_dir: Annotated[Path, option(OUTPUT, decides=False)] = Field(
         Path("weights"), description="Folder that holds the folders of runs."
     )
-    save_every_epoch: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
+    save_every_epoch: Annotated[bool, option(OUTPUT, decides=False)] = Field(
         False, description="Keep the weights of every epoch, not only the best."
     )
-    checkpoint_every: Annotated[str, BeforeValidator(_as_text), option(_OUTPUT, decides=False, metavar="TIME|STEPS")] = (
-        Field(
-            "10s",
-            description="Save the state to go on from after so much time (as 30s, 5m, 1h) or so many steps (as 500steps); "
-            "also after an epoch, where that takes less than a hundredth of the time.",
-        )
+    checkpoint_every: Annotated[str, BeforeValidator(_as_text), option(OUTPUT, decides=False, metavar="TIME|STEPS")] = Field(
+        "10s",
+        description="Save the state to go on from after so much time (as 30s, 5m, 1h) or so many steps (as 500steps); "
+        "also after an epoch, where that takes less than a hundredth of the time.",
     )
-    tensorboard: Annotated[bool, option(_OUTPUT, decides=False)] = Field(
+    tensorboard: Annotated[bool, option(OUTPUT, decides=False)] = Field(
         False, description="Write TensorBoard events into the run's folder (needs the extra `tensorboard`)."
     )
 
@@ -366,85 +360,6 @@ class TrainConfig(ModelChoice):
         """Return, as plain JSON values, the fields that decide the numbers of a run; the data itself is added to them."""
         values = self.model_dump(mode="json")
         return {name: value for name, value in values.items() if option_of(type(self), name).decides}
-
-
-class TrainedChoice(ModelChoice):
-    """What every command needs that works with a trained model: which one, on what data, and where."""
-
-    lr: Annotated[float, option(_MODEL, decides=False)] = Field(
-        0.001, gt=0, le=10, description="Learning rate of the run to find, where no weights are named."
-    )
-    beta_max: Annotated[float, option(_MODEL, decides=False)] = Field(
-        1.0, ge=0, le=1000, description="--beta-max of the run to find, where no weights are named."
-    )
-    output_dir: Annotated[Path, option(_MODEL, decides=False)] = Field(
-        Path("weights"), description="Folder that holds the folders of runs."
-    )
-    weights: Annotated[
-        Path | None, option(_MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
-    ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
-    dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), option(_DATA, metavar="NAME|PATH")] = Field(
-        None, description="Data to take [default: what the model was trained on]."
-    )
-    subset: Annotated[int, option(_DATA)] = Field(
-        0, ge=0, le=_LARGEST_COUNT, description="Take the first so many rows only; 0 takes all."
-    )
-    device: Annotated[str, option(_MACHINE, decides=False)] = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
-    )
-    threads: Annotated[int, option(_MACHINE, decides=False)] = Field(
-        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
-    )
-
-    def _builds_its_size(self) -> bool:
-        return self.weights is None
-
-
-class SampleConfig(TrainedChoice):
-    """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
-
-    split: Annotated[Split, option(_DATA)] = Field("validation", description="Rows to measure on: validation or test.")
-    iwae_samples: Annotated[int, option(_DATA)] = Field(
-        64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
-    )
-    num_samples: Annotated[int, option(_OUTPUT)] = Field(64, ge=1, le=10_000_000, description="How many samples to draw.")
-    temperature: Annotated[float, option(_OUTPUT)] = Field(
-        1.0, gt=0, le=100, description="Divides the decoder's logits when samples are drawn; below 1 they are sharper."
-    )
-    out: Annotated[Path | None, option(_OUTPUT, decides=False)] = Field(
-        None, description="Folder for the samples [default: samples/ beside the weights]."
-    )
-    seed: Annotated[int, option(_OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
-
-
-class EncodeConfig(TrainedChoice):
-    """What ``encode`` needs: which model, which rows, and what is written of each."""
-
-    split: Annotated[EncodedSplit, option(_DATA)] = Field(
-        "all", description="Rows to encode: one split, or all of them in the order of their file."
-    )
-    output: Annotated[Path, option(_OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
-        description="File to write: .npy, one row for each row of the data."
-    )
-    write: Annotated[Encoded, option(_OUTPUT)] = Field(
-        "information-bits",
-        description="What to write: the most probable information bits, their codeword, the posterior probabilities or "
-        "logits of the information bits, or the encoder's logits of the code bits.",
-    )
-    packed: Annotated[bool, option(_OUTPUT)] = Field(
-        False, description="Write bits eight to a byte, as numpy.packbits does along a row; else one to a byte."
-    )
-    precision: Annotated[Literal["float32", "float16"], option(_OUTPUT)] = Field(
-        "float32", description="Type of what is not bits."
-    )
-
-    @model_validator(mode="after")
-    def _can_be_written(self) -> Self:
-        if self.output.suffix != ".npy":
-            raise UsageError(f"--output names no .npy file; got '{self.output}'.", f"As in -o {self.output.stem}.npy.")
-        if self.packed and self.write not in BITS:
-            raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
-        return self
 
 
 def sets_that_fit(spec: Any, sized: bool = False) -> str:

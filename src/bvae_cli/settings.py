@@ -15,18 +15,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from bvae_cli import paths, registry
 from bvae_cli.arms import CompareConfig
-from bvae_cli.config import (
-    IMPLIED_CODE,
-    EncodeConfig,
-    ModelChoice,
-    PluginRef,
-    SampleConfig,
-    Sizes,
-    parse_code,
-)
+from bvae_cli.config import IMPLIED_CODE, ModelChoice, PluginRef, Sizes, parse_code
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest, reason_of
 from bvae_cli.fields import validated
 from bvae_cli.sources import read_text, require_shallow
+from bvae_cli.trained import EncodeConfig, SampleConfig
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bvae_cli.config import SampleConfig, TrainConfig
+from bvae_cli.config import TrainConfig
+from bvae_cli.trained import SampleConfig
 
 from ..outcome import Bvae
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bvae_cli.config import SampleConfig, TrainConfig
+from bvae_cli.config import TrainConfig
 from bvae_cli.fields import flags_of
+from bvae_cli.trained import SampleConfig
 
 from ..outcome import Bvae
 

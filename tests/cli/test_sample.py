@@ -62,3 +62,20 @@ def test_a_subset_and_a_split_are_measured(bvae: Bvae, run_folder: Path, workpla
 
 def test_the_samples_folder_cannot_be_a_file(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     bvae("sample", "-w", run_folder, *FAST, "--out", "bits.npy").refused(3, "Cannot write to bits.npy")
+
+
+def test_a_sheet_is_drawn_instead_of_samples(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    outcome = bvae("sample", "-w", run_folder, "--out", "here", "--sweep", "m1,m4").succeeded()
+    assert "m1 = 0, 1, m4 = 0, 1" in outcome.out
+    assert "picture  here/sweep_seed_0.png" in outcome.out
+    assert Path("here/sweep_seed_0.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_seed_0.npz", "sweep_seed_0.png"]
+    facts = bvae("sample", "-w", run_folder, "--out", "here", "--posterior", "0,1", "--json", "-q").succeeded().json()
+    assert (facts["sheet"], facts["file"]) == ("posterior", "here/posterior_seed_0.npz")
+    assert [fact["row"] for fact in facts["facts"]] == [0, 1]
+
+
+def test_contradictory_bits_are_refused_without_torch(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("sample", "-w", run_folder, "--fix", "m1=1,m1=0").refused(2, "--fix says that m1 is 0 and that it is 1")
+    bvae("sample", "-w", run_folder, "--sweep", "m1", "--between", "0,1").refused(2, "two sheets")
+    bvae("evaluate", run_folder, "--fix", "m1=1").refused(2, "There is no option --fix")

@@ -23,7 +23,7 @@ from bvae_cli.cli.render import show_json
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.matrix import Linear
 from bvae_cli.comparisons import ComparisonFolder
-from bvae_cli.config import PluginRef, SampleConfig, TrainConfig, parse_code, parse_dataset
+from bvae_cli.config import PluginRef, TrainConfig, parse_code, parse_dataset
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.idx import Mnist
 from bvae_cli.datasets.packed import Packed
@@ -31,6 +31,7 @@ from bvae_cli.errors import BvaeError
 from bvae_cli.fields import validated
 from bvae_cli.report.page import write_report
 from bvae_cli.settings import Layer
+from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.listing import summarize_runs
 from bvae_cli.workflows.resuming import unfinished

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import bvae_cli
-from bvae_cli.config import EncodeConfig, PluginRef
+from bvae_cli.config import PluginRef
 from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.trained import EncodeConfig
 from bvae_cli.workflows import encode as encode_module
 from bvae_cli.workflows.encode import encode
 from bvae_cli.workflows.observing import TrainResult

@@ -12,9 +12,10 @@ import pytest
 
 from bvae_cli import runs
 from bvae_cli.arms import CompareConfig
-from bvae_cli.config import PluginRef, SampleConfig, TrainConfig
+from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.datasets.mapped import MappedRows
 from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.compare import compare
 from bvae_cli.workflows.measuring import measure

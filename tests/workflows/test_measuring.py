@@ -9,8 +9,8 @@ import torch
 
 import bvae_cli
 from bvae_cli import runs
-from bvae_cli.config import SampleConfig
 from bvae_cli.errors import InputOutputError, InterruptedRunError, UsageError
+from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.fit import EpochStats
 from bvae_cli.workflows.measuring import find_weights, measure
 from bvae_cli.workflows.observing import Observer, TrainResult

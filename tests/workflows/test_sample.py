@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import bvae_cli
-from bvae_cli.config import SampleConfig
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.errors import InputOutputError
+from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.sample import sample
 from bvae_cli.workflows.train import train

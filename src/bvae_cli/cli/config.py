@@ -9,9 +9,10 @@ import typer
 
 from bvae_cli.arms import CompareConfig
 from bvae_cli.cli.options import Given, Json, command_for
-from bvae_cli.config import ModelChoice, PluginRef, SampleConfig, TrainConfig
+from bvae_cli.config import ModelChoice, PluginRef, TrainConfig
 from bvae_cli.errors import unknown_name
 from bvae_cli.fields import main_flag
+from bvae_cli.trained import SampleConfig
 
 _MODELS: dict[str, type[ModelChoice]] = {"train": TrainConfig, "sample": SampleConfig, "compare": CompareConfig}
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
-from bvae_cli.config import EncodeConfig
 from bvae_cli.errors import UsageError
 from bvae_cli.files import require_new
+from bvae_cli.trained import EncodeConfig
 
 if TYPE_CHECKING:
     from bvae_cli.workflows.encode import EncodeResult

@@ -9,14 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
-from bvae_cli.config import SampleConfig
 from bvae_cli.errors import UsageError
+from bvae_cli.trained import OF_DRAWING, SampleConfig
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
     """Build the command with the options of the code that ``arguments`` name."""
     return command_for(
-        SampleConfig, _evaluate, "evaluate", arguments, lenient, leave_out=("num_samples", "temperature", "out")
+        SampleConfig,
+        _evaluate,
+        "evaluate",
+        arguments,
+        lenient,
+        leave_out=OF_DRAWING,
     )
 
 

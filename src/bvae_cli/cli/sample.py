@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
-from bvae_cli.config import SampleConfig
+from bvae_cli.trained import SHEETS, SampleConfig
 
 _LARGEST_GRID = 400
 
@@ -20,7 +20,8 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     """Draw samples from a trained model, and measure its quality.
 
     Writes the samples (probabilities, samples, information_bits, codewords) into an .npz file and their picture into a
-    PNG, and prints a table of the model's quality on its validation split.
+    PNG, and prints a table of the model's quality on its validation split. With --sweep, --posterior or --between a sheet
+    of pictures is drawn instead, which shows what the bits mean: m1 is the first information bit.
     """
     from bvae_cli.cli.quality import quality_rows
     from bvae_cli.cli.render import percent, plain, say, show_facts, show_json, show_table
@@ -29,6 +30,9 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
     say("bvae sample: loading torch and the model …", quiet)
+    if any(getattr(resolved.config, name) for name in SHEETS):
+        _show_sheet(resolved.config, given.named, quiet, json)
+        return
 
     from bvae_cli.files import write_file
     from bvae_cli.report.figures import image_grid
@@ -49,6 +53,30 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     show_facts([("samples", result.file), ("picture", picture)])
     if result.count > _LARGEST_GRID:
         say(f"The picture shows the first {_LARGEST_GRID} of {result.count} samples.", quiet)
+
+
+def _show_sheet(config: SampleConfig, named: frozenset[str], quiet: bool, json: bool) -> None:
+    from bvae_cli.cli.render import plain, say, show_facts, show_json, show_table
+    from bvae_cli.files import write_file
+    from bvae_cli.report.figures import image_grid
+    from bvae_cli.workflows.sheets import draw_sheet
+
+    sheet = draw_sheet(config, named, lambda note: say(f"Note: {note}", quiet))
+    picture = sheet.file.with_suffix(".png")
+    write_file(picture, image_grid(sheet.pictures, sheet.feature_shape, sheet.columns))
+    if json:
+        show_json({"sheet": sheet.kind, "file": str(sheet.file), "picture": str(picture), "facts": plain(sheet.facts)})
+        return
+    columns = tuple(sheet.facts[0])
+    rows = [
+        tuple(f"{value:.3g}" if isinstance(value, float) else str(value) for value in fact.values()) for fact in sheet.facts
+    ]
+    show_table(columns, rows, sheet.said)
+    show_facts([("numbers", sheet.file), ("picture", picture)])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _title(result: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -93,12 +94,27 @@ class BinaryVAE(CodedAutoencoder):
         self.features = mean.numel()
 
     @torch.no_grad()
-    def sample(self, count: int, generator: Generator | None = None, temperature: float = 1.0) -> Samples:
-        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``."""
-        device, dtype = self.encoder.mean.device, self.dtype
-        draws = torch.rand(count, self.code.k, device=device, generator=generator)
-        information_bits = (draws < 0.5).to(dtype)
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        temperature: float = 1.0,
+        fixed: Mapping[int, int] | None = None,
+    ) -> Samples:
+        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``.
+
+        ``fixed`` holds values of information bits by their place, counted from 0: the others are drawn as they are without.
+        """
+        device = self.encoder.mean.device
+        information_bits = self.draw_bits(count, generator)
+        for place, value in (fixed or {}).items():
+            information_bits[:, place] = value
         codewords = self.code.encode(information_bits)
         probabilities = (self.decode_logits(codewords) / temperature).sigmoid()
         pixels = torch.rand(probabilities.shape, device=device, generator=generator)
-        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(dtype))
+        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(self.dtype))
+
+    def draw_bits(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draw information bits from the prior, uniform on {0,1}^K, float ``[count, K]``."""
+        draws = torch.rand(count, self.code.k, device=self.encoder.mean.device, generator=generator)
+        return (draws < 0.5).to(self.dtype)

@@ -12,12 +12,13 @@ from torch import Generator, Tensor
 from bvae_cli import devices
 from bvae_cli.arms import CompareConfig
 from bvae_cli.comparisons import Comparison
-from bvae_cli.config import EncodeConfig, SampleConfig, TrainConfig
+from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError, is_out_of_memory
 from bvae_cli.fields import validated
 from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
+from bvae_cli.trained import EncodeConfig, SampleConfig
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare

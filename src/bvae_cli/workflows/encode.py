@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bvae_cli import files
-from bvae_cli.config import BITS, EncodeConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.trained import BITS, EncodeConfig
 from bvae_cli.workflows.measuring import OnNote, load_both
 
 _ROWS = 2000

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bvae_cli import devices, processor, registry, runs
-from bvae_cli.config import PluginRef, SampleConfig, Sizes, TrainedChoice
+from bvae_cli.config import PluginRef, Sizes
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError
@@ -22,6 +22,7 @@ from bvae_cli.evaluation.inference import (
 )
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
+from bvae_cli.trained import SampleConfig, TrainedChoice
 from bvae_cli.workflows.building import Rebuilt, load_model, load_splits
 
 OnNote = Callable[[str], None]

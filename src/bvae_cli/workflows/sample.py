@@ -11,10 +11,11 @@ import numpy
 import torch
 
 from bvae_cli import files
-from bvae_cli.config import SampleConfig
 from bvae_cli.evaluation.samples import novelty, uniqueness
 from bvae_cli.model.bvae import Samples
+from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.measuring import OnNote, Quality, measure_on, prepare
+from bvae_cli.workflows.sheets import require_bits
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class SampleResult:
 def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> SampleResult:
     """Write ``samples_seed_S.npz`` (probabilities, samples, information_bits, codewords) and return what it holds.
 
-    Raises InputOutputError where weights or data cannot be read or the folder cannot be written.
+    Raises InputOutputError where weights or data cannot be read or the folder cannot be written, UsageError for a fixed bit
+    that the model does not have.
     """
     rebuilt, x, splits = prepare(config, named, on_note)
     generator = torch.Generator(x.device).manual_seed(config.seed)
-    samples = rebuilt.model.sample(config.num_samples, generator, config.temperature)
+    fixed = {bit - 1: value for bit, value in config.fixed.items()}
+    require_bits(rebuilt, config.fixed, "fix")
+    samples = rebuilt.model.sample(config.num_samples, generator, config.temperature, fixed)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
     file = folder / f"samples_seed_{config.seed}.npz"
     files.write_file(file, _packed(samples))

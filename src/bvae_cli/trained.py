@@ -1,0 +1,174 @@
+"""What a person can say to the commands that work with a trained model: ``sample``, ``evaluate`` and ``encode``.
+
+As in ``config``, nothing here imports torch or numpy.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelChoice, PluginRef, parse_dataset
+from bvae_cli.errors import UsageError
+from bvae_cli.fields import option
+
+Split = Literal["validation", "test"]
+EncodedSplit = Literal["all", "train", "validation", "test"]
+Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
+BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
+
+_FIXED, _BIT = re.compile(r"m([1-9]\d{0,8})=([01])"), re.compile(r"m([1-9]\d{0,8})")
+_ROW = re.compile(r"\d{1,9}")
+STRONGEST = "strongest"
+SHEETS = ("sweep", "posterior", "between")
+# What `evaluate`, which draws nothing, does without.
+OF_DRAWING = ("num_samples", "temperature", "out", "fix", *SHEETS)
+
+
+class TrainedChoice(ModelChoice):
+    """What every command needs that works with a trained model: which one, on what data, and where."""
+
+    lr: Annotated[float, option(MODEL, decides=False)] = Field(
+        0.001, gt=0, le=10, description="Learning rate of the run to find, where no weights are named."
+    )
+    beta_max: Annotated[float, option(MODEL, decides=False)] = Field(
+        1.0, ge=0, le=1000, description="--beta-max of the run to find, where no weights are named."
+    )
+    output_dir: Annotated[Path, option(MODEL, decides=False)] = Field(
+        Path("weights"), description="Folder that holds the folders of runs."
+    )
+    weights: Annotated[
+        Path | None, option(MODEL, "-w", "--weights", "--w_save_path", decides=False, metavar="FILE|FOLDER")
+    ] = Field(None, description="A run's folder or its weights; else the run that -n and the code's options name.")
+    dataset: Annotated[PluginRef | None, BeforeValidator(parse_dataset), option(DATA, metavar="NAME|PATH")] = Field(
+        None, description="Data to take [default: what the model was trained on]."
+    )
+    subset: Annotated[int, option(DATA)] = Field(
+        0, ge=0, le=LARGEST_COUNT, description="Take the first so many rows only; 0 takes all."
+    )
+    device: Annotated[str, option(MACHINE, decides=False)] = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0 … or mps."
+    )
+    threads: Annotated[int, option(MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="CPU threads; 0 leaves the choice to torch."
+    )
+
+    def _builds_its_size(self) -> bool:
+        return self.weights is None
+
+
+class SampleConfig(TrainedChoice):
+    """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
+
+    split: Annotated[Split, option(DATA)] = Field("validation", description="Rows to measure on: validation or test.")
+    iwae_samples: Annotated[int, option(DATA)] = Field(
+        64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S."
+    )
+    num_samples: Annotated[int, option(OUTPUT)] = Field(64, ge=1, le=10_000_000, description="How many samples to draw.")
+    temperature: Annotated[float, option(OUTPUT)] = Field(
+        1.0, gt=0, le=100, description="Divides the decoder's logits when samples are drawn; below 1 they are sharper."
+    )
+    out: Annotated[Path | None, option(OUTPUT, decides=False)] = Field(
+        None, description="Folder for the samples [default: samples/ beside the weights]."
+    )
+    seed: Annotated[int, option(OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
+    fix: Annotated[str, option(OUTPUT, metavar="BITS")] = Field(
+        "", description="Information bits that every drawn word has, as m1=1,m7=0; the others are drawn."
+    )
+    sweep: Annotated[str, option(OUTPUT, metavar="BITS")] = Field(
+        "",
+        description="A sheet instead: words from the prior, each with these bits at 0 and at 1, as m3 or m1,m2; "
+        "'strongest' finds the bits that change a picture most.",
+    )
+    posterior: Annotated[str, option(OUTPUT, metavar="ROWS")] = Field(
+        "", description="A sheet instead: rows of the split, counted from 0, as 0,5; with their words and draws from q."
+    )
+    between: Annotated[str, option(OUTPUT, metavar="ROW,ROW")] = Field(
+        "", description="A sheet instead: the words between those of two rows, one bit after the other, as 3,8."
+    )
+
+    @model_validator(mode="after")
+    def _one_sheet(self) -> Self:
+        _ = self.fixed, self.swept, self.rows
+        asked = [name for name in SHEETS if getattr(self, name)]
+        if len(asked) > 1:
+            raise UsageError(f"--{asked[0]} and --{asked[1]} ask for two sheets.", "Ask for one at a time.")
+        if self.fix and asked and asked != ["sweep"]:
+            raise UsageError(f"--fix says nothing to --{asked[0]}: its words come from rows.", "Leave one of them out.")
+        if twice := sorted(self.fixed.keys() & set(self.swept)):
+            raise UsageError(f"--sweep and --fix both name m{twice[0]}.", "A bit is swept or fixed.")
+        if self.between and len(self.rows) != 2:
+            raise UsageError(f"--between '{self.between}' does not name two rows.", "As in --between 3,8.")
+        return self
+
+    @property
+    def fixed(self) -> dict[int, int]:
+        """The values of the bits that are fixed, by number from 1. Raises UsageError for what contradicts itself."""
+        values: dict[int, int] = {}
+        for part in _parts(self.fix):
+            found = _FIXED.fullmatch(part)
+            if found is None:
+                raise UsageError(f"--fix '{self.fix}': '{part}' fixes no bit.", "As in m1=1,m7=0, the first bit being m1.")
+            bit, value = int(found[1]), int(found[2])
+            if values.setdefault(bit, value) != value:
+                raise UsageError(f"--fix says that m{bit} is 0 and that it is 1.", "Say one of them.")
+        return values
+
+    @property
+    def swept(self) -> list[int]:
+        """The bits that are swept, by number from 1, each once; none where they are to be found."""
+        if self.sweep == STRONGEST:
+            return []
+        found = {part: _BIT.fullmatch(part) for part in _parts(self.sweep)}
+        for part, match in found.items():
+            if match is None:
+                raise UsageError(f"--sweep '{self.sweep}': '{part}' is no bit.", "As in m1,m7, the first bit being m1.")
+        return list(dict.fromkeys(int(part[1:]) for part in found))
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows of the split that a sheet is drawn of, counted from 0."""
+        name = "between" if self.between else "posterior"
+        text = getattr(self, name)
+        for part in _parts(text):
+            if _ROW.fullmatch(part) is None:
+                raise UsageError(f"--{name} '{text}': '{part}' is no row.", "As in 3,8, the first row being 0.")
+        return [int(part) for part in _parts(text)]
+
+
+class EncodeConfig(TrainedChoice):
+    """What ``encode`` needs: which model, which rows, and what is written of each."""
+
+    split: Annotated[EncodedSplit, option(DATA)] = Field(
+        "all", description="Rows to encode: one split, or all of them in the order of their file."
+    )
+    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
+        description="File to write: .npy, one row for each row of the data."
+    )
+    write: Annotated[Encoded, option(OUTPUT)] = Field(
+        "information-bits",
+        description="What to write: the most probable information bits, their codeword, the posterior probabilities or "
+        "logits of the information bits, or the encoder's logits of the code bits.",
+    )
+    packed: Annotated[bool, option(OUTPUT)] = Field(
+        False, description="Write bits eight to a byte, as numpy.packbits does along a row; else one to a byte."
+    )
+    precision: Annotated[Literal["float32", "float16"], option(OUTPUT)] = Field(
+        "float32", description="Type of what is not bits."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        if self.output.suffix != ".npy":
+            raise UsageError(f"--output names no .npy file; got '{self.output}'.", f"As in -o {self.output.stem}.npy.")
+        if self.packed and self.write not in BITS:
+            raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
+        return self
+
+
+def _parts(text: str) -> list[str]:
+    """Return the parts of a list with commas; an empty text has none."""
+    return [part.strip() for part in text.split(",")] if text else []

@@ -1,0 +1,46 @@
+"""What is said of a trained model's bits and rows is read, or refused in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bvae_cli.errors import UsageError
+from bvae_cli.trained import SampleConfig
+
+
+def test_bits_and_rows_are_read_by_number() -> None:
+    assert SampleConfig(fix="m1=1, m7=0,m1=1").fixed == {1: 1, 7: 0}
+    assert SampleConfig(sweep="m3,m1,m3").swept == [3, 1]
+    assert SampleConfig(sweep="strongest").swept == []
+    assert SampleConfig(posterior="5,0,5").rows == [5, 0, 5]
+    assert SampleConfig(between="3, 8").rows == [3, 8]
+    assert SampleConfig().fixed == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fix": "m1=1,m1=0"}, "m1 is 0 and that it is 1"),
+        ({"fix": "m1=2"}, "'m1=2' fixes no bit"),
+        ({"fix": "m0=1"}, "'m0=1' fixes no bit"),
+        ({"fix": "m1=1,"}, "'' fixes no bit"),
+        ({"fix": "m1"}, "'m1' fixes no bit"),
+        ({"sweep": "m0"}, "'m0' is no bit"),
+        ({"sweep": "m1;m2"}, "'m1;m2' is no bit"),
+        ({"sweep": "m" + 20 * "9"}, "is no bit"),
+        ({"posterior": "-1"}, "'-1' is no row"),
+        ({"posterior": "one"}, "'one' is no row"),
+        ({"between": "3"}, "does not name two rows"),
+        ({"between": "1,2,3"}, "does not name two rows"),
+        ({"sweep": "m1", "posterior": "0"}, "--sweep and --posterior ask for two sheets"),
+        ({"posterior": "0", "fix": "m1=1"}, "--fix says nothing to --posterior"),
+        ({"sweep": "m2,m1", "fix": "m1=1"}, "--sweep and --fix both name m1"),
+    ],
+)
+def test_what_is_no_bit_or_contradicts_itself_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        SampleConfig(**options)
+    assert words in caught.value.message
+    assert caught.value.hint
