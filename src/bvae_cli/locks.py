@@ -57,7 +57,6 @@ class Lock:
         Raises HeldError, naming the holder, where another process has it; InputOutputError where it cannot be written to.
         """
         self.folder, self.path = folder, folder / LOCK
-        self._lost = False
         self._token = secrets.token_hex(8)
         self._signature = json.dumps({**_this_process(), "digest": digest, "token": self._token}).encode()
         with writing(folder):
@@ -72,9 +71,13 @@ class Lock:
         self.release()
 
     def require_mine(self) -> None:
-        """Raise HeldError where another process took the folder, because this one's heart had stopped for too long."""
-        if self._lost:
-            holder = read_holder(self.path) or {}
+        """Raise HeldError where another process took the folder, because this one's heart had stopped for too long.
+
+        The lock itself is read, before whatever is written: the clock of a machine that sleeps may stand still, so that no
+        beat tells of the loss when it wakes up. A file system that does not answer is no loss.
+        """
+        holder = read_holder(self.path)
+        if holder is not None and holder.get("token") != self._token:
             raise HeldError(
                 f"{self.folder} was taken over by {_who(holder)}, while this process was stopped for more than "
                 f"{SECONDS_UNTIL_STALE:.0f} seconds.",
@@ -92,14 +95,10 @@ class Lock:
             self.folder.rmdir()  # refused where it holds something: the rule
 
     def beat(self) -> None:
-        """Renew the lock's time; or note that it is another's."""
+        """Renew the lock's time, unless it is another's."""
         if self._is_mine():
-            self._lost = False
             with contextlib.suppress(OSError):
                 os.utime(self.path)
-        else:
-            # A file system that does not answer is no loss: the next beat tells.
-            self._lost = read_holder(self.path) is not None
 
     def _take(self) -> None:
         holder: dict[str, Any] | None = None
@@ -221,8 +220,11 @@ def _is_silent(path: Path) -> bool:
     probe = temporary_beside(path)
     try:
         probe.touch()
-        now = probe.stat().st_mtime
-        return now - path.stat().st_mtime > SECONDS_UNTIL_STALE
+        silence = probe.stat().st_mtime - path.stat().st_mtime
+        if silence < -SECONDS_UNTIL_STALE:
+            # The clock was set back since the last beat. A heart that beats will say so; one that does not is found silent.
+            os.utime(path)
+        return silence > SECONDS_UNTIL_STALE
     except OSError:
         return False
     finally:

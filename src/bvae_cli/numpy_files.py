@@ -139,7 +139,8 @@ def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -
             require_plausible(info.file_size, there, f"'{name}' in {path}")
         try:
             with archive.open(info) as member:
-                return member.read(size)
+                # Asked for all, zipfile unpacks at once whatever is there, and the directory may say less.
+                return member.read(info.file_size if size < 0 else size)
         # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression; what
         # the decompressors raise beside these depends on which of them it is.
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:

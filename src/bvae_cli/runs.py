@@ -50,7 +50,7 @@ PREVIOUS_STATE = "previous.pt"
 OPTIONS = "options.json"
 EPOCHS_FOLDER = "epochs"
 _DAMAGED = "damaged"
-_METRICS_UNTIL_THEN, _LOG_LENGTH = "metrics", "log_length"
+_METRICS_UNTIL_THEN, _LOG_LENGTH, _CONFIG = "metrics", "log_length", "config"
 _LONGEST_VALUE = 60
 
 RECORD_COLUMNS = ("training_loss", "validation_loss", "kl", "beta", "temperature", "lr")
@@ -87,6 +87,7 @@ class Run:
         self._lock: Lock | None = None
         # What the metrics hold of the epochs until now. A state repeats it, so that it is no matter what the files hold.
         self._metrics: list[str] = []
+        self._config: dict[str, Any] = {}
 
     @property
     def weights(self) -> Path:
@@ -94,8 +95,18 @@ class Run:
         return self.folder / WEIGHTS
 
     def config(self) -> dict[str, Any] | None:
-        """Return what decided the run, or None where the folder holds no run."""
-        return read_json(self.folder / CONFIG)
+        """Return what decided the run, or None where the folder holds no run.
+
+        A state repeats it, for a run that goes on though its configuration is lost or damaged.
+        """
+        return read_json(self.folder / CONFIG) or self._repeated_config()
+
+    def _repeated_config(self) -> dict[str, Any] | None:
+        with contextlib.suppress(InputOutputError):
+            for _, state in self.saved_states():
+                if state is not None and (config := _config_of(state)):
+                    return config
+        return None
 
     def result(self) -> dict[str, Any] | None:
         """Return how the run ended, or None while it has not."""
@@ -138,7 +149,7 @@ class Run:
             sync_folder(self.folder)
             write_atomically(self.folder / CONFIG, json_bytes(config))
             write_atomically(self.folder / LOSS_RECORD, f"{_RECORD_HEADER}\n".encode())
-        self._metrics = []
+        self._metrics, self._config = [], dict(config)
 
     def save_options(self, options: Mapping[str, Any]) -> None:
         """Keep the options that the run is started with, so that it can go on by the name of its folder."""
@@ -189,7 +200,9 @@ class Run:
             # The state says that these are there.
             sync(self.folder / LOSS_RECORD, self.folder / METRICS, log)
             length = log.stat().st_size if log.exists() else 0
-            whole = {**state, _METRICS_UNTIL_THEN: "".join(self._metrics), _LOG_LENGTH: length}
+            repeated: dict[str, Any] = {_METRICS_UNTIL_THEN: "".join(self._metrics), _LOG_LENGTH: length}
+            repeated[_CONFIG] = json.dumps(self._config)
+            whole = {**state, **repeated}
             write_atomically(self.folder / STATE, state_bytes(whole), self.folder / PREVIOUS_STATE)
 
     def saved_states(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
@@ -208,12 +221,15 @@ class Run:
                 yield path, None
 
     def go_on(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Take up a run at one of its ``saved_states``: record, metrics and log are cut back to it."""
+        """Take up a run at one of its ``saved_states``: configuration, record, metrics and log become what it says."""
         self._metrics = _metrics_of(state)
+        self._config = _config_of(state) or self.config() or {}  # the first states did not hold it
         log, length = self.folder / LOG, state[_LOG_LENGTH]
         with self._writing():
             if path.name != STATE:  # what came after it is damaged, or not there
                 path.replace(self.folder / STATE)
+            if read_json(self.folder / CONFIG) != self._config:
+                write_atomically(self.folder / CONFIG, json_bytes(self._config))
             if log.exists() and log.stat().st_size > length:
                 write_atomically(log, log.read_bytes()[:length])
         self.cut_record(len(self._metrics))
@@ -235,6 +251,8 @@ class Run:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write how the run ended; a finished run needs no state to resume from."""
+        # Whatever the files hold by now: another process may have written to them.
+        self.cut_record(len(self._metrics))
         with self._writing():
             sync(self.folder / LOSS_RECORD, self.folder / METRICS, self.folder / LOG)
             write_atomically(self.folder / RESULT, json_bytes(result))
@@ -296,6 +314,15 @@ def _metrics_of(state: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _config_of(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the configuration that a state repeats, None where it does not."""
+    try:
+        config = parsed_json(state[_CONFIG])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def open_run(output_dir: Path, name: str, digest: str) -> Run:
     """Choose the folder of a run: ``name``, or with 8 digits of the digest where that holds something else.
 
@@ -348,7 +375,8 @@ def find_runs(folder: Path) -> list[Run]:
         next(folder.iterdir(), None)  # below, what may not be looked into is passed over
     except OSError as error:
         raise cannot_be_read(folder, error) from None
-    return [Run(path.parent) for path in sorted(folder.rglob(CONFIG)) if (path.parent / LOSS_RECORD).exists()]
+    folders = [path.parent for path in sorted(folder.rglob(LOSS_RECORD))]
+    return [Run(place) for place in folders if (place / CONFIG).exists() or (place / STATE).exists()]
 
 
 def namesakes(folder: Path) -> list[Path]:
@@ -410,7 +438,7 @@ def training_seconds(folder: Path) -> float | None:
 
 
 def _holds(folder: Path, digest: str) -> bool:
-    config = read_json(folder / CONFIG)
+    config = Run(folder).config()
     return config is not None and config.get("digest") == digest
 
 

@@ -116,11 +116,12 @@ def _listen(handler: Callable[[int, FrameType | None], Any]) -> None:
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    word = "Interrupted" if number == signal.SIGINT else "Terminated"
+    # A number each, whatever else than Ctrl-C it was: those of ExitCode, which is not imported yet.
+    word, code = ("Interrupted", 130) if number == signal.SIGINT else ("Terminated", 143)
     if ranks.is_first():
         with contextlib.suppress(OSError):
             os.write(2, f"Error: {word}.\n".encode())
-    os._exit(128 + number)
+    os._exit(code)
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:

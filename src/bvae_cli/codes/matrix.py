@@ -21,6 +21,8 @@ _ROWS = re.compile(r"[01]+(/[01]+)*$")
 _LONGEST_TOLD = 40
 # A larger one is no code that anything here could decode, and would take minutes to be looked at.
 _MOST_ENTRIES = 2**22
+# Checks and words of a basis are as long as a row, and together as many.
+_LONGEST_ROW = 2048
 _LARGEST_FILE = 2**24
 _HINT = "Name a .npy, .csv or .txt file of 0 and 1, a row in each line, or write the rows: 1101000/0110100."
 
@@ -55,6 +57,8 @@ class Linear(BlockSpec):
         kept = text if _ROWS.match(text) else "/".join("".join(map(str, row)) for row in _read(expanded(text)))
         object.__setattr__(self, "matrix", kept)  # frozen for everybody else
         lengths = {len(row) for row in kept.split("/")}
+        if max(lengths) > _LONGEST_ROW:
+            raise UsageError(f"A row of the matrix has {max(lengths):,} entries.", f"Give at most {_LONGEST_ROW:,}.")
         if len(lengths) > 1:
             raise UsageError(
                 f"The rows of the matrix have {min(lengths)} to {max(lengths)} entries.", "All are of one length."

@@ -23,6 +23,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 LABEL_NAMES = ("y", "labels")
 _DATA_NAMES = ("x", "data", "images")
 _FEWEST_ROWS = 3
+# Arrays of an archive that a sentence names.
+_MOST_NAMED = 8
 # Rows that would take so many bytes of memory stay in their file; fewer are read, which is a little faster.
 MAPPED_FROM = 2**28
 
@@ -75,7 +77,8 @@ class DividedFile(DatasetSpec):
         candidates = [name for name in _DATA_NAMES if name in names] or others
         if len(candidates) == 1:
             return candidates[0]
-        found = f"it has {', '.join(names)}" if names else "it has none"
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        found = f"it has {', '.join(names[:_MOST_NAMED])}{more}" if names else "it has none"
         raise InputOutputError(
             f"{self.path} does not say which of its arrays is the data: {found}.",
             "Name the one of all rows 'x', with labels in 'y' if any; or give 'train', 'validation' and 'test'.",
