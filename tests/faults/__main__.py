@@ -12,7 +12,7 @@ from contextlib import ExitStack
 # Before torch is imported: a process with other threads than its own cannot be forked.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from . import calls, damage, kills, power, signals, soak
+from . import calls, copies, damage, kills, power, signals, soak
 from .broken import BROKEN
 from .commands import Stage, staged
 from .fuzz import tallies
@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[float, Callable[[Stage, Size], list[Row]]]] = {
     "calls": (0.05, calls.rows),
     "power": (0.05, power.rows),
     "damage": (0.0, damage.rows),
+    "copies": (0.0, copies.rows),
     "signals": (0.0, signals.rows),
     "soak": (0.15, soak.rows),
     "fuzz": (0.0, _fuzzed),

@@ -19,8 +19,9 @@ import torch
 
 from bvae_cli import checkpoints, files, runs
 from bvae_cli.workflows.fit import Fit
+from bvae_cli.workflows.recording import Found, Recording
 
-from . import calls, damage, kills, power
+from . import calls, copies, damage, kills, power
 from .commands import Stage, import_everything, staged
 from .table import Row, table_of
 from .trials import forked
@@ -34,6 +35,7 @@ _FEW: Mapping[str, Callable[[Stage], Row]] = {
     "power": lambda stage: power.few(stage, 16),
     "damage": lambda stage: damage.few(stage, 2),
     "calls": lambda stage: calls.few(stage, 8),
+    "copies": lambda stage: copies.few(stage, 6),
 }
 
 
@@ -134,6 +136,27 @@ def _record_not_cut_back() -> None:
     _patch(runs.Run, "cut_record", lambda run, epochs: None)
 
 
+def _record_taken_as_found() -> None:
+    real = runs.Run.go_on
+
+    def go_on(run: runs.Run, path: Path, state: Mapping[str, Any]) -> None:
+        metrics = run.folder / runs.METRICS
+        found = metrics.read_text() if metrics.exists() else ""
+        real(run, path, {**state, "metrics": found})
+
+    _patch(runs.Run, "go_on", go_on)
+
+
+def _best_weights_taken_as_found() -> None:
+    real = Recording._begin
+
+    def begin(recording: Recording, found: Found) -> None:
+        real(recording, found)
+        recording._best_saved = recording._fit.best_epoch or None
+
+    _patch(Recording, "_begin", begin)
+
+
 def _patch(place: Any, name: str, value: Any) -> None:
     if not hasattr(place, name):
         raise AttributeError(f"there is no {name} to break in {place}")
@@ -147,6 +170,8 @@ BROKEN: Mapping[str, Broken] = {
     "digest-not-checked": Broken("a state is taken as it is found", "damage", _digest_not_checked),
     "generator-not-saved": Broken("noise begins anew when a run goes on", "kills", _generator_not_saved),
     "record-not-cut-back": Broken("a run that goes on appends to what is there", "kills", _record_not_cut_back),
+    "record-taken-as-found": Broken("a run goes on with the metrics of its folder", "copies", _record_taken_as_found),
+    "weights-taken-as-found": Broken("best weights are not written again", "copies", _best_weights_taken_as_found),
 }
 
 

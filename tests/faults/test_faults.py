@@ -49,6 +49,13 @@ def test_a_part_of_the_short_form_prints_the_table_and_the_verdict() -> None:
 
 
 @pytest.mark.slow
+def test_older_copies_of_files_change_nothing() -> None:
+    done = harness("tests.faults", "--short", "--only", "copies", "--seed", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "older copies: train      6     0           0      0      0        6/6" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_broken_build_makes_the_command_fail() -> None:
     done = harness("tests.faults", "--short", "--broken", "digest-not-checked")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -71,7 +78,7 @@ def test_a_build_that_is_broken_on_purpose_is_caught(few_trials: dict[str, dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["kills", "calls", "power", "damage"])
+@pytest.mark.parametrize("part", ["kills", "calls", "power", "damage", "copies"])
 def test_the_same_trials_of_the_build_as_it_is_find_nothing(few_trials: dict[str, dict[str, Any]], part: str) -> None:
     assert not few_trials[part]["failed"], few_trials[part]
 
