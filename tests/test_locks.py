@@ -106,6 +106,18 @@ def test_a_lock_is_stale_where_its_process_is_gone_or_its_heart_has_stopped(
             Lock(tmp_path / "a")
 
 
+def test_a_lock_from_a_time_to_come_is_stale_a_while_after_it_was_seen(tmp_path: Path) -> None:
+    # The clock of the machine was set back by three hours, and its holder on another machine has died meanwhile.
+    path = written(tmp_path / "a", age=-3 * 3600, host="elsewhere")
+    with pytest.raises(HeldError):
+        Lock(tmp_path / "a")
+    assert abs(path.stat().st_mtime - time.time()) < 60
+    then = path.stat().st_mtime - locks.SECONDS_UNTIL_STALE - 30
+    os.utime(path, (then, then))
+    with Lock(tmp_path / "a"):
+        pass
+
+
 def test_the_lock_of_a_process_that_was_killed_is_taken_over_at_once(tmp_path: Path) -> None:
     program = f"""
 import time

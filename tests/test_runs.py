@@ -548,3 +548,49 @@ def test_a_folder_with_nothing_but_what_a_killed_write_has_left_is_free(tmp_path
     assert runs.open_run(tmp_path, "a_run", "0123456789").folder == tmp_path / "a_run"
     (tmp_path / "a_run" / "mine.tmp").write_text("somebody's")
     assert runs.open_run(tmp_path, "a_run", "0123456789").folder == tmp_path / "a_run_01234567"
+
+
+def test_who_was_taken_over_unnoticed_writes_nothing_more(run: runs.Run) -> None:
+    with run.locked():
+        run.record(ROW)
+        lock = json.loads((run.folder / ".lock").read_text())
+        (run.folder / ".lock").write_text(json.dumps({**lock, "token": "another", "host": "elsewhere", "pid": 7}))
+        before = (run.folder / runs.LOSS_RECORD).read_bytes()
+        for write in (lambda: run.record(ROW), lambda: run.log("said"), lambda: run.save_state({}), lambda: run.finish({})):
+            with pytest.raises(UsageError, match="was taken over by process 7 on elsewhere"):
+                write()
+        assert (run.folder / runs.LOSS_RECORD).read_bytes() == before
+
+
+def test_what_another_process_has_written_into_the_record_is_gone_at_the_end(run: runs.Run) -> None:
+    run.record(ROW)
+    whole = [(run.folder / name).read_bytes() for name in (runs.LOSS_RECORD, runs.METRICS)]
+    for name in (runs.LOSS_RECORD, runs.METRICS):
+        with (run.folder / name).open("ab") as file:
+            file.write(b"what another process says\n")
+    run.finish({"state": "finished"})
+    assert [(run.folder / name).read_bytes() for name in (runs.LOSS_RECORD, runs.METRICS)] == whole
+
+
+def test_a_result_names_its_files_and_is_damaged_where_they_are_others(run: runs.Run) -> None:
+    run.record(ROW)
+    run.save_weights(CONFIG, WEIGHTS)
+    run.finish({"state": "finished"})
+    assert run.state() == "finished"
+    told = json.loads((run.folder / runs.RESULT).read_text())["files"]
+    assert told[runs.WEIGHTS] == hashlib.sha256(run.weights.read_bytes()).hexdigest()
+    run.save_weights(CONFIG, {**WEIGHTS, "w": WEIGHTS["w"] + 1})
+    assert run.state() == "damaged"
+    with pytest.raises(InputOutputError, match="tells of other weights or another record"):
+        run.require_readable_result()
+    run.weights.unlink()  # who needs the room may delete them
+    assert run.state() == "finished"
+
+
+def test_a_state_of_another_run_is_taken_for_a_damaged_one(run: runs.Run) -> None:
+    run.save_state({"epoch": 1})
+    other = runs.Run(run.folder.parent / "other")
+    other.start({**CONFIG, "digest": "another"})
+    other.save_state({"epoch": 2})
+    (run.folder / runs.PREVIOUS_STATE).write_bytes((other.folder / runs.STATE).read_bytes())
+    assert saved(run) == [("last.pt", 1), ("previous.pt", None)]

@@ -6,6 +6,7 @@ Whole files are written beside their name, synced and renamed, so that a name ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -34,7 +35,7 @@ from bvae_cli.files import (
     writing,
 )
 from bvae_cli.locks import LOCK, HeldError, Lock, is_stale, read_holder
-from bvae_cli.sources import DocumentError, parsed_json, read_json, read_text
+from bvae_cli.sources import DocumentError, open_file, parsed_json, read_json, read_text
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ PREVIOUS_STATE = "previous.pt"
 OPTIONS = "options.json"
 EPOCHS_FOLDER = "epochs"
 _DAMAGED = "damaged"
+# What a result says of weights and record: the sha256 of each.
+_FILES = "files"
 _METRICS_UNTIL_THEN, _LOG_LENGTH, _CONFIG = "metrics", "log_length", "config"
 _LONGEST_VALUE = 60
 
@@ -119,24 +122,40 @@ class Run:
     def require_readable_result(self) -> None:
         """Raise InputOutputError where it is written how the run ended, and cannot be read any more."""
         if self.state() == "damaged":
+            readable = self.result() is not None
+            what = "tells of other weights or another record than are beside it" if readable else "is damaged"
             raise InputOutputError(
-                f"{self.folder / RESULT} is damaged: it cannot be told whether the run is finished.",
+                f"{self.folder / RESULT} {what}: it cannot be told whether the run is finished.",
                 "Its weights and record are untouched. Restore it; or delete it, and the run is set aside and trained anew.",
             )
 
     def state(self) -> RunState:
         """Say whether the run is finished, diverged, unfinished, or not there.
 
-        ``damaged`` is one of which it cannot be read how it ended, ``set aside`` what ``set_aside`` has kept of one.
+        ``damaged`` is one of which it cannot be read how it ended, or whose result tells of other files than are there, as
+        where a backup has put some of them back; ``set aside`` what ``set_aside`` has kept of one. With a state to go on
+        from, a run is unfinished whatever a result says of other files.
         """
         result = self.result()
         if self.folder.name.startswith(f"{_DAMAGED}_") and (self.folder.parent / CONFIG).exists():
             return "set aside"
         if result is None and (self.folder / RESULT).exists():
             return "damaged"
+        if result is not None and self._is_of_others(result):
+            return "unfinished" if (self.folder / STATE).exists() else "damaged"
         if result is not None:
             return "diverged" if result.get("state") == "diverged" else "finished"
         return "empty" if self.config() is None else "unfinished"
+
+    def _is_of_others(self, result: Mapping[str, Any]) -> bool:
+        """Say whether a result tells of other files than those that are there; the first results told of none."""
+        told = result.get(_FILES)
+        there = self._digests()
+        return isinstance(told, dict) and any(told.get(name, digest) != digest for name, digest in there.items())
+
+    def _digests(self) -> dict[str, str]:
+        paths = [self.folder / name for name in (WEIGHTS, LOSS_RECORD)]
+        return {path.name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file()}
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Begin a run: an empty record under the configuration's name."""
@@ -206,15 +225,17 @@ class Run:
             write_atomically(self.folder / STATE, state_bytes(whole), self.folder / PREVIOUS_STATE)
 
     def saved_states(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-        """Return the states to resume from that are there, the last one first; None for one that is damaged.
+        """Return the states to resume from that are there, the last one first; None for a damaged or another run's one.
 
         Raises InputOutputError where the system does not let one be read, or a later version wrote it.
         """
+        mine = (read_json(self.folder / CONFIG) or {}).get("digest")
         for path in (self.folder / STATE, self.folder / PREVIOUS_STATE):
             try:
                 state = read_state(path)
                 _metrics_of(state)
-                yield path, state
+                whose = (_config_of(state) or {}).get("digest")
+                yield path, state if None in (mine, whose) or mine == whose else None
             except FileNotFoundError:
                 continue
             except DamagedStateError:
@@ -255,7 +276,7 @@ class Run:
         self.cut_record(len(self._metrics))
         with self._writing():
             sync(self.folder / LOSS_RECORD, self.folder / METRICS, self.folder / LOG)
-            write_atomically(self.folder / RESULT, json_bytes(result))
+            write_atomically(self.folder / RESULT, json_bytes({**result, _FILES: self._digests()}))
             self._remove_states()
 
     @contextlib.contextmanager
@@ -288,6 +309,13 @@ class Run:
             self._lock.require_mine()
         with writing(self.folder):
             yield
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, changed: int, size: int) -> str:
+    """Return the sha256 of a file that was changed last at this time; a list of runs asks more than once."""
+    with open_file(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _working_folder() -> str | None:

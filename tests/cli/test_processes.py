@@ -167,7 +167,9 @@ main(line)
 """
 
 
-@pytest.mark.parametrize(("number", "code", "word"), [(15, 143, "Terminated"), (2, 130, "Interrupted")])
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(15, 143, "Terminated"), (1, 143, "Terminated"), (2, 130, "Interrupted")]
+)
 @pytest.mark.parametrize("module", ["bvae_cli.cli.app", "pydantic", "torch", "torch.nn", "numpy.linalg"])
 def test_a_command_that_is_stopped_while_it_still_loads_says_so(
     workplace: Path, module: str, number: int, code: int, word: str

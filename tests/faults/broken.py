@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from bvae_cli import checkpoints, files, runs
+from bvae_cli import checkpoints, files, runs, torch_files
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.recording import Found, Recording
 
@@ -31,7 +31,7 @@ _SECONDS = 300.0
 
 # Enough trials of a part to see what is broken, and few enough for a test.
 _FEW: Mapping[str, Callable[[Stage], Row]] = {
-    "kills": lambda stage: kills.few(stage, 7),
+    "kills": lambda stage: kills.few(stage, 5),
     "power": lambda stage: power.few(stage, 16),
     "damage": lambda stage: damage.few(stage, 2),
     "calls": lambda stage: calls.few(stage, 8),
@@ -114,8 +114,8 @@ def _digest_not_checked() -> None:
     def read_state(path: Path) -> dict[str, Any]:
         _, content = checkpoints._line_and_rest(path)
         try:
-            state = checkpoints._read_torch(content)
-        except checkpoints._UnreadableError as error:
+            state = torch_files.read_tensors(content)
+        except torch_files.UnreadableError as error:
             raise checkpoints.DamagedStateError(path) from error
         return dict(state)
 

@@ -102,10 +102,11 @@ def injected(stage: Stage, size: Size) -> list[Row]:
 
 
 def few(stage: Stage, count: int) -> Row:
-    """Kill the training at so many of its points: enough to see a build that is broken on purpose."""
+    """Kill the training at so many of its points, and amid as many writes: enough to see a build broken on purpose."""
     command = stage.train("train")
     points = points_of(stage, command)
-    return _row_of_points(stage, command, sampled(points, count), f"of {len(points)} points")
+    chosen = [*sampled(points, count), *sampled([point for point in points if point.how is Kill.HALF], count)]
+    return _row_of_points(stage, command, chosen, f"of {len(points)} points")
 
 
 def _row_of_points(stage: Stage, command: Command, points: Sequence[Point], note: str, jobs: int = 1) -> Row:

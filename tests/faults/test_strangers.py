@@ -27,7 +27,7 @@ from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.idx import Mnist
 from bvae_cli.datasets.packed import Packed
-from bvae_cli.errors import InputOutputError
+from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.fields import validated
 from bvae_cli.locks import LOCK
 from bvae_cli.settings import Layer
@@ -123,6 +123,27 @@ def test_an_archive_that_unpacks_to_many_times_its_size_is_refused(kind: str, tm
     entry = content.index(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = struct.pack("<I", 2**32 - 2**20)
     assert "would unpack to 4.0 GiB" in read_as(kind, tmp_path, bytes(content))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
+    members = [("x.npy", npy_header("|u1", "(250000, 8)") + bytes(fuzz.MEMORY_BEYOND))]
+    content = bytearray(mutate.zipped(members, zipfile.ZIP_DEFLATED))
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<I", 2_000_128)  # what the header alone would need
+    assert "cannot be unpacked" in read_as(".npz", tmp_path, bytes(content))
+
+
+@pytest.mark.parametrize("rows", ["1" * 100_000, "10" * 5000 + "/" + "01" * 5000])
+def test_a_matrix_of_long_rows_is_refused(rows: str) -> None:
+    with pytest.raises(UsageError, match=f"A row of the matrix has {len(rows.partition('/')[0]):,} entries"):
+        validated(Linear, {"matrix": rows}, "the code")
+
+
+def test_an_archive_of_many_arrays_is_told_in_a_short_sentence(tmp_path: Path) -> None:
+    members = [(f"array{number}.npy", npy_bytes(np.zeros(1))) for number in range(5000)]
+    said = read_as(".npz", tmp_path, mutate.zipped(members))
+    assert "and 4992 more" in said
+    assert len(said) < 500
 
 
 def test_weights_in_a_packed_archive_are_refused(tmp_path: Path) -> None:

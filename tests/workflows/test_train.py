@@ -639,7 +639,9 @@ def test_a_run_that_diverges_again_and_again_ends(place: Path, monkeypatch: pyte
         train(config_for(place), hearing)
     assert len(hearing.notes) == 2
     (folder,) = (place / "weights").iterdir()
-    assert json.loads((folder / "result.json").read_text()) == {
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result.pop("files")) == {runs.WEIGHTS, runs.LOSS_RECORD}
+    assert result == {
         "epochs": 2,
         "reason": "Training diverged in epoch 3: the loss is not a number.",
         "state": "diverged",
@@ -711,3 +713,67 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(place: Path, monkeypatch: pyt
     assert content(folder, (runs.WEIGHTS, runs.STATE)) == before
     whole = train(config_for(place, output_dir=place / "whole"))
     assert content(train(config_for(place)).folder) == content(whole.folder)
+
+
+# --- files of a run that are not its own any more
+
+
+def test_the_state_of_another_seed_is_not_gone_on_with(place: Path) -> None:
+    whole = train(config_for(place, output_dir=place / "whole", seed=2))
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place, output_dir=place / "other", seed=1), Recorder(2))
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place, seed=2), Recorder(1))
+    folder = place / "weights" / whole.folder.name
+    (folder / runs.STATE).write_bytes((place / "other" / whole.folder.name / runs.STATE).read_bytes())
+    assert content(train(config_for(place, seed=2), Recorder()).folder) == content(whole.folder)
+
+
+def test_an_older_result_of_a_run_that_is_trained_anew_takes_no_state_away(place: Path) -> None:
+    whole = train(config_for(place))
+    older, expected = (whole.folder / runs.RESULT).read_bytes(), content(whole.folder)
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place), Recorder(2), overwrite=True)
+    (whole.folder / runs.RESULT).write_bytes(older)
+    train(config_for(place), Recorder())
+    assert content(whole.folder) == expected
+
+
+def test_a_finished_run_with_older_weights_is_not_left_alone_without_a_word(place: Path) -> None:
+    whole = train(config_for(place, output_dir=place / "whole"))
+    with pytest.raises(InterruptedRunError):
+        train(config_for(place), Recorder(1))
+    folder = place / "weights" / whole.folder.name
+    older = (folder / runs.WEIGHTS).read_bytes()
+    train(config_for(place))
+    (folder / runs.WEIGHTS).write_bytes(older)
+    with pytest.raises(InputOutputError):
+        train(config_for(place))
+
+
+@pytest.mark.parametrize("said", [None, "{", "[]", '{"digest": "another"}'])
+def test_a_run_whose_configuration_is_lost_goes_on_by_its_state(place: Path, said: str | None) -> None:
+    whole = train(config_for(place, output_dir=place / "whole"))
+    folder = interrupted(place)
+    (folder / runs.CONFIG).unlink()
+    if said is not None:
+        (folder / runs.CONFIG).write_text(said)
+    if said is None or "another" not in said:
+        assert runs.Run(folder).state() == "unfinished"
+        assert [run.folder for run in runs.find_runs(place / "weights")] == [folder]
+        hearing = Recorder()
+        assert train(config_for(place), hearing).folder == folder
+        assert hearing.plans[0][1] == 2
+        assert content(folder) == content(whole.folder)
+    else:  # it says to be another run's folder
+        assert train(config_for(place)).folder != folder
+
+
+def test_a_configuration_that_was_changed_becomes_that_of_the_run_again(place: Path) -> None:
+    folder = interrupted(place)
+    before = (folder / runs.CONFIG).read_bytes()
+    changed = json.loads(before)
+    changed["decides"]["seed"] = 99
+    (folder / runs.CONFIG).write_text(json.dumps(changed))
+    train(config_for(place))
+    assert (folder / runs.CONFIG).read_bytes() == before
