@@ -6,18 +6,16 @@ An array is read whole, or only found: where in the file its values are, so that
 from __future__ import annotations
 
 import io
-import lzma
 import math
 import struct
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import open_file, reading, require_file, require_plausible
+from bvae_cli.sources import open_file, reading, require_file, require_plausible, zip_archive, zip_member
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,40 +108,17 @@ def read_npz_text(path: Path, name: str) -> str:
         raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.") from None
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    require_file(path)
-    with reading(path):
-        file = open_file(path)
-    with file:
-        try:
-            archive = zipfile.ZipFile(file)
-        # NotImplementedError stands for a version of zip that is not there yet, ValueError for places before its beginning.
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
-            raise InputOutputError(
-                f"{path} is not an .npz archive, or is damaged.",
-                "Write it with numpy.savez, or give it the suffix of what it is.",
-            ) from error
-        with archive:
-            yield archive
+def _archive(path: Path) -> AbstractContextManager[zipfile.ZipFile]:
+    return zip_archive(path, "an .npz archive", "Write it with numpy.savez, or give it the suffix of what it is.")
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -> bytes:
     """Return the first ``size`` bytes of an array's member, or all of them."""
-    with reading(path):
-        info = archive.getinfo(f"{name}{_MEMBER_SUFFIX}")
-        there = path.stat().st_size
-        if info.compress_size > there:  # zipfile would make room for it
-            raise InputOutputError(f"'{name}' in {path} claims to be larger than the file.", "Write it again.")
+    info, where = archive.getinfo(f"{name}{_MEMBER_SUFFIX}"), f"'{name}' in {path}"
+    with zip_member(archive, info, path, where, "Write it again.") as member:
         if size < 0:
-            require_plausible(info.file_size, there, f"'{name}' in {path}")
-        try:
-            with archive.open(info) as member:
-                return member.read(size)
-        # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression; what
-        # the decompressors raise beside these depends on which of them it is.
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
-            raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
+            require_plausible(info.file_size, path.stat().st_size, where)
+        return member.read(size)
 
 
 def _parsed(content: bytes, where: str, kinds: str = _NUMERIC_KINDS) -> NDArray[Any]:
