@@ -114,6 +114,19 @@ def zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, wher
             raise InputOutputError(f"{where} cannot be unpacked: {error}.", hint) from error
 
 
+class BoundedStream:
+    """A stream of unpacked bytes that raises InputOutputError before more of them come than a file may plausibly hold."""
+
+    def __init__(self, stream: IO[bytes], packed: int, where: str) -> None:
+        self._stream, self._packed, self._where, self._seen = stream, packed, where, 0
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` further bytes."""
+        self._seen += size
+        require_plausible(self._seen, self._packed, self._where)
+        return self._stream.read(size)
+
+
 def read_document(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> bytes:
     """Return a file that is kept in memory whole; with ``pipes`` also what comes out of one, which a shell may have made.
 
