@@ -23,18 +23,11 @@ from bvae_cli.datasets.grey import validation_rows
 from bvae_cli.datasets.idx import FashionMnist, Kmnist, Mnist, read_idx
 
 from .mirror import Mirror, serving
+from .pictures import grey, idx_bytes
 from .refusal import refused
 
 OFFICIAL = Path(__file__).parents[2] / "../shared/data/mnist"
 with_official_files = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official MNIST files are not on this machine")
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
-
-
-def grey(rows: int, height: int = 3, width: int = 4, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (rows, height, width), dtype=np.uint8)
 
 
 def write_folder(folder: Path, train_rows: int = 12, test_rows: int = 5, *, packed: bool = True) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bvae_cli.datasets.drawn import Drawn, words_of
+from bvae_cli.datasets.drawn import Drawn, uniform, words_of
 
 if TYPE_CHECKING:
     import torch
@@ -47,12 +47,10 @@ class BarsAndStripes(Drawn):
 
     def log_prob(self, rows: Tensor) -> Tensor:
         """Return −ln (number of pictures) for bars and stripes, minus infinity for all else, ``[rows, D] -> [rows]``."""
-        import torch
-
         pictures = rows.view(-1, self.height, self.width)
         are_bars = (pictures == pictures[:, :1]).all(-1).all(-1)
         are_stripes = (pictures == pictures[:, :, :1]).all(-1).all(-1)
-        return torch.where(are_bars | are_stripes, -self.entropy(), -torch.inf).double()
+        return uniform(are_bars | are_stripes, -self.entropy())
 
     def entropy(self) -> float:
         """Return ln (number of pictures), in nats."""

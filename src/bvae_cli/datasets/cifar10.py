@@ -97,8 +97,8 @@ class Cifar10(DatasetSpec):
         images = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
         if self.channels == "colour":
             return Part(np.ascontiguousarray(images), records[:, 0])
-        weighed = sum(weight * images[..., channel].astype(np.uint32) for channel, weight in enumerate(_GREY))
-        return Part(((weighed + _HALF) >> 16).astype(np.uint8), records[:, 0])
+        red, green, blue = (weight * images[..., channel].astype(np.uint32) for channel, weight in enumerate(_GREY))
+        return Part(((red + green + blue + _HALF) >> 16).astype(np.uint8), records[:, 0])
 
 
 def _records(content: bytes, where: str) -> NDArray[np.uint8]:
@@ -121,9 +121,9 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     require_file(path)
     wanted = {*_TRAINING, _TEST}
     contents: dict[str, bytes] = {}
-    with reading(path), open_file(path) as file:
+    with reading(path), open_file(path) as file, gzip.open(file) as unpacked:
         try:
-            stream = BoundedStream(cast(IO[bytes], gzip.open(file)), path.stat().st_size, str(path))
+            stream = BoundedStream(cast(IO[bytes], unpacked), path.stat().st_size, str(path))
             with tarfile.open(fileobj=cast(Any, stream), mode="r|") as archive:
                 for member in archive:
                     name = member.name.rsplit("/", 1)[-1]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import requests
 
 PART = ".part"
-_LARGEST_PIECE = 2**18
+# Of a piece that is cut off nothing is kept.
+_LARGEST_PIECE = 2**14
 # A server that says nothing for so many seconds, before or within its answer, is given up.
 _SECONDS_OF_SILENCE = (10.0, 60.0)
 # So often a transfer that is cut off is gone on with, as long as each try brings something.

@@ -55,6 +55,13 @@ class Drawn(DatasetSpec):
         )
 
 
+def uniform(possible: Tensor, log_prob: float) -> Tensor:
+    """Return ``log_prob`` for the rows that are possible, minus infinity for the others, ``[rows] -> [rows]`` float64."""
+    import torch
+
+    return torch.full(possible.shape, log_prob, dtype=torch.float64).masked_fill(~possible, -torch.inf)
+
+
 def words_of(numbers: Tensor, bits: int) -> Tensor:
     """Return whole numbers as words, the highest bit first: int64 ``[...] -> [..., bits]`` uint8."""
     import torch

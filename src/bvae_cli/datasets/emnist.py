@@ -36,7 +36,8 @@ class Emnist(DatasetSpec):
 
     summary: ClassVar[str] = "EMNIST letters and digits, 28 x 28; fetched (562 MB) where it is not there"
     downloads: ClassVar[tuple[Download, ...]] = (
-        # The address is torchvision's (datasets/mnist.py), size and sha256 are tensorflow/datasets' (url_checksums/emnist.txt).
+        # The address is torchvision's (datasets/mnist.py), size and sha256 are those of tensorflow/datasets
+        # (url_checksums/emnist.txt).
         Download(
             _ARCHIVE,
             "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
@@ -89,18 +90,12 @@ class Emnist(DatasetSpec):
     def _read_half(self, folder: Path, half: str) -> Part:
         import numpy as np
 
-        names = self._name(half, "images", 3), self._name(half, "labels", 1)
-        if (folder / _ARCHIVE).is_file():
-            archive = folder / _ARCHIVE
-            images, labels = (
-                _read_member(archive, name, dimensions) for name, dimensions in zip(names, (3, 1), strict=True)
-            )
-            where = f"'{names[1]}' in {archive}"
+        image_name, label_name = self._name(half, "images", 3), self._name(half, "labels", 1)
+        if (archive := folder / _ARCHIVE).is_file():
+            images, labels = _read_member(archive, image_name, 3), _read_member(archive, label_name, 1)
         else:
-            paths_of = [self._beside(folder, name) for name in names]
-            images, labels = (read_idx(path, dimensions) for path, dimensions in zip(paths_of, (3, 1), strict=True))
-            where = str(paths_of[1])
-        return labelled(np.ascontiguousarray(images.transpose(0, 2, 1)), labels, where)
+            images, labels = read_idx(self._beside(folder, image_name), 3), read_idx(self._beside(folder, label_name), 1)
+        return labelled(np.ascontiguousarray(images.transpose(0, 2, 1)), labels, f"{label_name} in {folder}")
 
     def _name(self, half: str, content: str, dimensions: int) -> str:
         return f"emnist-{self.part}-{half}-{content}-idx{dimensions}-ubyte"

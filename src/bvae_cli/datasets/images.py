@@ -29,8 +29,8 @@ class Images(Divided):
 
     The first sub-folder of a picture is its label, and the labels are numbered in the order of their names, unless
     ``labels="none"``. Sub-folders ``train``, ``validation`` and ``test`` are the splits, and may have sub-folders that are
-    labels; without ``validation`` the seed takes its share from ``train``. Names that begin with a dot, and files that are no
-    pictures by their suffix, are passed over.
+    labels; without ``validation`` the seed takes its share from ``train``. Names that begin with a dot, and files whose
+    suffix is not that of a picture, are passed over.
 
     >>> Images(path="pictures", size=28).channels
     'grey'
@@ -66,8 +66,11 @@ class Images(Divided):
         rows_of = self._split_by_folders(files, folders) if are_split else self.division(len(files))
         labels = self._labels(files, [parts[are_split:] for parts in folders])
         images = self._read(files)
-        parts = (Part(images[rows_of[split]], None if labels is None else labels[rows_of[split]]) for split in SPLITS)
-        return splits_of(*parts, self.binarize, source=str(self.path), licence=self.licence, order=order_of(rows_of))
+        train, validation, test = (
+            Part(images[rows_of[split]], None if labels is None else labels[rows_of[split]]) for split in SPLITS
+        )
+        facts = {"source": str(self.path), "licence": self.licence, "order": order_of(rows_of)}
+        return splits_of(train, validation, test, self.binarize, **facts)
 
     def _split_by_folders(
         self, files: Sequence[Path], folders: Sequence[tuple[str, ...]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
@@ -76,7 +75,7 @@ class Omniglot(DatasetSpec):
     binarize: Binarize = BINARIZE
 
     def check(self) -> None:
-        """Raise UsageError without Pillow, InputOutputError where ``folder`` lacks an archive; nothing is read or fetched."""
+        """Raise UsageError without Pillow, InputOutputError where ``folder`` lacks an archive; nothing is read."""
         require_pillow()
         if self.folder is None:
             return
@@ -97,23 +96,17 @@ class Omniglot(DatasetSpec):
         if folder is None:
             folder = own_folder("omniglot")
             fetch(self.downloads, folder)
-        numbers = count()
-        label_of: dict[tuple[str, str], int] = {}
-        background, evaluation = (
-            sorted(_drawings(folder / name, self.size), key=lambda drawing: drawing[:2])
-            for name in (_BACKGROUND, _EVALUATION)
-        )
-        for drawing in (*background, *evaluation):
-            if drawing.character not in label_of:
-                label_of[drawing.character] = next(numbers)
+        background, evaluation = (_drawings(folder / name, self.size) for name in (_BACKGROUND, _EVALUATION))
+        characters = dict.fromkeys(drawing.character for drawing in (*background, *evaluation))
+        label_of = {character: number for number, character in enumerate(characters)}
         train = [drawing for drawing in background if drawing.drawer <= _LAST_OF_TRAINING]
         validation = [drawing for drawing in background if drawing.drawer > _LAST_OF_TRAINING]
         if not (train and validation and evaluation):
             raise InputOutputError(
                 f"The archives in {folder} lack drawings for training, validation or test.", "Put the official ones there."
             )
-        parts = (_part(drawings, label_of) for drawings in (train, validation, evaluation))
-        return splits_of(*parts, self.binarize, source=f"Omniglot in {folder}", licence=self.licence)
+        parts = [_part(drawings, label_of) for drawings in (train, validation, evaluation)]
+        return splits_of(parts[0], parts[1], parts[2], self.binarize, source=f"Omniglot in {folder}", licence=self.licence)
 
 
 def _part(drawings: list[_Drawing], label_of: dict[tuple[str, str], int]) -> Part:
@@ -124,7 +117,12 @@ def _part(drawings: list[_Drawing], label_of: dict[tuple[str, str], int]) -> Par
     )
 
 
-def _drawings(path: Path, size: int) -> Iterator[_Drawing]:
+def _drawings(path: Path, size: int) -> list[_Drawing]:
+    """Return the drawings of an archive, character by character, in the order of their names."""
+    return sorted(_unsorted(path, size), key=lambda drawing: drawing[:2])
+
+
+def _unsorted(path: Path, size: int) -> Iterator[_Drawing]:
     with zip_archive(path, "a zip archive", _AGAIN) as archive:
         members = [(info, found) for info in archive.infolist() if (found := _DRAWING.fullmatch(info.filename))]
         require_plausible(sum(info.file_size for info, _ in members), path.stat().st_size, str(path))

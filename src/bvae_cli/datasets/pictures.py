@@ -42,7 +42,7 @@ def read_picture(
     more pixels than Pillow thinks safe.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -57,7 +57,7 @@ def read_picture(
         raise InputOutputError(
             f"{where} has too many pixels: more than {Image.MAX_IMAGE_PIXELS or 0:,}.", "Make it smaller first."
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputOutputError(f"{where} is not a picture in one of {', '.join(_FORMATS)}.", _AGAIN) from error
     except Exception as error:  # what a decoder raises of damaged bytes depends on which of them it is
         if is_out_of_memory(error):
@@ -75,7 +75,7 @@ def _require_readable(picture: Image, where: str) -> None:
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
         raise InputOutputError(f"{where} is animated or has several pages.", "Write each frame into a file of its own.")
     # Pillow says ";16" of how values stand in the file, also where it would drop their lower half without a word.
-    if picture.mode[0] in "IF" or any(";16" in str(tile) for tile in picture.tile):
+    if picture.mode[0] in "IF" or ";16" in str(getattr(picture, "tile", "")):
         raise InputOutputError(
             f"{where} has more than 8 bits a value.",
             "Write 8-bit pictures, or an array of values in 0…1 with numpy.save.",

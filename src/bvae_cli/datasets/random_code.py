@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from bvae_cli.datasets.drawn import Drawn, words_of
+from bvae_cli.datasets.drawn import Drawn, uniform, words_of
 from bvae_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class RandomCode(Drawn):
         rows = rows.to(torch.uint8)
         syndromes = (self._encoded(rows[:, : self.k]) ^ rows)[:, self.k :]
         if not self.epsilon:
-            return torch.where(syndromes.any(1), -torch.inf, -self.k * math.log(2)).double()
+            return uniform((syndromes == 0).all(1), -self.k * math.log(2))
         powers = 2 ** torch.arange(self.n - self.k - 1, -1, -1)
         return self._syndrome_probabilities()[(syndromes.long() * powers).sum(1)].log() - self.k * math.log(2)
 
