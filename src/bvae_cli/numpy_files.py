@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MEMBER_SUFFIX = ".npy"
 _LONGEST_TOLD = 60
-_NUMERIC_KINDS, _TEXT_KIND = "biuf", "U"
+_NUMERIC_KINDS, _TEXT_KINDS = "biuf", "US"
 # What stands before the values is shorter than this, in a file that is what it says.
 _LONGEST_HEADER = 2**17
 # Every numpy has so many dimensions, and counts bytes in 63 bits.
@@ -101,9 +101,10 @@ def read_npz_text(path: Path, name: str) -> str:
     with _archive(path) as archive:
         content = _unpacked(archive, name, path)
     where = f"'{name}' in {path}"
-    array = _parsed(content, where, _TEXT_KIND)
+    array = _parsed(content, where, _TEXT_KINDS)
     try:
-        return str(array.item()) if not array.ndim else ""
+        value = array.item() if not array.ndim else ""
+        return value.decode("ascii") if isinstance(value, bytes) else str(value)
     except ValueError:  # numbers that are no characters
         raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.") from None
 
@@ -147,7 +148,7 @@ def _checked_header(
             f"{where} holds Python objects, which are never unpickled.",
             "Save numbers: rows of equal length, with dtype float32 or uint8.",
         )
-    if kinds == _TEXT_KIND and (dtype.kind not in kinds or not dtype.itemsize):
+    if kinds == _TEXT_KINDS and (dtype.kind not in kinds or not dtype.itemsize):
         raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.")
     if dtype.kind not in kinds:
         raise InputOutputError(f"{where} is not numeric: its type is {dtype}.", "Save it as uint8 or float32.")

@@ -59,6 +59,14 @@ class Divided(DatasetSpec):
         parts = np.split(shuffled(total, self.split_seed), [total - validation - test, total - test])
         return dict(zip(SPLITS, parts, strict=True))
 
+    def _without_validation(self, total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers of training rows that stay there, and of those that are for validation, by seed and share."""
+        if total < 2:
+            raise InputOutputError(f"{self.path} has too few training rows to divide: {total}.", "At least 2 are needed.")
+        order = shuffled(total, self.split_seed)
+        kept = total - min(max(1, round(total * self.validation)), total - 1)
+        return order[:kept], order[kept:]
+
     def divided(
         self,
         values: NDArray[Any] | MappedRows,

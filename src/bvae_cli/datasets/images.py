@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from bvae_cli.datasets.base import SplitName, Splits
-from bvae_cli.datasets.divided import SPLITS, Divided, order_of, shuffled
+from bvae_cli.datasets.divided import SPLITS, Divided, order_of
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, splits_of
 from bvae_cli.datasets.pictures import Channels, Resize, read_picture, require_pillow
 from bvae_cli.errors import InputOutputError, cannot_be_read
@@ -86,12 +86,8 @@ class Images(Divided):
         first = np.array([parts[0] for parts in folders])
         rows_of: dict[SplitName, NDArray[np.int64]] = {split: (first == split).nonzero()[0] for split in SPLITS}
         if not len(rows_of["validation"]):
-            train = rows_of["train"]
-            if len(train) < 2:
-                raise InputOutputError(f"{self.path / 'train'} has too few pictures: 1.", "At least 2 are needed.")
-            kept = len(train) - min(max(1, round(len(train) * self.validation)), len(train) - 1)
-            order = train[shuffled(len(train), self.split_seed)]
-            rows_of |= {"train": order[:kept], "validation": order[kept:]}
+            kept, rest = self._without_validation(len(rows_of["train"]))
+            rows_of |= {"train": rows_of["train"][kept], "validation": rows_of["train"][rest]}
         return rows_of
 
     def _labels(self, files: Sequence[Path], folders: Sequence[tuple[str, ...]]) -> NDArray[np.int64] | None:
