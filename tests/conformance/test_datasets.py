@@ -144,6 +144,7 @@ class TestPacked(DatasetConformance):
 def test_every_data_set_of_ours_is_checked_here() -> None:
     classes = [value for name, value in globals().items() if name.startswith("Test")]
     checked = {getattr(one, "kind", None) or type(getattr(one, "spec", None)) for one in classes} | {Arrays, Packed}
+    assert len(registry.names("data set")) >= 12
     ours = {row.spec for row in registry.rows("data set") if row.origins[0].distribution == "bvae-cli"}
     assert ours <= checked
 

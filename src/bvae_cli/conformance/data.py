@@ -158,13 +158,13 @@ def built_without_torch(subject: DataSubject) -> None:
 
 @_check
 def files_are_there(subject: DataSubject) -> None:
-    """``check`` raises nothing where the data can be loaded."""
+    """check() raises nothing where the data can be loaded."""
     subject.spec.check()
 
 
 @_check
 def missing_files_are_named(subject: DataSubject) -> None:
-    """``check`` raises an InputOutputError, with what to do, where a file is missing, without reading anything."""
+    """check() raises an InputOutputError, with what to do, where a file is missing, without reading anything."""
     if subject.missing is None:
         raise NotCheckedError("no spec with missing files is given (missing)")
     try:
@@ -180,7 +180,7 @@ def missing_files_are_named(subject: DataSubject) -> None:
 
 @_check
 def contract(subject: DataSubject) -> None:
-    """The splits are what ``Splits`` says: types, sizes, values in 0…1."""
+    """The splits are what Splits says: types, sizes, values in 0…1."""
     problem = subject.splits.problem()
     if problem is not None:
         fail(f"The data set gave {problem}.", "see Splits in bvae_cli.datasets.base.")
@@ -200,7 +200,7 @@ def facts(subject: DataSubject) -> None:
 
 @_check
 def one_kind_of_values(subject: DataSubject) -> None:
-    """All splits are bits or all are numbers; with ``fresh_bits`` training rows are probabilities and all others bits."""
+    """All splits are bits or all are numbers; with fresh bits training rows are probabilities and all others bits."""
     splits = subject.splits
     kinds = [splits.split(name).dtype for name in _SPLITS]
     if splits.fresh_bits:
@@ -227,7 +227,7 @@ def labels_match(subject: DataSubject) -> None:
 
 @_check
 def order_is_of_the_rows(subject: DataSubject) -> None:
-    """``order`` holds a number for each row of all splits, and none twice."""
+    """The order holds a number for each row of all splits, and none twice."""
     order, total = subject.splits.order, sum(len(subject.splits.split(name)) for name in _SPLITS)
     if order is None:
         raise NotCheckedError("the splits have no order")
