@@ -113,6 +113,7 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
         return
     shape = " × ".join(map(str, facts.feature_shape))
     known = facts.entropy is not None and facts.log_prob is not None
+    log_prob = [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")] if known else []
     show_facts(
         [
             ("data set", facts.dataset),
@@ -124,7 +125,7 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
             ("values", f"{facts.values}, mean {facts.mean:.4g}; likelihood {facts.likelihood}"),
             ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),
             ("entropy", f"{facts.entropy:.6g} nats a row, exactly" if known else "not known"),
-            *([("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model is above it in the long run")] if known else []),
+            *log_prob,
             ("digest", facts.digest),
             *([("picture", str(out))] if out is not None else []),
         ]
