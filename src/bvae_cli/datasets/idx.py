@@ -123,7 +123,8 @@ class IdxFolder(DatasetSpec):
         path = _found(folder, name)
         if path is None:
             raise InputOutputError(
-                f"There is no {name} in {folder}, nor {name}.gz.", f"Put {spoken_names(self.downloads)} there."
+                f"There is no {name} in {folder}, nor {name}.gz.",
+                f"Put {spoken_names(self.downloads)} there; a folder of pictures is named images:path={folder}.",
             )
         require_file(path)
         return path
