@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import socket
 from collections.abc import Iterator
@@ -146,6 +147,18 @@ def test_a_server_that_falls_silent_is_given_up_and_what_it_sent_is_kept(
     with refused("cannot be fetched", "30,000 bytes that came are kept"):
         fetch([download_of(mirror.url)], tmp_path)
     assert (tmp_path / "file.gz.part").read_bytes() == CONTENT[:30_000]
+
+
+def test_a_long_transfer_says_how_far_it_is(mirror: Mirror, tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(downloads, "_SECONDS_BETWEEN_WORDS", 0)
+    monkeypatch.setattr(logging.getLogger("bvae_cli"), "level", logging.INFO)
+    logging.getLogger("bvae_cli").manager._clear_cache()
+    pooch.get_logger().addHandler(caplog.handler)
+    try:
+        fetch([download_of(mirror.url)], tmp_path)
+    finally:
+        pooch.get_logger().removeHandler(caplog.handler)
+    assert "0 of 0 MB of file.gz" in caplog.text
 
 
 def test_a_slow_server_is_waited_for(mirror: Mirror, tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def _datasets(
         return
     if action == "pack":
         if source is None or file is None:
-            raise UsageError("`bvae datasets pack` needs the data and the file to write.", "As in: pack x.npy packed.npz.")
+            raise UsageError(
+                "`bvae datasets pack` needs the data and the file to write.", "As in: pack bits.npy packed.npz."
+            )
         _pack(source, file, overwrite, quiet, json)
         return
     if source is None or file is not None:

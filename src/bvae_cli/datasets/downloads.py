@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,7 @@ _LARGEST_PIECE = 2**14
 _SECONDS_OF_SILENCE = (10.0, 60.0)
 # So often a transfer that is cut off is gone on with, as long as each try brings something.
 _MOST_TRIES = 8
+_SECONDS_BETWEEN_WORDS = 5.0
 _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
@@ -152,6 +154,7 @@ def _complete(download: Download, part: Path, file: Path) -> None:
 
 def _go_on(download: Download, part: Path) -> None:
     """Fetch a part from where it ends, or anew where the server cannot do that."""
+    import pooch
     import requests
 
     there = _size(part)
@@ -169,11 +172,15 @@ def _go_on(download: Download, part: Path) -> None:
             there = 0
         _require_size(response, there, download.size)
         with part.open("ab" if there else "wb") as file:
+            said = time.monotonic()
             for piece in response.iter_content(_LARGEST_PIECE):
                 there += len(piece)
                 if there > download.size:
                     raise _OtherContentError(f"it has more than {download.size:,} bytes")
                 file.write(piece)
+                if time.monotonic() - said >= _SECONDS_BETWEEN_WORDS:
+                    said = time.monotonic()
+                    pooch.get_logger().info(f"{there / 1e6:,.0f} of {download.size / 1e6:,.0f} MB of {download.name}")
     if there < download.size:
         raise _CutOffError
 
