@@ -208,7 +208,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(folder: Pa
 
 
 def test_pictures_that_would_fill_the_memory_are_refused(folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr("bvae_cli.sources._LARGE", 2**20)
+    monkeypatch.setattr("bvae_cli.sources._LARGE", 2**23)
     for path in folder.iterdir():
         path.unlink()
     for number in range(30):

@@ -10,6 +10,7 @@ import warnings
 from typing import IO, TYPE_CHECKING, Literal
 
 from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+from bvae_cli.sources import require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,9 @@ Resize = Literal["crop", "fit"]
 # Those that Pillow reads by itself: no other program is started.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _AGAIN = "Replace it, or take it out of the folder."
-_WHITE = (255, 255, 255, 255)
+_WHITE = (255, 255, 255)
+# What a pixel takes while it is decoded, turned and laid on white.
+_BYTES_OF_A_PIXEL = 8
 
 
 def require_pillow() -> None:
@@ -32,9 +35,9 @@ def require_pillow() -> None:
 
 
 def read_picture(
-    file: IO[bytes], where: str, channels: Channels, size: int = 0, resize: Resize = "crop"
+    file: IO[bytes], where: str, packed: int, channels: Channels, size: int = 0, resize: Resize = "crop"
 ) -> NDArray[np.uint8]:
-    """Return a picture as ``[height, width]`` or ``[height, width, 3]`` uint8.
+    """Return a picture in a file of ``packed`` bytes as ``[height, width]`` or ``[height, width, 3]`` uint8.
 
     With ``size`` it becomes a square of so many pixels: "crop" fills it and cuts the rest off on both sides, "fit" shows all
     of it on black. A pixel is then the mean of those that it covers, or where a picture is enlarged the nearest. Raises
@@ -50,7 +53,9 @@ def read_picture(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture: Image.Image = Image.open(file, formats=_FORMATS)
             _require_readable(picture, where)
-            picture = _flat(ImageOps.exif_transpose(picture), channels)
+            require_plausible(picture.width * picture.height * _BYTES_OF_A_PIXEL, packed, where)
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture = _flat(picture, channels)
     except InputOutputError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -87,5 +92,7 @@ def _flat(picture: Image, channels: Channels) -> Image:
 
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture)
+        background = Image.new("RGB", picture.size, _WHITE)
+        background.paste(picture, mask=picture.getchannel("A"))
+        picture = background
     return picture.convert("L" if channels == "grey" else "RGB")

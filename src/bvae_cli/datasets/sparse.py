@@ -52,7 +52,7 @@ def read_sparse(path: Path, names: list[str]) -> NDArray[Any]:
             matrix.check_format(full_check=True)
         rows = matrix.tocsr()
         rows.sum_duplicates()
-    except (ValueError, IndexError, OverflowError, TypeError) as error:
+    except (ValueError, IndexError, OverflowError, TypeError, RuntimeError) as error:
         raise InputOutputError(f"{path} is damaged: {error}.", _AGAIN) from error
     bad = ~((rows.data >= 0) & (rows.data <= 1))
     if bad.any():
