@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bvae_cli.datasets.idx import THRESHOLD, read_idx
+from bvae_cli.datasets.grey import THRESHOLD
+from bvae_cli.datasets.idx import read_idx
 
 OUTPUT = Path(__file__).parents[1] / "src/bvae_cli/datasets/data/binarized_mnist.npz"
 

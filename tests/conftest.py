@@ -83,12 +83,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return make_visible
 
 
-def install_into(site: Path, name: str) -> Path:
-    """Write the module and the metadata of a package of ``tests/plugins`` into a folder for ``sys.path``."""
-    project = tomllib.loads((PLUGINS / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+def install_into(site: Path, name: str, home: Path = PLUGINS) -> Path:
+    """Write the module and the metadata of a package of ``tests/plugins``, or ``home``, into a folder for ``sys.path``."""
+    project = tomllib.loads((home / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(parents=True)
-    for module in (PLUGINS / name).glob("*.py"):
+    for module in (home / name).glob("*.py"):
         shutil.copy(module, site)
     metadata = f"Metadata-Version: 2.3\nName: {project['name']}\nVersion: {project['version']}\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")

@@ -98,12 +98,13 @@ class PluginRef(BaseModel):
 
     def label(self) -> str:
         """Return the name with its options, in the grammar that ``--dataset`` reads: ``name:key=value,…``."""
-        options = ",".join(f"{key}={_bracketed(value)}" for key, value in self.options.items())
+        said = {key: value for key, value in self.options.items() if value is not None}
+        options = ",".join(f"{key}={_bracketed(value)}" for key, value in said.items())
         return f"{self.type}:{options}" if options else self.type
 
     def shown(self) -> str:
         """Return the name with its options for a person to read: of a long value, as a matrix, its beginning."""
-        texts = {key: str(value) for key, value in self.options.items()}
+        texts = {key: str(value) for key, value in self.options.items() if value is not None}
         short = {key: text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…" for key, text in texts.items()}
         return PluginRef(type=self.type, options=short).label()
 
@@ -131,7 +132,7 @@ def parse_dataset(text: Any) -> Any:
     # Unlike pathlib's, these are False for a word that is too long to be a path, or holds what no path does.
     if str(text) and os.path.isdir(path):  # noqa: PTH112
         return PluginRef(type="mnist", options={"folder": str(path)})
-    if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt") or len(path.parts) > 1:  # noqa: PTH113
+    if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet") or len(path.parts) > 1:  # noqa: PTH113
         return PluginRef(type="arrays", options={"path": str(path)})
     error = unknown_name("data set", str(text), known)
     raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")

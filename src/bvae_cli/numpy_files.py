@@ -6,18 +6,16 @@ An array is read whole, or only found: where in the file its values are, so that
 from __future__ import annotations
 
 import io
-import lzma
 import math
 import struct
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import open_file, reading, require_file, require_plausible
+from bvae_cli.sources import open_file, reading, require_file, require_plausible, zip_archive, zip_member
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 _MEMBER_SUFFIX = ".npy"
 _LONGEST_TOLD = 60
-_NUMERIC_KINDS, _TEXT_KIND = "biuf", "U"
+_NUMERIC_KINDS, _TEXT_KINDS = "biuf", "US"
 # What stands before the values is shorter than this, in a file that is what it says.
 _LONGEST_HEADER = 2**17
 # Every numpy has so many dimensions, and counts bytes in 63 bits.
@@ -103,48 +101,26 @@ def read_npz_text(path: Path, name: str) -> str:
     with _archive(path) as archive:
         content = _unpacked(archive, name, path)
     where = f"'{name}' in {path}"
-    array = _parsed(content, where, _TEXT_KIND)
+    array = _parsed(content, where, _TEXT_KINDS)
     try:
-        return str(array.item()) if not array.ndim else ""
+        value = array.item() if not array.ndim else ""
+        return value.decode("ascii") if isinstance(value, bytes) else str(value)
     except ValueError:  # numbers that are no characters
         raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.") from None
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    require_file(path)
-    with reading(path):
-        file = open_file(path)
-    with file:
-        try:
-            archive = zipfile.ZipFile(file)
-        # NotImplementedError stands for a version of zip that is not there yet, ValueError for places before its beginning.
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
-            raise InputOutputError(
-                f"{path} is not an .npz archive, or is damaged.",
-                "Write it with numpy.savez, or give it the suffix of what it is.",
-            ) from error
-        with archive:
-            yield archive
+def _archive(path: Path) -> AbstractContextManager[zipfile.ZipFile]:
+    return zip_archive(path, "an .npz archive", "Write it with numpy.savez, or give it the suffix of what it is.")
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, path: Path, size: int = -1) -> bytes:
     """Return the first ``size`` bytes of an array's member, or all of them."""
-    with reading(path):
-        info = archive.getinfo(f"{name}{_MEMBER_SUFFIX}")
-        there = path.stat().st_size
-        if info.compress_size > there:  # zipfile would make room for it
-            raise InputOutputError(f"'{name}' in {path} claims to be larger than the file.", "Write it again.")
+    info, where = archive.getinfo(f"{name}{_MEMBER_SUFFIX}"), f"'{name}' in {path}"
+    with zip_member(archive, info, path, where, "Write it again.") as member:
         if size < 0:
-            require_plausible(info.file_size, there, f"'{name}' in {path}")
-        try:
-            with archive.open(info) as member:
-                # Asked for all, zipfile unpacks at once whatever is there, and the directory may say less.
-                return member.read(info.file_size if size < 0 else size)
-        # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression; what
-        # the decompressors raise beside these depends on which of them it is.
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
-            raise InputOutputError(f"'{name}' in {path} cannot be unpacked: {error}.", "Write it again.") from error
+            require_plausible(info.file_size, path.stat().st_size, where)
+        # Asked for all, zipfile unpacks at once whatever is there, and the directory may say less.
+        return member.read(info.file_size if size < 0 else size)
 
 
 def _parsed(content: bytes, where: str, kinds: str = _NUMERIC_KINDS) -> NDArray[Any]:
@@ -173,7 +149,7 @@ def _checked_header(
             f"{where} holds Python objects, which are never unpickled.",
             "Save numbers: rows of equal length, with dtype float32 or uint8.",
         )
-    if kinds == _TEXT_KIND and (dtype.kind not in kinds or not dtype.itemsize):
+    if kinds == _TEXT_KINDS and (dtype.kind not in kinds or not dtype.itemsize):
         raise InputOutputError(f"{where} is not text.", "Write a string, or leave it out.")
     if dtype.kind not in kinds:
         raise InputOutputError(f"{where} is not numeric: its type is {dtype}.", "Save it as uint8 or float32.")

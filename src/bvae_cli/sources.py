@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import os
 import stat
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from bvae_cli.errors import InputOutputError, cannot_be_read, nearest
 
@@ -77,6 +81,50 @@ def require_plausible(unpacked: int, packed: int, where: str) -> None:
             f"{where} would unpack to {unpacked / 2**30:,.1f} GiB from a file of {packed / 2**20:,.1f} MiB.",
             "If these are your data, write them without compression: numpy.save, or numpy.savez.",
         )
+
+
+@contextmanager
+def zip_archive(path: Path, kind: str, hint: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive, which ``kind`` names in a sentence. Raises InputOutputError where it is none."""
+    require_file(path)
+    with reading(path):
+        file = open_file(path)
+    with file:
+        try:
+            archive = zipfile.ZipFile(file)
+        # NotImplementedError stands for a version of zip that is not there yet, ValueError for places before its beginning.
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
+            raise InputOutputError(f"{path} is not {kind}, or is damaged.", hint) from error
+        with archive:
+            yield archive
+
+
+@contextmanager
+def zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, where: str, hint: str) -> Iterator[IO[bytes]]:
+    """Open a member of an archive. Raises InputOutputError, also in the body, where it cannot be unpacked."""
+    with reading(path):
+        if info.compress_size > path.stat().st_size:  # zipfile would make room for it
+            raise InputOutputError(f"{where} claims to be larger than the file.", hint)
+        try:
+            with archive.open(info) as member:
+                yield member
+        # RuntimeError stands for an encrypted member, NotImplementedError (one of them) for an unknown compression; what
+        # the decompressors raise beside these depends on which of them it is.
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
+            raise InputOutputError(f"{where} cannot be unpacked: {error}.", hint) from error
+
+
+class BoundedStream:
+    """A stream of unpacked bytes that raises InputOutputError before more of them come than a file may plausibly hold."""
+
+    def __init__(self, stream: IO[bytes], packed: int, where: str) -> None:
+        self._stream, self._packed, self._where, self._seen = stream, packed, where, 0
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` further bytes."""
+        self._seen += size
+        require_plausible(self._seen, self._packed, self._where)
+        return self._stream.read(size)
 
 
 def read_document(path: Path, largest: int = LARGEST_DOCUMENT, pipes: bool = False) -> bytes:

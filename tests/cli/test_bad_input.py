@@ -42,7 +42,7 @@ USAGE: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "unknown option of a code": (("train", "--ecc", "repetition:Q=2"), ("'Q'", "repetition", "R")),
     "code to check": (("check-ecc", "--ecc", "repitition"), ("Did you mean 'repetition'?",)),
     "unknown data set": (("train", "--dataset", "binarised-mnist"), ("Did you mean 'binarized-mnist'?", "give its path")),
-    "data set like nothing": (("train", "--dataset", "zzz"), ("arrays, binarized-mnist, mnist",)),
+    "data set like nothing": (("train", "--dataset", "zzz"), ("arrays, bars-and-stripes, binarized-mnist",)),
     "option of a data set": (("train", "--dataset", "arrays:pth=a.npy"), ("'pth'", "Did you mean 'path'?")),
     "data set without its option": (("train", "--dataset", "arrays"), ("needs the option 'path'",)),
     "set 8": (("train", "-n", 8), ("--params", "at most 7", "'8'", "0…7")),

@@ -42,7 +42,7 @@ def offered(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> Offered:
         ("bvae train --ecc-type ree", ["reed-muller"]),
         ("bvae check-ecc --ecc re", ["reed-muller", "repetition"]),
         ("bvae train -n ", list("01234567")),
-        ("bvae train --dataset b", ["binarized-mnist"]),
+        ("bvae train --dataset b", ["bars-and-stripes", "binarized-mnist"]),
         ("bvae train --estimator g", ["gumbel", "gumbel-st"]),
         ("bvae train --lr-schedule ", ["constant", "cosine"]),
         ("bvae sample --split ", ["validation", "test"]),

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import bvae_cli
 
 from ..outcome import Bvae
@@ -33,6 +35,53 @@ def test_the_table_says_the_same(bvae: Bvae) -> None:
     assert "licence" in shown.splitlines()[1]
     for name, licence in licences.items():
         assert any(line.startswith(f" {name} ") and licence in line for line in shown.splitlines())
+
+
+def test_a_data_set_is_shown_with_its_facts_and_pictures(bvae: Bvae, workplace: Path) -> None:
+    outcome = bvae("datasets", "show", "bits.npy", "--out", "rows.png").succeeded()
+    for words in (
+        "48 training, 6 validation, 6 test",
+        "12 values, 12; 0 are the same",
+        "bits, mean 0.",
+        "not known",
+    ):
+        assert words in outcome.out
+    facts = bvae("datasets", "show", "bits.npy", "--json", "-q").succeeded().json()
+    assert (facts["training_rows"], facts["features"], facts["labels"], facts["entropy"]) == (48, 12, None, None)
+    assert facts["picture"] is None
+
+
+def test_constant_columns_and_labels_are_counted(bvae: Bvae, workplace: Path) -> None:
+    rows = np.load("bits.npy")
+    rows[:, [2, 5]] = 1
+    np.savez("x.npz", x=rows, y=np.arange(60) % 4)
+    outcome = bvae("datasets", "show", "x.npz").succeeded()
+    for words in ("2 are the same in all training rows", "4 different ones"):
+        assert words in outcome.out
+
+
+def test_a_known_entropy_is_shown_in_nats(bvae: Bvae) -> None:
+    outcome = bvae("datasets", "show", "random-code:n=8,k=3,rows=50").succeeded()
+    for words in ("2.07944 nats a row, exactly", "-2.07944 nats, mean of the test rows"):
+        assert words in outcome.out
+
+
+def test_a_data_set_is_checked(bvae: Bvae, workplace: Path) -> None:
+    outcome = bvae("datasets", "check", "random-code:n=8,k=3,rows=50").succeeded()
+    assert "16 checks" in outcome.out
+    assert outcome.out.count(" passed ") == 13
+    found = bvae("datasets", "check", "bits.npy", "--json", "-q").succeeded().json()
+    assert {row["state"] for row in found} == {"passed", "exempt"}
+
+
+def test_what_cannot_be_shown_or_checked_is_refused(bvae: Bvae, workplace: Path) -> None:
+    bvae("datasets", "show").refused(2, "takes one data set")
+    bvae("datasets", "check", "bits.npy", "x.npz").refused(2, "takes one data set")
+    bvae("datasets", "show", "bits.npy", "--out", "rows.jpg").refused(2, ".png")
+    bvae("datasets", "list", "mnist").refused(2, "bvae datasets show mnist")
+    bvae("datasets", "check", "bits.npy", "--out", "rows.png").refused(2, "has no use for --out")
+    bvae("datasets", "show", "bits.npy", "--overwrite").refused(2, "has no use for --overwrite")
+    bvae("datasets", "show", "none.npy").refused(3, "There is no file none.npy")
 
 
 def test_a_packed_file_is_trained_on_as_what_it_was_packed_from(bvae: Bvae, workplace: Path) -> None:

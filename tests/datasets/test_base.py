@@ -32,6 +32,10 @@ def small_splits(**changes: Any) -> Splits:
         "from bvae_cli.datasets.binarized_mnist import BinarizedMnist; BinarizedMnist().check()",
         "from bvae_cli.datasets.idx import Mnist; Mnist(folder='.', binarize='fresh'); Mnist().check()",
         "from bvae_cli.datasets.arrays import Arrays; Arrays(path=__import__('sys').executable + '.npy')",
+        "from bvae_cli.datasets.emnist import Emnist; Emnist().check()",
+        "from bvae_cli.datasets.cifar10 import Cifar10; Cifar10().check()",
+        "from bvae_cli.datasets.omniglot import Omniglot; Omniglot().check()",
+        "from bvae_cli.datasets.images import Images; Images(path='.').check()",
         "import bvae_cli.datasets.arrays as a, pathlib; "
         "p = pathlib.Path('x.csv'); p.write_text('0'); a.Arrays(path=p).check()",
         "import bvae_cli.datasets.idx as i, bvae_cli.errors as e\n"

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import logging
 import os
 import struct
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bvae_cli.datasets import idx
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
-from bvae_cli.datasets.idx import Mnist, read_idx, validation_rows
+from bvae_cli.datasets.downloads import Download
+from bvae_cli.datasets.grey import validation_rows
+from bvae_cli.datasets.idx import FashionMnist, Kmnist, Mnist, read_idx
 
+from .mirror import Mirror, serving
+from .pictures import grey, idx_bytes
 from .refusal import refused
 
 OFFICIAL = Path(__file__).parents[2] / "../shared/data/mnist"
 with_official_files = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official MNIST files are not on this machine")
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
-
-
-def grey(rows: int, height: int = 3, width: int = 4, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (rows, height, width), dtype=np.uint8)
 
 
 def write_folder(folder: Path, train_rows: int = 12, test_rows: int = 5, *, packed: bool = True) -> Path:
@@ -278,6 +270,9 @@ def test_an_unknown_way_to_binarize_is_refused():
 # Without a folder
 
 
+KNOWN = [Mnist, FashionMnist, Kmnist]
+
+
 def test_files_in_the_data_folder_are_read_without_the_network(own_data, no_network):
     write_folder(own_data, packed=False)
     splits = Mnist().load()
@@ -285,78 +280,66 @@ def test_files_in_the_data_folder_are_read_without_the_network(own_data, no_netw
     assert splits.licence == "CC BY-SA 3.0"
 
 
-def test_offline_the_words_name_the_address_and_the_folder_for_the_files(own_data, no_network):
-    with refused(f"{idx.MIRROR}train-images-idx3-ubyte.gz cannot be fetched", "Go online", "by hand", str(own_data)):
-        Mnist().load()
-
-
-def test_a_file_of_other_content_on_the_mirror_is_refused(own_data, monkeypatch):
-    def served_otherwise(*_, **__):
-        raise ValueError("SHA256 hash of downloaded file does not match the known hash")
-
-    monkeypatch.setattr(pooch, "retrieve", served_otherwise)
-    with refused("is not the official file: its sha256 differs", idx.MIRROR, "by hand", str(own_data)):
-        Mnist().load()
-
-
-def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch, no_network):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("BVAE_DATA_DIR", str(tmp_path / "file"))
-    with refused("cannot be made", "BVAE_DATA_DIR"):
-        Mnist().load()
+@pytest.mark.parametrize("kind", KNOWN)
+def test_offline_the_words_name_the_address_and_the_folder_for_the_files(own_data, no_network, kind):
+    first = kind.downloads[0].url
+    with refused(f"{first} cannot be fetched", "Go online", "by hand", str(own_data.parent / kind.own_name)):
+        kind().load()
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A mirror on this machine, in place of the public one, with small files of their own sha256."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    served = write_folder(tmp_path / "served")
-    known = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in served.iterdir()}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(idx, "MIRROR", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setattr(idx, "OFFICIAL_SHA256", {name: known[name] for name in idx.OFFICIAL_SHA256})
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """A mirror on this machine, in place of the public ones, with small files of their own sha256."""
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    yield served
-    server.shutdown()
-    server.server_close()
+    served = {path.name: path.read_bytes() for path in write_folder(tmp_path / "served").iterdir()}
+    with serving(served) as mirror:
+        for kind in KNOWN:
+            here = tuple(
+                Download(name, f"{mirror.url}{name}", len(served[name]), hashlib.sha256(served[name]).hexdigest())
+                for name in (download.name for download in kind.downloads)
+            )
+            monkeypatch.setattr(kind, "downloads", here)
+        yield mirror
 
 
-def test_missing_files_are_fetched_once_and_then_found(mirror, own_data, monkeypatch):
-    first = Mnist().load()
-    assert sorted(path.name for path in own_data.iterdir()) == sorted(idx.OFFICIAL_SHA256)
+@pytest.mark.parametrize("kind", KNOWN)
+def test_missing_files_are_fetched_once_and_then_found(mirror, own_data, monkeypatch, kind):
+    first = kind().load()
+    folder = own_data.parent / kind.own_name
+    assert sorted(path.name for path in folder.iterdir()) == sorted(download.name for download in kind.downloads)
+    assert first.licence == kind.licence
+    assert str(folder) in first.source
     monkeypatch.setattr(pooch, "retrieve", None)
-    assert Mnist().load().digest() == first.digest()
+    assert kind().load().digest() == first.digest()
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
 def test_the_download_talks_only_where_the_program_lets_it(mirror, own_data, monkeypatch, level):
     monkeypatch.setattr(logging.getLogger("bvae_cli"), "level", level)
-    logging.getLogger("bvae_cli.datasets.idx").manager._clear_cache()
+    logging.getLogger("bvae_cli.datasets.downloads").manager._clear_cache()
     Mnist().load()
     assert pooch.get_logger().level == level
 
 
 def test_a_fetched_file_with_another_sha256_is_refused_and_not_kept(mirror, own_data):
     name = "train-images-idx3-ubyte.gz"
-    (mirror / name).write_bytes(gzip.compress(idx_bytes(grey(12, seed=9))))
-    with refused("is not the official file", name):
+    mirror.files[name] = mirror.files[name][:-1] + b"?"
+    with refused("is not the official file: its sha256 differs", name):
         Mnist().load()
-    assert not list(own_data.iterdir())
+    assert not own_data.exists() or not list(own_data.iterdir())
 
 
-def test_the_four_official_files_are_named_with_a_sha256_each():
-    assert list(idx.OFFICIAL_SHA256) == [
-        f"{part}-{kind}-idx{dimensions}-ubyte.gz"
+@pytest.mark.parametrize("kind", KNOWN)
+def test_the_four_official_files_are_named_with_a_size_and_a_sha256_each(kind):
+    assert [download.name for download in kind.downloads] == [
+        f"{part}-{content}-idx{dimensions}-ubyte.gz"
         for part in ("train", "t10k")
-        for kind, dimensions in (("images", 3), ("labels", 1))
+        for content, dimensions in (("images", 3), ("labels", 1))
     ]
-    assert all(len(bytes.fromhex(sha256)) == 32 for sha256 in idx.OFFICIAL_SHA256.values())
+    assert all(len(bytes.fromhex(download.sha256)) == 32 for download in kind.downloads)
+    assert all(download.url.endswith(f"/{download.name}") for download in kind.downloads)
+    assert f"fetched ({round(sum(download.size for download in kind.downloads) / 1e6)} MB)" in kind.summary
 
 
 # The official files

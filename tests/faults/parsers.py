@@ -25,7 +25,11 @@ from bvae_cli.codes.matrix import Linear
 from bvae_cli.comparisons import ComparisonFolder
 from bvae_cli.config import PluginRef, TrainConfig, parse_code, parse_dataset
 from bvae_cli.datasets.arrays import Arrays
+from bvae_cli.datasets.cifar10 import Cifar10
+from bvae_cli.datasets.emnist import Emnist
 from bvae_cli.datasets.idx import Mnist
+from bvae_cli.datasets.images import Images
+from bvae_cli.datasets.omniglot import Omniglot
 from bvae_cli.datasets.packed import Packed
 from bvae_cli.errors import BvaeError
 from bvae_cli.fields import validated
@@ -277,6 +281,39 @@ def _read_idx(folder: Path) -> None:
         assert Mnist(folder=folder, binarize=binarize).load().problem() is None
 
 
+# --- pictures, archives and other tables
+
+
+def _write_public(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
+    """Write the files of a data set, one of them changed: of an archive, with ``inside``, one of its members."""
+    kinds = ("images", "emnist", "cifar10", "omniglot", "sparse", "parquet")
+    kind = chance.choice([kind for kind in kinds if samples.of(kind)])
+    files = samples.of(kind)
+    changed = chance.choice(sorted(files))
+    content = files[changed]
+    if inside and kind in ("emnist", "omniglot", "sparse"):
+        change = mutate.any_npy if kind == "sparse" else mutate.any_bytes
+        files[changed] = mutate.any_zip(content, chance, lambda _, held, chance: change(held, chance))
+    elif inside and kind == "cifar10":
+        files[changed] = mutate.any_gzip(content, chance, mutate.any_bytes)
+    else:
+        files[changed] = mutate.any_bytes(content, chance)
+    for name, held in files.items():
+        _write_file(folder / kind, name, held)
+
+
+def _read_public(folder: Path) -> None:
+    (place,) = folder.iterdir()
+    readers: dict[str, Callable[[], Any]] = {
+        "images": lambda: Images(path=place, size=6, channels="colour"),
+        "emnist": lambda: Emnist(folder=place),
+        "cifar10": lambda: Cifar10(folder=place),
+        "omniglot": lambda: Omniglot(folder=place),
+    }
+    spec = readers[place.name]() if place.name in readers else Arrays(path=next(place.iterdir()))
+    assert spec.load().problem() is None
+
+
 # --- codes
 
 
@@ -476,6 +513,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("npy and npz", _write_npy, _read_arrays),
     Parser("csv", _write_csv, _read_arrays),
     Parser("packed data", _write_packed, _read_packed),
+    Parser("pictures, archives and other tables", _write_public, _read_public),
     Parser("code files", _write_code, _read_code),
     Parser("weights", _write_weights, _read_weights),
     Parser("weights to sample", partial(_write_weights, described=True), _read_for_samples),

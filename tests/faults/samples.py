@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from scipy import sparse
 
 from bvae_cli import checkpoints, runs
 from bvae_cli.comparisons import ComparisonFolder
@@ -22,6 +26,7 @@ from bvae_cli.errors import InterruptedRunError
 from bvae_cli.workflows.train import Observer, train
 
 from ..comparing import comparison_of, keep_pictures
+from ..datasets.pictures import cifar_files, emnist_members, write_omniglot, write_tar, write_zip
 
 FEATURES = 12
 _ROWS = 60
@@ -131,11 +136,45 @@ def _of_data(rows: np.ndarray[Any, Any]) -> dict[str, bytes]:
         "gz/train-images-idx3-ubyte.gz": gzip.compress(_idx(images), mtime=0),
         "gz/train-labels-idx1-ubyte.gz": gzip.compress(_idx(tags), mtime=0),
         "gz/t10k-images-idx3-ubyte.gz": gzip.compress(_idx(images[:12]), mtime=0),
+        **_of_public_sets(rows),
         "code/matrix.csv": b"1,1,0,1,0,0,0\n0,1,1,0,1,0,0\n0,0,1,1,0,1,0\n0,0,0,1,1,0,1\n",
         "code/matrix.txt": b"1101000\n0110100 # a remark\n0011010\n0001101\n",
         "code/matrix.npy": _npy(np.array([[1, 0, 0, 1, 1], [0, 1, 1, 0, 1]], np.uint8)),
         "code/checks.alist": _ALIST.encode(),
     }
+
+
+def _of_public_sets(rows: np.ndarray[Any, Any]) -> dict[str, bytes]:
+    """Return small files of the formats of public data sets, under the names of these."""
+    picture = Image.fromarray(rows.reshape(-1, 24)[:20] * np.uint8(255))
+    kinds = ("png", "jpeg", "gif", "tiff")
+    files = {f"images/{number}.{kind}": _picture(picture, kind) for number, kind in enumerate(kinds)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_zip(folder / "gzip.zip", emnist_members())
+        write_tar(folder / "cifar-10-binary.tar.gz", cifar_files(1))
+        write_omniglot(folder)
+        files["emnist/gzip.zip"] = (folder / "gzip.zip").read_bytes()
+        files["cifar10/cifar-10-binary.tar.gz"] = (folder / "cifar-10-binary.tar.gz").read_bytes()
+        for part in ("background", "evaluation"):
+            files[f"omniglot/images_{part}.zip"] = (folder / f"images_{part}.zip").read_bytes()
+    matrix = io.BytesIO()
+    sparse.save_npz(matrix, sparse.csr_matrix(rows), compressed=False)
+    files["sparse/x.npz"] = matrix.getvalue()
+    if importlib.util.find_spec("pyarrow"):  # an extra
+        import pyarrow
+        from pyarrow import parquet
+
+        table = io.BytesIO()
+        parquet.write_table(pyarrow.table({f"c{number}": column for number, column in enumerate(rows.T)}), table)
+        files["parquet/x.parquet"] = table.getvalue()
+    return files
+
+
+def _picture(picture: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
 
 
 def _npy(array: np.ndarray[Any, Any]) -> bytes:

@@ -10,7 +10,9 @@ import io
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ from bvae_cli.codes.matrix import Linear
 from bvae_cli.comparisons import ComparisonFolder
 from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.arrays import Arrays
+from bvae_cli.datasets.cifar10 import Cifar10
+from bvae_cli.datasets.emnist import Emnist
 from bvae_cli.datasets.idx import Mnist
+from bvae_cli.datasets.images import Images
 from bvae_cli.datasets.packed import Packed
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.fields import validated
@@ -363,3 +368,79 @@ def weights_of(weights: dict[str, torch.Tensor]) -> bytes:
     buffer = io.BytesIO()
     torch.save({"format": 1, "config": "{}", "weights": weights}, buffer)
     return buffer.getvalue()
+
+
+# --- data sets of pictures and tables
+
+
+def png_claiming(side: int, packed: bytes = b"") -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    body = chunk(b"IDAT", packed or zlib.compress(bytes(100)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [12_000, 2**20, 2**31 - 1])
+def test_a_picture_that_claims_too_many_pixels_is_refused(side: int, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png_claiming(side))
+    said = refusal(lambda: Images(path=tmp_path, size=28).load())
+    assert "0.png has too many pixels" in said or "0.png is damaged" in said
+
+
+def test_small_pictures_that_unpack_to_more_than_memory_are_refused(tmp_path: Path) -> None:
+    zeros = zlib.compress(bytes(8_001 * 8_000), 9)
+    for number in range(40):
+        (tmp_path / f"{number}.png").write_bytes(png_claiming(8_000, zeros))
+    assert "would unpack to" in refusal(lambda: Images(path=tmp_path).load())
+
+
+def test_text_in_a_picture_fills_no_memory(tmp_path: Path) -> None:
+    bomb = b"Comment\0\0" + zlib.compress(bytes(2**28), 9)
+    chunk = struct.pack(">I", len(bomb)) + b"zTXt" + bomb + struct.pack(">I", zlib.crc32(b"zTXt" + bomb))
+    content = png_claiming(8, zlib.compress(bytes(9 * 8)))
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(content[:33] + chunk + content[33:])
+    assert "0.png is damaged or cut off" in refusal(lambda: Images(path=tmp_path).load())
+
+
+def test_a_tar_bomb_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("cifar-10-batches-bin/zeros")
+    header.size = 2**31
+    member = gzip.compress(bytes(2**26), 1)
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(gzip.compress(header.tobuf()) + 32 * member)
+    assert "would unpack to" in refusal(lambda: Cifar10(folder=tmp_path).load())
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_a_tar_header_that_claims_to_be_huge_is_refused(kind: bytes, tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 2**33 - 1
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(gzip.compress(header.tobuf() + bytes(2**12)))
+    assert "cifar-10-binary.tar.gz" in refusal(lambda: Cifar10(folder=tmp_path).load())
+
+
+def test_an_archive_of_letters_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path) -> None:
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 32 * 2**20, 8, 8)
+    name = "gzip/emnist-balanced-train-images-idx3-ubyte.gz"
+    content = gzip.compress(header) + 32 * gzip.compress(bytes(2**26), 1)
+    for method, words in ((zipfile.ZIP_STORED, "would unpack to 2.0 GiB"), (zipfile.ZIP_DEFLATED, "is cut off")):
+        (tmp_path / "gzip.zip").write_bytes(mutate.zipped([(name, content)], method))
+        assert words in refusal(lambda: Emnist(folder=tmp_path).load())
+
+
+def test_a_sparse_matrix_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    for shape in ([3, 10**10], [10**5, 10**5], [2**62, 2]):
+        np.savez(tmp_path / "x.npz", format=b"coo", shape=shape, data=[1], row=[0], col=[0])
+        assert "would be" in refusal(lambda: Arrays(path=tmp_path / "x.npz").load())
+
+
+def test_a_table_of_one_value_that_is_a_thousand_times_its_file_is_refused(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    zeros = pyarrow.table({"a": np.zeros(2**27, np.uint8)})
+    parquet.write_table(zeros, tmp_path / "x.parquet", compression="zstd", row_group_size=2**27)
+    assert "would unpack to 0.5 GiB" in refusal(lambda: Arrays(path=tmp_path / "x.parquet").load())

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
+from PIL import Image
 
 from bvae_cli.report.figures import image_grid, loss_curves
 
@@ -106,6 +107,16 @@ def test_a_grid_shows_every_picture_in_its_place() -> None:
     assert [float(cell.mean().round(2)) for cell in cells] == [0, 0, 0, 1, 0, 0.5]
 
 
+def test_a_picture_of_three_values_a_pixel_is_in_colour() -> None:
+    picture = np.zeros((1, 56, 56, 3))
+    picture[0, 3, 10] = (1.0, 0.6, 0.2)
+    with Image.open(io.BytesIO(image_grid(picture.reshape(1, -1), (56, 56, 3)))) as drawn:
+        grid = np.asarray(drawn.convert("RGB")) / 255
+    assert grid.shape == (60, 60, 3)
+    assert grid[2 + 3, 2 + 10].tolist() == pytest.approx([1.0, 0.6, 0.2], abs=0.01)
+    assert grid[0, 0].tolist() == pytest.approx([0.5] * 3, abs=0.01)
+
+
 def test_a_pixel_keeps_its_place_and_its_grey() -> None:
     picture = np.zeros((1, 56 * 56))
     picture[0, 3 * 56 + 10] = 0.6
@@ -117,7 +128,7 @@ def test_a_pixel_keeps_its_place_and_its_grey() -> None:
 
 @pytest.mark.parametrize(
     ("features", "shape", "side"),
-    [(784, (28, 28), (28, 28)), (12, (12,), (3, 4)), (16, (16,), (4, 4)), (12, (2, 2, 3), (3, 4)), (1, (1,), (1, 1))],
+    [(784, (28, 28), (28, 28)), (12, (12,), (3, 4)), (16, (16,), (4, 4)), (12, (2, 3, 2), (3, 4)), (1, (1,), (1, 1))],
 )
 def test_rows_that_are_no_pictures_are_drawn_nearly_square(
     features: int, shape: tuple[int, ...], side: tuple[int, int]

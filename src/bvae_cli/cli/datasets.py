@@ -1,20 +1,24 @@
-"""``bvae datasets``: list, and pack."""
+"""``bvae datasets``: list, show, check, and pack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_path, single_command
 from bvae_cli.config import PluginRef, parse_dataset
-from bvae_cli.errors import UsageError, unknown_name
+from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
 from bvae_cli.files import require_new
 
-_ACTIONS = ("list", "pack")
+if TYPE_CHECKING:
+    from bvae_cli.conformance.data import DataOutcome
+
+_ACTIONS = ("list", "show", "check", "pack")
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -27,17 +31,25 @@ def _actions(incomplete: str) -> list[str]:
 
 
 def _datasets(
-    action: Annotated[str, typer.Argument(metavar="list|pack", help="What to do.", autocompletion=_actions)] = "list",
+    action: Annotated[
+        str, typer.Argument(metavar="list|show|check|pack", help="What to do.", autocompletion=_actions)
+    ] = "list",
     source: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME|PATH",
-            help="pack: the data, as --dataset of `bvae train` takes them.",
+            help="The data, as --dataset of `bvae train` takes them.",
             autocompletion=complete_datasets,
         ),
     ] = None,
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE.npz", parser=named_path, help="pack: the file to write.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.png", parser=named_path, help="show: draw some rows of each split into this file."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="pack: write the file anew where it is there already.")
@@ -46,22 +58,118 @@ def _datasets(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """List the installed data sets, or pack one into a file for training on more rows than fit into memory.
+    """List the installed data sets, show one of them, check one, or pack one for training on more rows than memory holds.
 
-    `list` shows every data set with its origin, licence and options; a broken one says what is wrong with it. `pack`
-    writes data of bits eight to a byte, divided as they are, with labels and licence: `bvae train --dataset FILE.npz` then
-    trains the very run that it would train on the data themselves.
+    `list` shows every data set with its origin, licence and options; a broken one says what is wrong with it. `show` loads
+    one and tells its source, licence, rows, values, labels, digest, and its entropy where that is known; --out draws some
+    rows of each split, two lines of pictures each. `check` runs the checks that plugin authors have (bvae_cli.testing) and
+    fails where one of them does. `pack` writes data of bits eight to a byte, divided as they are, with labels and licence:
+    `bvae train --dataset FILE.npz` then trains the very run that it would train on the data themselves.
     """
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
+    if out is not None and action != "show":
+        raise UsageError(f"`bvae datasets {action}` has no use for --out.", "It is for `bvae datasets show`.")
+    if overwrite and action != "pack":
+        raise UsageError(f"`bvae datasets {action}` has no use for --overwrite.", "It is for `bvae datasets pack`.")
     if action == "list":
-        if source is not None or overwrite:
-            raise UsageError("`bvae datasets list` takes no name and no option but --json.", "It lists all there are.")
+        if source is not None:
+            raise UsageError("`bvae datasets list` takes no name.", f"`bvae datasets show {source}` shows one data set.")
         show_plugins("data set", json)
         return
-    if source is None or file is None:
-        raise UsageError("`bvae datasets pack` needs the data and the file to write.", "As in: pack bits.npy packed.npz.")
-    _pack(source, file, overwrite, quiet, json)
+    if action == "pack":
+        if source is None or file is None:
+            raise UsageError(
+                "`bvae datasets pack` needs the data and the file to write.", "As in: pack bits.npy packed.npz."
+            )
+        _pack(source, file, overwrite, quiet, json)
+        return
+    if source is None or file is not None:
+        raise UsageError(f"`bvae datasets {action}` takes one data set.", f"As in: {action} binarized-mnist.")
+    if action == "show":
+        _show(source, out, quiet, json)
+    else:
+        _check(source, quiet, json)
+
+
+def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
+    from bvae_cli.cli.render import plain, say, show_facts, show_json
+
+    if out is not None and out.suffix.casefold() != ".png":
+        raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
+    reference: PluginRef = parse_dataset(source)
+    reference.spec("data set").check()
+    say(f"bvae datasets show: {reference.label()}; loading torch …", quiet)
+
+    from bvae_cli.workflows.describing import describe
+
+    description = describe(reference)
+    facts = description.facts
+    if out is not None:
+        from bvae_cli.files import write_file
+        from bvae_cli.report.figures import image_grid
+
+        write_file(out, image_grid(description.rows, facts.feature_shape, description.columns))
+    if as_json:
+        show_json({**plain(facts), "picture": None if out is None else str(out)})
+        return
+    shape = " × ".join(map(str, facts.feature_shape))
+    known = facts.entropy is not None and facts.log_prob is not None
+    log_prob = [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")] if known else []
+    show_facts(
+        [
+            ("data set", facts.dataset),
+            ("what", facts.summary),
+            ("source", facts.source),
+            ("licence", facts.licence),
+            ("rows", f"{facts.training_rows:,} training, {facts.validation_rows:,} validation, {facts.test_rows:,} test"),
+            ("row", f"{facts.features:,} values, {shape}; {facts.constant:,} are the same in all training rows"),
+            ("values", f"{facts.values}, mean {facts.mean:.4g}; likelihood {facts.likelihood}"),
+            ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),
+            ("entropy", f"{facts.entropy:.6g} nats a row, exactly" if known else "not known"),
+            *log_prob,
+            ("digest", facts.digest),
+            *([("picture", str(out))] if out is not None else []),
+        ]
+    )
+
+
+def _check(source: str, quiet: bool, as_json: bool) -> None:
+    from bvae_cli.cli.render import say, show_json, show_line, show_table
+
+    reference: PluginRef = parse_dataset(source)
+    spec: Any = reference.spec("data set")
+    spec.check()
+    say(f"bvae datasets check: {reference.label()}; loading torch …", quiet)
+
+    from bvae_cli.conformance.data import DataSubject, outcomes_of
+
+    with registry.blaming("data set", reference.type):
+        outcomes = list(outcomes_of(DataSubject(spec)))
+    if as_json:
+        show_json([_outcome(reference, outcome) for outcome in outcomes])
+    else:
+        rows = [[one.check.name, one.state, one.check.meaning.rstrip(".")] for one in outcomes]
+        show_table(["check", "state", "what must hold"], rows, f"{reference.label()}, {len(outcomes)} checks")
+        for one in outcomes:
+            if one.message:
+                show_line(f"{one.check.name}: {one.message}")
+    if failed := [one.check.name for one in outcomes if one.state == "failed"]:
+        raise BvaeError(
+            f"{reference.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
+            "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
+            ExitCode.PLUGIN,
+        )
+
+
+def _outcome(reference: PluginRef, outcome: DataOutcome) -> dict[str, str]:
+    return {
+        "dataset": reference.label(),
+        "check": outcome.check.name,
+        "state": outcome.state,
+        "must": outcome.check.meaning,
+        "message": outcome.message,
+    }
 
 
 def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) -> None:

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from bvae_cli import numpy_files
 from bvae_cli.datasets import text_table
-from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.base import SplitName, Splits
 from bvae_cli.datasets.divided import LABEL_NAMES, SPLITS, DividedFile, label_name
 from bvae_cli.datasets.packed import FEATURE_SHAPE, Packed
+from bvae_cli.datasets.parquet import read_parquet, require_pyarrow
+from bvae_cli.datasets.sparse import is_sparse, read_sparse
+from bvae_cli.datasets.split_file import read_split_file
 from bvae_cli.datasets.values import checked_labels, checked_rows, checked_table
-from bvae_cli.errors import InputOutputError
+from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.numpy_files import Found
+from bvae_cli.paths import expanded
+from bvae_cli.sources import require_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bvae_cli.datasets.mapped import MappedRows
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
-SUFFIXES = (".npy", ".npz", *TEXT_SUFFIXES)
+SUFFIXES = (".npy", ".npz", *TEXT_SUFFIXES, ".parquet")
+OtherFile = Annotated[Path, AfterValidator(expanded)] | None
+_NPZ = "an .npz file without packed bits"
+
+
+class _Table(NamedTuple):
+    """The rows of one file, in memory or in their place, and their labels, if there are any."""
+
+    values: NDArray[Any] | MappedRows
+    feature_shape: tuple[int, ...]
+    labels: NDArray[np.int64] | None = None
 
 
 class Arrays(DividedFile):
@@ -25,59 +50,128 @@ class Arrays(DividedFile):
     ``.npy``: one array, rows × features, or rows × height × width and so on; a large one stays in its file. ``.npz``: one
     array (``x``, ``data``, ``images``, or the only one) with labels in ``y`` or ``labels`` if any; or ``train``,
     ``validation`` and ``test`` with ``train_labels`` and so on, which are taken as they are; with ``feature_shape`` beside
-    them the arrays are packed bits, as ``packed`` reads them. ``.csv``, ``.tsv``, ``.txt``: numbers separated by comma,
-    semicolon, tab or blanks, with or without a header line.
+    them the arrays are packed bits, as ``packed`` reads them; or a sparse matrix, as ``scipy.sparse.save_npz`` writes it,
+    which is made dense. ``.csv``, ``.tsv``, ``.txt``: numbers separated by comma, semicolon, tab or blanks, with or without
+    a header line. ``.parquet``: a column for each feature, with labels in a column ``y`` or ``labels`` if any.
+
+    The rows are divided by the seed, as ``split_file`` says, or are those of several files: ``path`` for training,
+    ``test_file``, and ``validation_file``, without which the seed takes its share from training.
 
     >>> Arrays(path="bits.csv", validation=0.2).test
     0.1
     """
 
-    summary: ClassVar[str] = "your own .npy, .npz or .csv file of values in 0…1"
+    summary: ClassVar[str] = "your own .npy, .npz, .csv or .parquet file of values in 0…1"
+
+    split_file: OtherFile = Field(None, description="File that says the split of each row; see the guide.")
+    validation_file: OtherFile = Field(None, description="File of the validation rows; then path holds no such rows.")
+    test_file: OtherFile = Field(None, description="File of the test rows; then path holds no such rows.")
+
+    @model_validator(mode="after")
+    def _one_way_to_divide(self) -> Self:
+        if self.split_file is not None and (self.validation_file or self.test_file) is not None:
+            raise UsageError(
+                "split_file divides the rows of one file; there are others beside it.", "Leave one of them out."
+            )
+        if self.validation_file is not None and self.test_file is None:
+            raise UsageError("There is a validation_file, and no test_file.", "Name both, or test_file alone.")
+        return self
 
     def check(self) -> None:
-        """Raise InputOutputError where the file is missing, empty or of an unknown suffix; nothing of it is read."""
+        """Raise InputOutputError where a file is missing, empty or of an unknown suffix; nothing of it is read."""
         self.require_suffix(SUFFIXES)
+        for other in (self.validation_file, self.test_file):
+            if other is not None:
+                self._of(other).check()
+        if self.split_file is not None:
+            require_file(self.split_file)
+        if self.suffix == ".parquet":
+            require_pyarrow()
 
     def load(self) -> Splits:
         """Read the file, or map it. Raises InputOutputError, naming the first bad cell, where it cannot."""
         self.check()
+        if self.test_file is not None:
+            return self._of_files(self.test_file)
         if self.suffix == ".npz":
-            return self._from_npz()
+            names = numpy_files.npz_names(self.path)
+            divided = bool(set(names) & set(SPLITS))
+            if self.split_file is not None and (divided or FEATURE_SHAPE in names):
+                raise InputOutputError(
+                    f"split_file is for the rows of one array; {self.path} is divided already, or packed.", "Leave it out."
+                )
+            if FEATURE_SHAPE in names:
+                return Packed(**self.model_dump(include=set(Packed.model_fields))).load()
+            if divided:
+                self._require_mapping_is_not_asked(_NPZ)
+                return self._already_divided(names)
+        table = self._table()
+        return self.divided(table.values, table.feature_shape, table.labels)
+
+    def division(self, total: int) -> dict[SplitName, NDArray[np.int64]]:
+        """Return the numbers of the rows of each split, as ``split_file`` or the seed says."""
+        return super().division(total) if self.split_file is None else read_split_file(self.split_file, total)
+
+    def _of(self, path: Path) -> Arrays:
+        """Return what reads another file as this one is read."""
+        return Arrays(path=path, mapped="never" if path.suffix.casefold() != ".npy" else self.mapped)
+
+    def _of_files(self, test_file: Path) -> Splits:
+        whole, test = self._table(), self._of(test_file)._table()
+        if self.validation_file is not None:
+            train, validation = whole, self._of(self.validation_file)._table()
+        else:
+            kept, rest = self._without_validation(len(whole.values))
+            train, validation = _taken(whole, kept), _taken(whole, rest)
+        for other, part in ((self.validation_file, validation), (test_file, test)):
+            if part.feature_shape != whole.feature_shape:
+                shapes = (" × ".join(map(str, table.feature_shape)) for table in (part, whole))
+                raise InputOutputError(
+                    f"The rows of {other} and {self.path} differ in shape: {' and '.join(shapes)}.",
+                    "Give all the same features.",
+                )
+        parts: dict[SplitName, _Table] = {"train": train, "validation": validation, "test": test}
+        labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
+        return self.splits(_of_one_kind(parts), whole.feature_shape, labels)
+
+    def _table(self) -> _Table:
+        if self.suffix == ".npz":
+            self._require_mapping_is_not_asked(_NPZ)
+            return self._from_npz(numpy_files.npz_names(self.path))
         if self.suffix == ".npy":
             found = numpy_files.find_npy(self.path)
             if len(found.shape) > 1 and self.maps(found, math.prod(found.shape) * found.dtype.itemsize):
                 return self._from_mapped(found)
-            rows = checked_rows(numpy_files.read_npy(self.path), str(self.path))
-        else:
-            self._require_mapping_is_not_asked("text")
-            line_of = functools.partial(text_table.line_number, self.path)
-            rows = checked_rows(text_table.read_table(self.path), str(self.path), line_of, text_table.COUNTED)
-        return self.divided(rows.values, rows.feature_shape, None)
+            return _Table(*checked_rows(numpy_files.read_npy(self.path), str(self.path)))
+        if self.suffix == ".parquet":
+            self._require_mapping_is_not_asked("Parquet")
+            columns, labels = read_parquet(self.path, LABEL_NAMES)
+            rows = checked_rows(columns, str(self.path))
+            return _Table(*rows, None if labels is None else checked_labels(labels, len(columns), f"labels in {self.path}"))
+        self._require_mapping_is_not_asked("text")
+        line_of = functools.partial(text_table.line_number, self.path)
+        return _Table(*checked_rows(text_table.read_table(self.path), str(self.path), line_of, text_table.COUNTED))
 
-    def _from_mapped(self, found: Found) -> Splits:
+    def _from_mapped(self, found: Found) -> _Table:
         from bvae_cli.datasets.mapped import MappedRows, MappedTable
 
         feature_shape = found.shape[1:]
         assert found.offset is not None  # else it is not mapped
         table = MappedTable(self.path, found.offset, found.shape[0], math.prod(feature_shape), found.dtype)
         are_bits = checked_table(table, feature_shape, str(self.path))
-        return self.divided(MappedRows(table, are_bits=are_bits), feature_shape, None)
+        return _Table(MappedRows(table, are_bits=are_bits), feature_shape)
 
-    def _from_npz(self) -> Splits:
-        names = numpy_files.npz_names(self.path)
-        if FEATURE_SHAPE in names:
-            return Packed(**self.model_dump()).load()
-        self._require_mapping_is_not_asked("an .npz file without packed bits")
-        if set(names) & set(SPLITS):
-            return self._already_divided(names)
-        data_name = self.data_name(names)
-        names_of_labels = [name for name in LABEL_NAMES if name in names][:1]
-        arrays = numpy_files.read_npz(self.path, [data_name, *names_of_labels])
-        rows = checked_rows(arrays[data_name], self.named(data_name))
-        if not names_of_labels:
-            return self.divided(rows.values, rows.feature_shape, None)
-        labels = checked_labels(arrays[names_of_labels[0]], len(rows.values), self.named(names_of_labels[0]))
-        return self.divided(rows.values, rows.feature_shape, labels)
+    def _from_npz(self, names: list[str]) -> _Table:
+        if is_sparse(names):
+            rows = checked_rows(read_sparse(self.path, names), str(self.path))
+        else:
+            data_name = self.data_name(names)
+            rows = checked_rows(numpy_files.read_npz(self.path, [data_name])[data_name], self.named(data_name))
+        labelled = [name for name in LABEL_NAMES if name in names][:1]
+        if not labelled:
+            return _Table(*rows)
+        labels = numpy_files.read_npz(self.path, labelled)[labelled[0]]
+        return _Table(*rows, checked_labels(labels, len(rows.values), self.named(labelled[0])))
 
     def _already_divided(self, names: list[str]) -> Splits:
         self.require_all_splits(names)
@@ -103,3 +197,21 @@ class Arrays(DividedFile):
                 f"{self.path} cannot be mapped: it is {what}.",
                 "Write the rows with numpy.save, or pack them: `bvae datasets pack`.",
             )
+
+
+def _taken(table: _Table, rows: NDArray[np.int64]) -> _Table:
+    values = table.values.indexed(rows) if hasattr(table.values, "indexed") else table.values[rows]
+    return _Table(values, table.feature_shape, None if table.labels is None else table.labels[rows])
+
+
+def _of_one_kind(parts: Mapping[SplitName, _Table]) -> dict[SplitName, NDArray[Any] | MappedRows]:
+    """Return the values of three files as one type: they are bits only where those of all three are."""
+    if all("uint8" in str(part.values.dtype) for part in parts.values()):
+        return {split: part.values for split, part in parts.items()}
+    return {split: _as_numbers(part.values) for split, part in parts.items()}
+
+
+def _as_numbers(rows: NDArray[Any] | MappedRows) -> NDArray[Any] | MappedRows:
+    import numpy as np
+
+    return rows.astype("float32", copy=False) if isinstance(rows, np.ndarray) else rows.as_numbers()

@@ -112,5 +112,13 @@ class DatasetSpec(BaseModel):
     def load(self) -> Splits:
         """Read the data. Raises InputOutputError, naming the file and the first bad cell, where it cannot."""
 
+    def entropy(self) -> float | None:
+        """Return the entropy of a row in nats, where the distribution of the rows is known exactly; else None."""
+        return None
+
+    def log_prob(self, rows: Tensor) -> Tensor | None:
+        """Return log p(x) of rows in nats, ``[rows, D] -> [rows]`` float64, where it is known exactly; else None."""
+        return None
+
     def check(self) -> None:
         """Look, without reading everything, whether ``load`` can work: raise InputOutputError for a missing file."""

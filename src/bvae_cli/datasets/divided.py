@@ -1,7 +1,8 @@
-"""Data in one file: where it is, how it is divided by a seed, and whether its rows stay in the file."""
+"""Data in one place: where it is, how it is divided by a seed, and whether the rows of a file stay in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -15,6 +16,7 @@ from bvae_cli.sources import require_file
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from bvae_cli.datasets.mapped import MappedRows
     from bvae_cli.numpy_files import Found
@@ -29,16 +31,13 @@ _MOST_NAMED = 8
 MAPPED_FROM = 2**28
 
 
-class DividedFile(DatasetSpec):
-    """What a file of data needs to be told: the shares of validation and test, the seed, and how it is read."""
+class Divided(DatasetSpec):
+    """What data that are not divided yet need to be told: the shares of validation and test, and the seed."""
 
     path: Annotated[Path, AfterValidator(expanded)] = Field(description="The file.")
     validation: float = Field(0.1, gt=0, lt=1, description="Share of the rows for validation.")
     test: float = Field(0.1, gt=0, lt=1, description="Share of the rows for the test.")
     split_seed: int = Field(0, ge=0, lt=2**63, description="Seed of the division into training, validation and test.")
-    mapped: Literal["auto", "always", "never"] = Field(
-        "auto", description="Leave the rows in the file and read each batch from there; auto: from 256 MiB of rows on."
-    )
 
     @model_validator(mode="after")
     def _rows_left_for_training(self) -> Self:
@@ -48,6 +47,75 @@ class DividedFile(DatasetSpec):
                 "Their sum must be less than 1.",
             )
         return self
+
+    def division(self, total: int) -> dict[SplitName, NDArray[np.int64]]:
+        """Return the numbers of the rows of each split. Raises InputOutputError where there are fewer than three rows."""
+        import numpy as np
+
+        if total < _FEWEST_ROWS:
+            raise InputOutputError(
+                f"{self.path} has too few rows to divide: {total}.",
+                f"At least {_FEWEST_ROWS} are needed, one each for training, validation and test.",
+            )
+        validation, test = split_sizes(total, self.validation, self.test)
+        parts = np.split(shuffled(total, self.split_seed), [total - validation - test, total - test])
+        return dict(zip(SPLITS, parts, strict=True))
+
+    def _without_validation(self, total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers of training rows that stay there, and of those that are for validation, by seed and share."""
+        if total < 2:
+            raise InputOutputError(f"{self.path} has too few training rows to divide: {total}.", "At least 2 are needed.")
+        order = shuffled(total, self.split_seed)
+        kept = total - min(max(1, round(total * self.validation)), total - 1)
+        return order[:kept], order[kept:]
+
+    def divided(
+        self,
+        values: NDArray[Any] | MappedRows,
+        feature_shape: tuple[int, ...],
+        labels: NDArray[np.int64] | None,
+        **more: Any,
+    ) -> Splits:
+        """Divide the rows ``[rows, D]`` by the seed: a copy of each split in memory, or an index into the file."""
+        import numpy as np
+
+        parts = self.division(len(values))
+        return self.splits(
+            {
+                split: values[part] if isinstance(values, np.ndarray) else values.indexed(part)
+                for split, part in parts.items()
+            },
+            feature_shape,
+            {} if labels is None else {split: labels[part] for split, part in parts.items()},
+            order=order_of(parts),
+            **more,
+        )
+
+    def splits(
+        self,
+        values: dict[SplitName, Any],
+        feature_shape: tuple[int, ...],
+        labels: dict[SplitName, NDArray[np.int64]],
+        **more: Any,
+    ) -> Splits:
+        """Return the splits of arrays, or of ``Rows``, by their names, with the labels of those that have any."""
+        import numpy as np
+        import torch
+
+        rows: dict[str, Any] = {
+            split: torch.from_numpy(part) if isinstance(part, np.ndarray) else part for split, part in values.items()
+        }
+        label_tensors = {f"{split}_labels": torch.from_numpy(part) for split, part in labels.items()}
+        facts: dict[str, Any] = {"feature_shape": feature_shape, "source": str(self.path), "licence": self.licence}
+        return Splits(**(rows | label_tensors | facts | more))
+
+
+class DividedFile(Divided):
+    """What a file of data needs to be told: how it is divided, and whether its rows stay in it."""
+
+    mapped: Literal["auto", "always", "never"] = Field(
+        "auto", description="Leave the rows in the file and read each batch from there; auto: from 256 MiB of rows on."
+    )
 
     @property
     def suffix(self) -> str:
@@ -96,54 +164,20 @@ class DividedFile(DatasetSpec):
         """Name an array of the file in a sentence."""
         return f"'{array}' in {self.path}"
 
-    def divided(
-        self,
-        values: NDArray[Any] | MappedRows,
-        feature_shape: tuple[int, ...],
-        labels: NDArray[np.int64] | None,
-        **more: Any,
-    ) -> Splits:
-        """Divide the rows ``[rows, D]`` by the seed: a copy of each split in memory, or an index into the file."""
-        import numpy as np
-        import torch
 
-        total = len(values)
-        if total < _FEWEST_ROWS:
-            raise InputOutputError(
-                f"{self.path} has too few rows to divide: {total}.",
-                f"At least {_FEWEST_ROWS} are needed, one each for training, validation and test.",
-            )
-        order = np.random.Generator(np.random.PCG64(self.split_seed)).permutation(total)
-        validation, test = split_sizes(total, self.validation, self.test)
-        parts = dict(zip(SPLITS, np.split(order, [total - validation - test, total - test]), strict=True))
-        return self.splits(
-            {
-                split: values[part] if isinstance(values, np.ndarray) else values.indexed(part)
-                for split, part in parts.items()
-            },
-            feature_shape,
-            {} if labels is None else {split: labels[part] for split, part in parts.items()},
-            order=torch.from_numpy(order),
-            **more,
-        )
+def order_of(parts: Mapping[SplitName, NDArray[np.int64]]) -> Tensor:
+    """Return the number of each row of training, validation and test, in this order, as ``Splits.order`` has it."""
+    import numpy as np
+    import torch
 
-    def splits(
-        self,
-        values: dict[SplitName, Any],
-        feature_shape: tuple[int, ...],
-        labels: dict[SplitName, NDArray[np.int64]],
-        **more: Any,
-    ) -> Splits:
-        """Return the splits of arrays, or of ``Rows``, by their names, with the labels of those that have any."""
-        import numpy as np
-        import torch
+    return torch.from_numpy(np.concatenate([parts[split] for split in SPLITS]))
 
-        rows: dict[str, Any] = {
-            split: torch.from_numpy(part) if isinstance(part, np.ndarray) else part for split, part in values.items()
-        }
-        label_tensors = {f"{split}_labels": torch.from_numpy(part) for split, part in labels.items()}
-        facts: dict[str, Any] = {"feature_shape": feature_shape, "source": str(self.path), "licence": self.licence}
-        return Splits(**(rows | label_tensors | facts | more))
+
+def shuffled(rows: int, seed: int) -> NDArray[np.int64]:
+    """Return the numbers of so many rows in the order of a seed."""
+    import numpy as np
+
+    return np.random.Generator(np.random.PCG64(seed)).permutation(rows)
 
 
 def split_sizes(rows: int, validation: float, test: float) -> tuple[int, int]:

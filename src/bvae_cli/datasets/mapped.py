@@ -171,6 +171,10 @@ class MappedRows:
         """Return the rows with these numbers, in this order; nothing is read."""
         return self._like(index if self._index is None else self._index[index], self._device)
 
+    def as_numbers(self) -> MappedRows:
+        """Return the same rows as float32, though all may be bits; nothing is read."""
+        return MappedRows(self._table, bits=self._bits, are_bits=False, index=self._index, device=self._device)
+
     def to(self, device: torch.device | str) -> MappedRows:
         """Return the same rows, each batch of which is moved to ``device``; nothing is moved now."""
         return self._like(self._index, device)

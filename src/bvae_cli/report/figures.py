@@ -24,6 +24,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _SMALLEST_GRID_SIDE = 28
 # Pixels between the pictures of a grid.
 _GAP = 2
+_COLOURS = 3
 
 
 def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str) -> bytes:
@@ -77,13 +78,15 @@ def error_rates(rates: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
 def image_grid(images: Any, feature_shape: Sequence[int], columns: int | None = None) -> bytes:
     """Draw rows ``[S, D]`` with values in [0, 1] as a grid of pictures, a PNG.
 
-    A row of two-dimensional features is one picture; any other is drawn as near to a square as it goes.
+    A row of height × width features is one picture, one of height × width × 3 a picture in colour; any other is drawn as
+    near to a square as it goes.
     """
     pictures = _as_pictures(numpy.asarray(images, dtype=numpy.float32), feature_shape)
-    count, height, width = pictures.shape
+    count, height, width, *colours = pictures.shape
     columns = columns or int(numpy.ceil(numpy.sqrt(count)))
     rows = -(-count // columns)
-    grid = numpy.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP), 0.5, dtype=numpy.float32)
+    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, *colours)
+    grid = numpy.full(size, 0.5, dtype=numpy.float32)
     for index, picture in enumerate(pictures):
         top = _GAP + (index // columns) * (height + _GAP)
         left = _GAP + (index % columns) * (width + _GAP)
@@ -96,7 +99,7 @@ def image_grid(images: Any, feature_shape: Sequence[int], columns: int | None = 
 
 
 def _as_pictures(rows: Any, feature_shape: Sequence[int]) -> Any:
-    if len(feature_shape) == 2:
+    if len(feature_shape) == 2 or (len(feature_shape) == 3 and feature_shape[2] == _COLOURS):
         return rows.reshape(len(rows), *feature_shape)
     features = rows.shape[1]
     width = int(numpy.ceil(numpy.sqrt(features)))

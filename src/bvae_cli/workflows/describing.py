@@ -1,0 +1,122 @@
+"""What a data set is: its facts, and some rows of each split to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bvae_cli import registry
+from bvae_cli.config import PluginRef
+from bvae_cli.datasets.base import SplitName, Splits
+from bvae_cli.datasets.rows import Rows, pieces
+from bvae_cli.workflows.building import load_splits
+
+_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+# Of a value that a picture lacks: the colour between the pictures.
+_BLANK = 0.5
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """A data set as it is loaded.
+
+    ``mean`` is that of all training values, ``constant`` how many of the features have one value in all training rows,
+    ``labels`` how many different labels there are, None without labels. Where the distribution of the rows is known,
+    ``entropy`` is that of a row, and ``log_prob`` the mean log p(x) of the test rows, in nats.
+    """
+
+    dataset: str
+    summary: str
+    source: str
+    licence: str
+    training_rows: int
+    validation_rows: int
+    test_rows: int
+    feature_shape: tuple[int, ...]
+    features: int
+    values: str
+    mean: float
+    constant: int
+    labels: int | None
+    likelihood: str
+    entropy: float | None
+    log_prob: float | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """The facts, and rows to draw, ``[rows, D]``: those of a split fill whole lines of ``columns`` pictures."""
+
+    facts: DatasetFacts
+    rows: Tensor
+    columns: int
+
+
+def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Description:
+    """Load a data set and look at all of it, a few megabytes at once.
+
+    Raises InputOutputError where it cannot be read, PluginError where its own program fails.
+    """
+    spec: Any = reference.spec("data set")
+    splits = load_splits(reference)
+    with registry.blaming("data set", reference.type):
+        entropy = spec.entropy()
+        logs = None if entropy is None else spec.log_prob(torch.as_tensor(splits.test[:]))
+    low, high, total = _extremes(splits.train)
+    facts = DatasetFacts(
+        dataset=reference.shown(),
+        summary=spec.summary,
+        source=splits.source,
+        licence=splits.licence,
+        training_rows=len(splits.train),
+        validation_rows=len(splits.validation),
+        test_rows=len(splits.test),
+        feature_shape=tuple(splits.feature_shape),
+        features=splits.features,
+        values=_values(splits),
+        mean=total / (len(splits.train) * splits.features),
+        constant=int((low == high).sum()),
+        labels=_labels(splits),
+        likelihood=splits.likelihood,
+        entropy=entropy,
+        log_prob=None if logs is None else float(logs.mean()),
+        digest=splits.digest(),
+    )
+    some = [_some(splits.split(name), columns, lines) for name in _SPLITS]
+    return Description(facts, torch.cat(some), columns)
+
+
+def _values(splits: Splits) -> str:
+    if splits.fresh_bits:
+        return "probabilities, of which every training epoch draws its bits"
+    return "bits" if splits.train.dtype == torch.uint8 else "numbers in 0…1"
+
+
+def _labels(splits: Splits) -> int | None:
+    labels = [part for part in (splits.train_labels, splits.validation_labels, splits.test_labels) if part is not None]
+    return len(torch.cat(labels).unique()) if labels else None
+
+
+def _extremes(rows: Tensor | Rows) -> tuple[Tensor, Tensor, float]:
+    """Return the least and the largest value of each feature, ``[D]``, and the sum of all."""
+    low = high = None
+    total = 0.0
+    for piece in pieces(rows):
+        least, most = piece.amin(0), piece.amax(0)
+        low = least if low is None else torch.minimum(low, least)
+        high = most if high is None else torch.maximum(high, most)
+        total += float(piece.sum(dtype=torch.float64))
+    assert low is not None  # a split is never empty
+    assert high is not None
+    return low, high, total
+
+
+def _some(rows: Tensor | Rows, columns: int, lines: int) -> Tensor:
+    """Return the first rows, filled up with blank ones to whole lines."""
+    taken = torch.as_tensor(rows[: columns * lines]).float()
+    blank = torch.full((-len(taken) % columns, taken.shape[1]), _BLANK)
+    return torch.cat([taken, blank])
