@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import bvae_cli
+from bvae_cli.datasets.random_code import RandomCode
 
 from ..outcome import Bvae
 from .conftest import TINY
@@ -72,6 +74,14 @@ def test_a_data_set_is_checked(bvae: Bvae, workplace: Path) -> None:
     assert outcome.out.count(" passed ") == 13
     found = bvae("datasets", "check", "bits.npy", "--json", "-q").succeeded().json()
     assert {row["state"] for row in found} == {"passed", "exempt"}
+
+
+def test_a_data_set_that_fails_a_check_is_told_so(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RandomCode, "entropy", lambda _: 1.0)
+    outcome = bvae("datasets", "check", "random-code:n=8,k=3,rows=50")
+    assert outcome.code == 4
+    assert "entropy_is_that_of_the_rows: The mean log p(x) is -2.07944, the entropy 1." in outcome.out
+    assert "fails 1 of 16 checks: entropy_is_that_of_the_rows" in outcome.err
 
 
 def test_what_cannot_be_shown_or_checked_is_refused(bvae: Bvae, workplace: Path) -> None:
