@@ -397,6 +397,13 @@ def test_small_pictures_that_unpack_to_more_than_memory_are_refused(tmp_path: Pa
     assert "would unpack to" in refusal(lambda: Images(path=tmp_path).load())
 
 
+def test_a_chunk_of_a_picture_that_claims_to_be_huge_fills_no_memory(tmp_path: Path) -> None:
+    whole = png_claiming(8, zlib.compress(bytes(9 * 8)))
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(whole[:-12] + struct.pack(">I", 2**31 - 1) + b"tEXt" + bytes(100))
+    assert "0.png is damaged or cut off" in refusal(lambda: Images(path=tmp_path).load())
+
+
 def test_text_in_a_picture_fills_no_memory(tmp_path: Path) -> None:
     bomb = b"Comment\0\0" + zlib.compress(bytes(2**28), 9)
     chunk = struct.pack(">I", len(bomb)) + b"zTXt" + bomb + struct.pack(">I", zlib.crc32(b"zTXt" + bomb))

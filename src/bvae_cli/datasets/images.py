@@ -112,7 +112,7 @@ class Images(Divided):
         for number, path in enumerate(files):
             require_file(path)
             with reading(path), open_file(path) as file:
-                picture = read_picture(file, str(path), path.stat().st_size, self.channels, self.size, self.resize)
+                picture = read_picture(file, str(path), self.channels, self.size, self.resize)
             if images is None:
                 total = len(files) * picture.nbytes
                 require_plausible(total, sum(path.stat().st_size for path in files), str(self.path))

@@ -132,6 +132,4 @@ def _unsorted(path: Path, size: int) -> Iterator[_Drawing]:
                 raise InputOutputError(f"{where} is too large for a drawing: {info.file_size:,} bytes.", _AGAIN)
             with zip_member(archive, info, path, where, _AGAIN) as member:
                 # Its ink is black.
-                yield _Drawing(
-                    (found[1], found[2]), int(found[3]), 255 - read_picture(member, where, info.file_size, "grey", size)
-                )
+                yield _Drawing((found[1], found[2]), int(found[3]), 255 - read_picture(member, where, "grey", size))

@@ -6,6 +6,7 @@ What comes out is 8-bit grey or colour. Transparent parts are laid on white, a c
 from __future__ import annotations
 
 import importlib.util
+import io
 import warnings
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -22,6 +23,7 @@ Resize = Literal["crop", "fit"]
 
 # Those that Pillow reads by itself: no other program is started.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_LARGEST_FILE = 2**28
 _AGAIN = "Replace it, or take it out of the folder."
 _WHITE = (255, 255, 255)
 # What a pixel takes while it is decoded, turned and laid on white.
@@ -35,9 +37,9 @@ def require_pillow() -> None:
 
 
 def read_picture(
-    file: IO[bytes], where: str, packed: int, channels: Channels, size: int = 0, resize: Resize = "crop"
+    file: IO[bytes], where: str, channels: Channels, size: int = 0, resize: Resize = "crop"
 ) -> NDArray[np.uint8]:
-    """Return a picture in a file of ``packed`` bytes as ``[height, width]`` or ``[height, width, 3]`` uint8.
+    """Return a picture as ``[height, width]`` or ``[height, width, 3]`` uint8.
 
     With ``size`` it becomes a square of so many pixels: "crop" fills it and cuts the rest off on both sides, "fit" shows all
     of it on black. A pixel is then the mean of those that it covers, or where a picture is enlarged the nearest. Raises
@@ -47,13 +49,17 @@ def read_picture(
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    # Pillow asks a file for as many bytes as it claims to have; of what is in memory it gets those that are there.
+    content = file.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise InputOutputError(f"{where} has more than {_LARGEST_FILE:,} bytes.", "Make it smaller first.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture: Image.Image = Image.open(file, formats=_FORMATS)
+            picture: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
             _require_readable(picture, where)
-            require_plausible(picture.width * picture.height * _BYTES_OF_A_PIXEL, packed, where)
+            require_plausible(picture.width * picture.height * _BYTES_OF_A_PIXEL, len(content), where)
             ImageOps.exif_transpose(picture, in_place=True)
             picture = _flat(picture, channels)
     except InputOutputError:
