@@ -125,6 +125,16 @@ def test_a_run_too_short_to_repay_it_is_not_compiled(monkeypatch: pytest.MonkeyP
     assert "too short to repay it" in chosen(2000).compiled_reason
 
 
+def test_what_was_too_short_once_is_so_while_the_machine_has_more_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "compiler_problem", lambda *_: None)
+    monkeypatch.setattr(choosing, "_tried", lambda _: pytest.fail("it was tried"))
+    monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 0.1)
+    first = chosen(2000, threads=1)
+    monkeypatch.setattr(choosing, "_seconds_of_a_step", lambda fit: 1.0)
+    assert chosen(2000, threads=1) == first
+    assert first.compiled_reason == "a run of about 200 s is too short to repay it"
+
+
 @pytest.mark.parametrize(
     ("ratio", "seconds", "compiled", "word"),
     [

@@ -102,9 +102,12 @@ def compiling_of(config: TrainConfig, shape: str, device: str, precision: str, s
     if steps < _STEPS_WORTH_A_MEASUREMENT:
         return False, f"a run of {steps} steps is too short to repay it"
     what = f"compiled, threads {torch.get_num_threads()}, {shape}"
-    known = processor.recalled(what)
-    if known is None or "step" not in known:
-        expected = steps * _seconds_of_a_plain_step(trial)
+    known = processor.recalled(what) or {}
+    if "step" not in known:
+        known = {"step": _seconds_of_a_plain_step(trial)}
+        processor.remember(what, known)  # one that is too short stays so, on a busier machine too
+    if "ratio" not in known:
+        expected = steps * known["step"]
         if expected < _SECONDS_WORTH_A_TRY[device.partition(":")[0]]:
             return False, f"a run of about {expected:.0f} s is too short to repay it"
         known = _tried(trial)
