@@ -594,3 +594,88 @@ def test_a_state_of_another_run_is_taken_for_a_damaged_one(run: runs.Run) -> Non
     other.save_state({"epoch": 2})
     (run.folder / runs.PREVIOUS_STATE).write_bytes((other.folder / runs.STATE).read_bytes())
     assert saved(run) == [("last.pt", 1), ("previous.pt", None)]
+
+
+def test_options_say_what_the_run_was_started_with_and_where(
+    run: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run.save_options({"threads": 1})
+    assert run.options() == {"format": 1, "options": {"threads": 1}, "started_in": str(tmp_path)}
+
+
+def test_epochs_and_seconds_are_those_of_the_files(run: runs.Run, tmp_path: Path) -> None:
+    assert (run.recorded_epochs(), runs.training_seconds(run.folder)) == (0, None)
+    for epoch in (1, 2, 3):
+        run.record({**ROW, "epoch": epoch, "seconds": epoch})
+    assert (run.recorded_epochs(), runs.training_seconds(run.folder)) == (3, 6.0)
+    (run.folder / runs.LOSS_RECORD).write_bytes(b"")
+    (run.folder / runs.METRICS).write_text('{"kl": 1}\n')
+    assert (run.recorded_epochs(), runs.training_seconds(run.folder)) == (0, None)
+    assert runs.Run(tmp_path / "none").recorded_epochs() == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "{", "{}", '{"digest": "0123456789abcdef", "decides": {"seed": 3}}'])
+def test_a_run_that_goes_on_has_the_configuration_that_its_state_repeats(run: runs.Run, damage: str) -> None:
+    run.save_state({"epoch": 1})
+    whole = (run.folder / runs.CONFIG).read_bytes()
+    (run.folder / runs.CONFIG).unlink()
+    if damage != "missing":
+        (run.folder / runs.CONFIG).write_text(damage)
+    again = runs.Run(run.folder)
+    if "digest" not in damage:
+        assert again.config() == CONFIG
+        assert again.state() == "unfinished"
+    ((path, state),) = again.saved_states()
+    assert state is not None
+    again.go_on(path, state)
+    assert (run.folder / runs.CONFIG).read_bytes() == whole
+    again.save_state({"epoch": 2})
+    (run.folder / runs.CONFIG).unlink()
+    assert runs.Run(run.folder).config() == CONFIG
+
+
+def test_a_state_of_before_that_does_not_repeat_the_configuration_is_gone_on_from(run: runs.Run) -> None:
+    content = {"epoch": 1, "metrics": "", "log_length": 0}
+    (run.folder / runs.STATE).write_bytes(state_bytes(content))
+    again = runs.Run(run.folder)
+    ((path, state),) = again.saved_states()
+    assert state is not None
+    again.go_on(path, state)
+    assert again.config() == CONFIG
+    again.save_state({"epoch": 2})
+    (run.folder / runs.CONFIG).unlink()
+    assert again.config() == CONFIG
+
+
+def test_runs_of_one_name_with_digits_behind_it_are_told(tmp_path: Path) -> None:
+    for name in ("a_01234567", "a_89abcdef", "a_other", "b_01234567", "a_00000000"):
+        made = runs.Run(tmp_path / name)
+        made.start(CONFIG)
+        if name != "a_00000000":
+            made.save_weights(CONFIG, WEIGHTS)
+    assert runs.namesakes(tmp_path / "a") == [tmp_path / "a_01234567", tmp_path / "a_89abcdef"]
+    assert runs.namesakes(tmp_path / "none" / "a") == []
+
+
+def test_runs_are_listed_with_what_they_have_set_aside_behind_them(run: runs.Run) -> None:
+    run.save_weights(CONFIG, WEIGHTS)
+    place = run.set_aside()
+    (run.folder / runs.LOSS_RECORD).write_text("")
+    assert [found.folder for found in runs.find_runs(run.folder.parent)] == [run.folder, place]
+
+
+def test_a_result_is_of_a_record_whatever_ends_its_lines(run: runs.Run) -> None:
+    run.record(ROW)
+    run.finish({"state": "finished"})
+    record = run.folder / runs.LOSS_RECORD
+    record.write_bytes(record.read_bytes().replace(b"\n", b"\r\n"))
+    assert run.state() == "finished"
+    record.write_bytes(record.read_bytes().replace(b"200", b"201"))
+    assert run.state() == "damaged"
+    run.result()
+    with pytest.raises(InputOutputError, match="tells of other weights or another record than are beside it"):
+        run.require_readable_result()
+    (run.folder / runs.RESULT).write_text("{")
+    with pytest.raises(InputOutputError, match=r"result\.json is damaged: it cannot"):
+        run.require_readable_result()

@@ -5,6 +5,7 @@ Whole files are written beside their name, synced and renamed, so that a name ne
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -313,9 +314,15 @@ class Run:
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, changed: int, size: int) -> str:
-    """Return the sha256 of a file that was changed last at this time; a list of runs asks more than once."""
+    """Return the sha256 of a file that was changed last at this time; a list of runs asks more than once.
+
+    A text is the same with the mark and the ends of lines that Windows gives it.
+    """
     with open_file(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+        content = file.read()
+    if path.suffix == ".txt":
+        content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _working_folder() -> str | None:
@@ -403,7 +410,7 @@ def find_runs(folder: Path) -> list[Run]:
         next(folder.iterdir(), None)  # below, what may not be looked into is passed over
     except OSError as error:
         raise cannot_be_read(folder, error) from None
-    folders = [path.parent for path in sorted(folder.rglob(LOSS_RECORD))]
+    folders = sorted(path.parent for path in folder.rglob(LOSS_RECORD))
     return [Run(place) for place in folders if (place / CONFIG).exists() or (place / STATE).exists()]
 
 

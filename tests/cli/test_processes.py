@@ -179,7 +179,7 @@ def test_a_command_that_is_stopped_while_it_still_loads_says_so(
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert (done.returncode, done.stderr, done.stdout) == (code, f"Error: {word}.\n", "")
 
