@@ -679,3 +679,66 @@ def test_a_result_is_of_a_record_whatever_ends_its_lines(run: runs.Run) -> None:
     (run.folder / runs.RESULT).write_text("{")
     with pytest.raises(InputOutputError, match=r"result\.json is damaged: it cannot"):
         run.require_readable_result()
+
+
+def test_every_refusal_of_a_folder_names_it_and_what_to_do(run: runs.Run, tmp_path: Path) -> None:
+    file, record = tmp_path / "file", run.folder / runs.LOSS_RECORD
+    file.write_text("x")
+    lists = "`bvae runs` lists the runs that are there."
+    again = "Train again with --overwrite, or restore the file."
+
+    def read(content: bytes) -> dict[str, list[float]]:
+        record.write_bytes(content)
+        return runs.read_record(run.folder)
+
+    header = record.read_bytes()
+    for refused, sentence, hint in [
+        (lambda: runs.open_run(file, "a", "0"), f"{file} is not a folder.", "Name another with --output-dir."),
+        (lambda: runs.find_runs(file), f"{file} is a file, not a folder.", "Name the folder that `bvae train` wrote to."),
+        (lambda: runs.read_record(tmp_path), f"{tmp_path} holds no {runs.LOSS_RECORD}.", lists),
+        (lambda: read(b"1 2"), f"{record} is not a loss record: its first line does not name the columns.", again),
+        (lambda: read(b""), f"{record} is not a loss record: its first line does not name the columns.", again),
+        (lambda: read(header + b"1 2"), f"{record} is not a loss record: its rows do not hold 6 numbers.", again),
+        (lambda: read(b"\xff\xfe"), f"{record} is not a loss record: it is no text: byte 0 is not UTF-8.", again),
+    ]:
+        with pytest.raises(InputOutputError) as caught:
+            refused()
+        assert caught.value.message.startswith(sentence)
+        assert caught.value.hint == hint
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(InputOutputError, match="is a directory") as caught:
+        runs.read_record(run.folder)
+    assert str(record) in caught.value.message
+    with pytest.raises(InputOutputError, match="name too long") as caught:
+        runs.open_run(tmp_path / ("x" * 300), "a", "0")
+    assert "xxx" in caught.value.message
+    (tmp_path / "empty").mkdir()
+    assert runs.find_runs(tmp_path / "empty") == []
+
+
+def test_the_names_of_a_runs_files_are_those_that_users_know() -> None:
+    assert (runs.LOG, runs.METRICS, runs.STATE) == ("training_log.txt", "metrics.jsonl", "last.pt")
+    sizes = Sizes(1, 2, 3)
+    short, long = (
+        runs.folder_name(sizes, 1.0, 0.1, "x", {"m": "1" * 60}),
+        runs.folder_name(sizes, 1.0, 0.1, "x", {"m": "1" * 61}),
+    )
+    assert short.endswith("_m_" + "1" * 60)
+    assert long.endswith("_m_" + hashlib.sha256(b"1" * 61).hexdigest()[:8])
+
+
+def test_an_older_result_beside_a_state_leaves_the_run_unfinished(run: runs.Run) -> None:
+    run.record(ROW)
+    run.finish({"state": "finished"})
+    older = (run.folder / runs.RESULT).read_bytes()
+    run.start(CONFIG)
+    run.log("one")
+    run.record({**ROW, "kl": 7.0})
+    run.save_state({"epoch": 1})
+    (run.folder / runs.RESULT).write_bytes(older)
+    assert run.state() == "unfinished"
+    with run.locked():
+        pass
+    assert (run.folder / runs.STATE).exists()
+    assert (run.folder / runs.LOG).read_text() == "one\n"
