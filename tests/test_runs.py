@@ -635,8 +635,9 @@ def test_a_run_that_goes_on_has_the_configuration_that_its_state_repeats(run: ru
     assert runs.Run(run.folder).config() == CONFIG
 
 
-def test_a_state_of_before_that_does_not_repeat_the_configuration_is_gone_on_from(run: runs.Run) -> None:
-    content = {"epoch": 1, "metrics": "", "log_length": 0}
+@pytest.mark.parametrize("repeated", [{}, {"config": 5}, {"config": ["{}"]}, {"config": "{"}, {"config": "[1]"}])
+def test_a_state_that_does_not_repeat_the_configuration_is_gone_on_from(run: runs.Run, repeated: dict[str, Any]) -> None:
+    content = {"epoch": 1, "metrics": "", "log_length": 0, **repeated}
     (run.folder / runs.STATE).write_bytes(state_bytes(content))
     again = runs.Run(run.folder)
     ((path, state),) = again.saved_states()

@@ -351,9 +351,10 @@ def _metrics_of(state: Mapping[str, Any]) -> list[str]:
 
 def _config_of(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the configuration that a state repeats, None where it does not."""
+    text = state.get(_CONFIG)
     try:
-        config = parsed_json(state[_CONFIG])
-    except (KeyError, TypeError, ValueError):
+        config = parsed_json(text) if isinstance(text, str) else None
+    except ValueError:
         return None
     return config if isinstance(config, dict) else None
 
