@@ -33,6 +33,12 @@ class DocumentError(ValueError):
     """A document is not what it should be: its words say why, as the end of a sentence."""
 
 
+def require_folder(folder: Path, contents: str) -> None:
+    """Raise InputOutputError where there is no such folder; ``contents`` is what belongs there."""
+    if not folder.is_dir():
+        raise InputOutputError(f"There is no folder {folder}.", f"Make it, and put {contents} there.")
+
+
 def require_file(path: Path) -> None:
     """Raise InputOutputError where ``path`` is missing, no file, or empty; nothing of it is read."""
     with reading(path):

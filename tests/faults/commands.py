@@ -275,10 +275,10 @@ def _counting_steps(stop_at: StepPolicy | None) -> Callable[[], int]:
     return lambda: taken
 
 
-def started(command: Command, place: Path) -> subprocess.Popen[str]:
-    """Start a command as a person would, in a process of its own."""
+def started(command: Command, place: Path, program: Sequence[str] = ("-m", "bvae_cli")) -> subprocess.Popen[str]:
+    """Start a command as a person would, in a process of its own; or by another program that runs it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bvae_cli", *command.arguments],
+        [sys.executable, *program, *command.arguments],
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

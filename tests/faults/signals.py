@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,11 @@ _GOES_ON = re.compile(r"goes on|bvae resume", re.IGNORECASE)
 _SECONDS_TO_END = 20.0
 _SECONDS_TO_END_AT_ONCE = 10.0
 _LATEST = 1.0
+# What `bvae` is, but for the states that it saves after epochs by itself.
+_NOT_AFTER_EPOCHS = (
+    "-c",
+    "from bvae_cli.workflows import recording; recording._SHARE_OF_SAVING = -1; from bvae_cli.cli import main; main()",
+)
 _TOO_LATE = ", which came too late"
 
 
@@ -31,7 +36,7 @@ def rows(stage: Stage, size: Size) -> list[Row]:
     """Return a row for each signal."""
     command = stage.train("train for some seconds", epochs=300)
     stage.reference(command, log=False)
-    # No state is written but at the end of an epoch, and when it is asked for.
+    # No state is written but when it is asked for.
     option = command.arguments.index("--checkpoint-every") + 1
     seldom = replace(command, arguments=(*command.arguments[:option], "100h", *command.arguments[option + 1 :]))
     trials: dict[str, tuple[int, int, Callable[[int], Outcome]]] = {
@@ -51,9 +56,11 @@ def rows(stage: Stage, size: Size) -> list[Row]:
     return made
 
 
-def _in_training(stage: Stage, command: Command, place: Path, seed: int) -> subprocess.Popen[str]:
+def _in_training(
+    stage: Stage, command: Command, place: Path, seed: int, program: Sequence[str] = ("-m", "bvae_cli")
+) -> subprocess.Popen[str]:
     """Start a command, and return at a moment drawn from a seed after it has begun to train."""
-    process = started(command, place)
+    process = started(command, place, program)
     wait_for(lambda: any(place.rglob("training_log.txt")) or process.poll() is not None)
     time.sleep(random.Random(seed).uniform(0, _LATEST))
     return process
@@ -120,22 +127,26 @@ def _warned(stage: Stage, command: Command, seed: int) -> Outcome:
     """Warn a command that writes no state by itself, wait for the state, and kill it: it must go on from there."""
     outcome = Outcome(f"{command.name}, SIGUSR1 and then SIGKILL, seed {seed}")
     with stage.workplace(command) as place:
-        process = _in_training(stage, command, place, seed)
+        process = _in_training(stage, command, place, seed, _NOT_AFTER_EPOCHS)
 
-        def states() -> list[int]:
-            return [path.stat().st_mtime_ns for path in place.rglob(STATE)]
+        def saved() -> bool:
+            return any(place.rglob(STATE))
 
-        before = states()
         process.send_signal(signal.SIGUSR1)
-        saved = wait_for(lambda: process.poll() is not None or states() != before, _SECONDS_TO_END)
+        late = any(place.rglob(RESULT))
+        # Nothing else saves one, and it is there until the training is over.
+        wait_for(lambda: process.poll() is not None or saved(), _SECONDS_TO_END)
+        kept = saved()
         if process.poll() is not None and process.returncode:
-            done = "was over" if any(place.rglob(RESULT)) else "was not over"
+            done = "was over" if late else "was not over"
             outcome.amiss(f"ended with exit code {process.returncode} instead of going on; its training {done}")
-        elif not saved:
+        elif late:
+            outcome.what += _TOO_LATE
+        elif not kept:
             outcome.amiss("saves nothing")
         process.kill()
         _end(outcome, process, _SECONDS_TO_END)
         taken = _finish(outcome, stage, command, place)
-        if saved and process.returncode == -signal.SIGKILL and taken >= stage.reference(command).steps:
+        if kept and process.returncode == -signal.SIGKILL and taken >= stage.reference(command).steps:
             outcome.amiss("begins anew, though it was warned", lost=True)
     return outcome

@@ -15,7 +15,7 @@ from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Epsilon, Given, Json, Verbose, command_for, complete_codes
 from bvae_cli.codes.gf2 import min_distance
 from bvae_cli.config import ModelChoice, PluginRef, parse_code
-from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
+from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import validated
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def _check_file(name: str, options: Mapping[str, Any], as_json: bool) -> None:
 
 def _check(specs: Sequence[CodeSpec], blaming: Callable[[CodeSpec], AbstractContextManager[None]], as_json: bool) -> None:
     """Run all checks on each code and show them. Raises BvaeError where one fails."""
+    from bvae_cli.cli.outcomes import outcome_facts, require_passed, show_outcomes
     from bvae_cli.cli.render import show_json
     from bvae_cli.conformance import conformance_of
 
@@ -255,35 +256,9 @@ def _check(specs: Sequence[CodeSpec], blaming: Callable[[CodeSpec], AbstractCont
         with blaming(spec):
             found.append((spec, list(conformance_of(spec).outcomes())))
     if as_json:
-        show_json([_outcome(spec, outcome) for spec, outcomes in found for outcome in outcomes])
+        show_json([outcome_facts("code", spec.label(), outcome) for spec, outcomes in found for outcome in outcomes])
     else:
         for spec, outcomes in found:
-            _show_outcomes(spec, outcomes)
+            show_outcomes(spec.label(), outcomes)
     for spec, outcomes in found:
-        failed = [outcome.check.name for outcome in outcomes if outcome.state == "failed"]
-        if failed:
-            raise BvaeError(
-                f"{spec.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
-                "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
-                ExitCode.PLUGIN,
-            )
-
-
-def _show_outcomes(spec: CodeSpec, outcomes: Sequence[Outcome]) -> None:
-    from bvae_cli.cli.render import show_line, show_table
-
-    rows = [[o.check.name, o.state, o.check.meaning.rstrip(".")] for o in outcomes]
-    show_table(["check", "state", "what must hold"], rows, f"{spec.label()}, {len(outcomes)} checks")
-    for outcome in outcomes:
-        if outcome.message:
-            show_line(f"{outcome.check.name}: {outcome.message}")
-
-
-def _outcome(spec: CodeSpec, outcome: Outcome) -> dict[str, str]:
-    return {
-        "code": spec.label(),
-        "check": outcome.check.name,
-        "state": outcome.state,
-        "must": outcome.check.meaning,
-        "message": outcome.message,
-    }
+        require_passed(spec.label(), outcomes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,8 @@ from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_path, single_command
 from bvae_cli.config import PluginRef, parse_dataset
-from bvae_cli.errors import BvaeError, ExitCode, UsageError, unknown_name
+from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.files import require_new
-
-if TYPE_CHECKING:
-    from bvae_cli.conformance.data import DataOutcome
 
 _ACTIONS = ("list", "show", "check", "pack")
 
@@ -135,7 +132,8 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
 
 
 def _check(source: str, quiet: bool, as_json: bool) -> None:
-    from bvae_cli.cli.render import say, show_json, show_line, show_table
+    from bvae_cli.cli.outcomes import outcome_facts, require_passed, show_outcomes
+    from bvae_cli.cli.render import say, show_json
 
     reference: PluginRef = parse_dataset(source)
     spec: Any = reference.spec("data set")
@@ -147,29 +145,10 @@ def _check(source: str, quiet: bool, as_json: bool) -> None:
     with registry.blaming("data set", reference.type):
         outcomes = list(outcomes_of(DataSubject(spec)))
     if as_json:
-        show_json([_outcome(reference, outcome) for outcome in outcomes])
+        show_json([outcome_facts("dataset", reference.label(), outcome) for outcome in outcomes])
     else:
-        rows = [[one.check.name, one.state, one.check.meaning.rstrip(".")] for one in outcomes]
-        show_table(["check", "state", "what must hold"], rows, f"{reference.label()}, {len(outcomes)} checks")
-        for one in outcomes:
-            if one.message:
-                show_line(f"{one.check.name}: {one.message}")
-    if failed := [one.check.name for one in outcomes if one.state == "failed"]:
-        raise BvaeError(
-            f"{reference.label()} fails {len(failed)} of {len(outcomes)} checks: {', '.join(failed)}.",
-            "Each says above what was seen and what is likely wrong. Begin with the first: others may follow from it.",
-            ExitCode.PLUGIN,
-        )
-
-
-def _outcome(reference: PluginRef, outcome: DataOutcome) -> dict[str, str]:
-    return {
-        "dataset": reference.label(),
-        "check": outcome.check.name,
-        "state": outcome.state,
-        "must": outcome.check.meaning,
-        "message": outcome.message,
-    }
+        show_outcomes(reference.label(), outcomes)
+    require_passed(reference.label(), outcomes)
 
 
 def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -112,13 +112,39 @@ class Check:
     needs_exact: bool = False
 
 
+class Named(Protocol):
+    """A check of codes or of data sets, as it is told of."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def meaning(self) -> str:
+        """What must hold."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a check: ``passed``, ``failed``, ``exempt`` (declared, or not to be made; with its reason)."""
 
-    check: Check
+    check: Named
     state: str
     message: str = ""
+
+
+def tried(check: Named, run: Callable[[], None]) -> Outcome:
+    """Run a check on its subject, and say what became of it."""
+    try:
+        run()
+    except NotCheckedError as why:
+        return Outcome(check, "exempt", str(why))
+    except CheckFailedError as failure:
+        return Outcome(check, "failed", str(failure))
+    except Exception as error:  # whatever a stranger's plugin raises is that check's failure
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(check, "failed", f"{type(error).__name__} in {where.name}, line {where.lineno}: {error}")
+    return Outcome(check, "passed")
 
 
 Body = Callable[[Subject], None]
@@ -156,16 +182,7 @@ class Conformance:
         """Run one check."""
         if reason := self.reason(one, subject):
             return Outcome(one, "exempt", reason)
-        try:
-            one.run(subject)
-        except NotCheckedError as why:
-            return Outcome(one, "exempt", str(why))
-        except CheckFailedError as failure:
-            return Outcome(one, "failed", str(failure))
-        except Exception as error:  # whatever a stranger's code raises is that check's failure
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            return Outcome(one, "failed", f"{type(error).__name__} in {where.name}, line {where.lineno}: {error}")
-        return Outcome(one, "passed")
+        return tried(one, lambda: one.run(subject))
 
     def reason(self, one: Check, subject: Subject) -> str | None:
         """Return why a check does not apply, None where it does."""

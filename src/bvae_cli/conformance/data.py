@@ -9,7 +9,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from bvae_cli.conformance.checks import CheckFailedError, NotCheckedError, fail
+from bvae_cli.conformance.checks import NotCheckedError, Outcome, fail, tried
 from bvae_cli.datasets.base import DatasetSpec, Likelihood, SplitName, Splits
 from bvae_cli.datasets.rows import Rows, extremes
 from bvae_cli.errors import BvaeError
@@ -71,15 +70,6 @@ class DataCheck:
     run: Callable[[DataSubject], None]
 
 
-@dataclass(frozen=True)
-class DataOutcome:
-    """What became of a check: ``passed``, ``failed``, or ``exempt``, where it cannot be made, with the reason."""
-
-    check: DataCheck
-    state: str
-    message: str = ""
-
-
 CHECKS: list[DataCheck] = []
 
 
@@ -88,25 +78,15 @@ def _check(function: Callable[[DataSubject], None]) -> Callable[[DataSubject], N
     return function
 
 
-def outcomes_of(subject: DataSubject) -> Iterator[DataOutcome]:
+def outcomes_of(subject: DataSubject) -> Iterator[Outcome]:
     """Run every check, and go on after a failure."""
     for one in CHECKS:
         yield outcome_of(one, subject)
 
 
-def outcome_of(one: DataCheck, subject: DataSubject) -> DataOutcome:
+def outcome_of(one: DataCheck, subject: DataSubject) -> Outcome:
     """Run one check."""
-    try:
-        one.run(subject)
-    except NotCheckedError as why:
-        return DataOutcome(one, "exempt", str(why))
-    except CheckFailedError as failure:
-        return DataOutcome(one, "failed", str(failure))
-    except Exception as error:  # whatever a stranger's data set raises is that check's failure
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__} in {where.name}, line {where.lineno}: {error}"
-        return DataOutcome(one, "failed", said)
-    return DataOutcome(one, "passed")
+    return tried(one, lambda: one.run(subject))
 
 
 @_check

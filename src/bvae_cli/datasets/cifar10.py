@@ -15,7 +15,7 @@ from bvae_cli.datasets.base import DatasetSpec, Splits
 from bvae_cli.datasets.downloads import Download, fetch, own_folder
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, training_and_test
 from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import BoundedStream, open_file, reading, require_file
+from bvae_cli.sources import BoundedStream, open_file, reading, require_file, require_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,8 +63,7 @@ class Cifar10(DatasetSpec):
         """Raise InputOutputError where ``folder`` is given and lacks a file; nothing is read or fetched."""
         if self.folder is None:
             return
-        if not self.folder.is_dir():
-            raise InputOutputError(f"There is no folder {self.folder}.", f"Make it, and put {_ARCHIVE} there.")
+        require_folder(self.folder, _ARCHIVE)
         if not (self.folder / _ARCHIVE).is_file():
             for name in (*_TRAINING, _TEST):
                 _beside(self.folder, name)

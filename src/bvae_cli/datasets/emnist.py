@@ -14,7 +14,7 @@ from bvae_cli.datasets.downloads import Download, fetch, own_folder
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, training_and_test
 from bvae_cli.datasets.idx import labelled, read_idx, read_idx_from
 from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import zip_archive, zip_member
+from bvae_cli.sources import require_folder, zip_archive, zip_member
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,7 @@ class Emnist(DatasetSpec):
         """Raise InputOutputError where ``folder`` is given and lacks the images; nothing is read or fetched."""
         if self.folder is None:
             return
-        if not self.folder.is_dir():
-            raise InputOutputError(f"There is no folder {self.folder}.", f"Make it, and put {_ARCHIVE} there.")
+        require_folder(self.folder, _ARCHIVE)
         if not (self.folder / _ARCHIVE).is_file():
             for half in ("train", "test"):
                 self._beside(self.folder, self._name(half, "images", 3))

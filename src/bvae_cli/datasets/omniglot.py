@@ -19,7 +19,7 @@ from bvae_cli.datasets.downloads import Download, fetch, own_folder, spoken_name
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, splits_of
 from bvae_cli.datasets.pictures import read_picture, require_pillow
 from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import require_file, require_plausible, zip_archive, zip_member
+from bvae_cli.sources import require_file, require_folder, require_plausible, zip_archive, zip_member
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,10 +79,7 @@ class Omniglot(DatasetSpec):
         require_pillow()
         if self.folder is None:
             return
-        if not self.folder.is_dir():
-            raise InputOutputError(
-                f"There is no folder {self.folder}.", f"Make it, and put {spoken_names(self.downloads)} there."
-            )
+        require_folder(self.folder, spoken_names(self.downloads))
         for name in (_BACKGROUND, _EVALUATION):
             require_file(self.folder / name)
 
