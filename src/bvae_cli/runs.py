@@ -151,8 +151,7 @@ class Run:
     def _is_of_others(self, result: Mapping[str, Any]) -> bool:
         """Say whether a result tells of other files than those that are there; the first results told of none."""
         told = result.get(_FILES)
-        there = self._digests()
-        return isinstance(told, dict) and any(told.get(name, digest) != digest for name, digest in there.items())
+        return isinstance(told, dict) and any(told.get(name, there) != there for name, there in self._digests().items())
 
     def _digests(self) -> dict[str, str]:
         paths = [self.folder / name for name in (WEIGHTS, LOSS_RECORD)]
@@ -220,9 +219,12 @@ class Run:
             # The state says that these are there.
             sync(self.folder / LOSS_RECORD, self.folder / METRICS, log)
             length = log.stat().st_size if log.exists() else 0
-            repeated: dict[str, Any] = {_METRICS_UNTIL_THEN: "".join(self._metrics), _LOG_LENGTH: length}
-            repeated[_CONFIG] = json.dumps(self._config)
-            whole = {**state, **repeated}
+            whole = {
+                **state,
+                _METRICS_UNTIL_THEN: "".join(self._metrics),
+                _LOG_LENGTH: length,
+                _CONFIG: json.dumps(self._config),
+            }
             write_atomically(self.folder / STATE, state_bytes(whole), self.folder / PREVIOUS_STATE)
 
     def saved_states(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
