@@ -21,7 +21,7 @@ from bvae_cli import checkpoints, files, runs, torch_files
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.recording import Found, Recording
 
-from . import calls, copies, damage, kills, power
+from . import calls, copies, damage, kills, power, signals
 from .commands import Stage, import_everything, staged
 from .table import Row, table_of
 from .trials import forked
@@ -36,6 +36,7 @@ _FEW: Mapping[str, Callable[[Stage], Row]] = {
     "damage": lambda stage: damage.few(stage, 2),
     "calls": lambda stage: calls.few(stage, 8),
     "copies": lambda stage: copies.few(stage, 6),
+    "signals": lambda stage: signals.few(stage, 1),
 }
 
 
@@ -157,6 +158,12 @@ def _best_weights_taken_as_found() -> None:
     _patch(Recording, "_begin", begin)
 
 
+def _warning_not_heard() -> None:
+    signals.BEFORE_IT_BEGINS.append(
+        "from bvae_cli.stopping import Requests; assert Requests.asked_to_save; Requests.asked_to_save = lambda asked: False"
+    )
+
+
 def _patch(place: Any, name: str, value: Any) -> None:
     if not hasattr(place, name):
         raise AttributeError(f"there is no {name} to break in {place}")
@@ -172,6 +179,7 @@ BROKEN: Mapping[str, Broken] = {
     "record-not-cut-back": Broken("a run that goes on appends to what is there", "kills", _record_not_cut_back),
     "record-taken-as-found": Broken("a run goes on with the metrics of its folder", "copies", _record_taken_as_found),
     "weights-taken-as-found": Broken("best weights are not written again", "copies", _best_weights_taken_as_found),
+    "warning-not-heard": Broken("SIGUSR1 is taken and forgotten", "signals", _warning_not_heard),
 }
 
 

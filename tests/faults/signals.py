@@ -24,26 +24,20 @@ _GOES_ON = re.compile(r"goes on|bvae resume", re.IGNORECASE)
 _SECONDS_TO_END = 20.0
 _SECONDS_TO_END_AT_ONCE = 10.0
 _LATEST = 1.0
-# What `bvae` is, but for the states that it saves after epochs by itself.
-_NOT_AFTER_EPOCHS = (
-    "-c",
-    "from bvae_cli.workflows import recording; recording._SHARE_OF_SAVING = -1; from bvae_cli.cli import main; main()",
-)
+# What is done to `bvae` before it begins: it is to save no states after epochs by itself. A broken build is made here too,
+# for a process that is started anew knows nothing of what was done to this one.
+BEFORE_IT_BEGINS = ["from bvae_cli.workflows import recording; recording._SHARE_OF_SAVING = -1"]
 _TOO_LATE = ", which came too late"
 
 
 def rows(stage: Stage, size: Size) -> list[Row]:
     """Return a row for each signal."""
-    command = stage.train("train for some seconds", epochs=300)
-    stage.reference(command, log=False)
-    # No state is written but when it is asked for.
-    option = command.arguments.index("--checkpoint-every") + 1
-    seldom = replace(command, arguments=(*command.arguments[:option], "100h", *command.arguments[option + 1 :]))
+    command = _long_enough(stage)
     trials: dict[str, tuple[int, int, Callable[[int], Outcome]]] = {
         "SIGINT": (10, 1, functools.partial(_stopped, stage, command, signal.SIGINT)),
         "SIGTERM": (10, 1, functools.partial(_stopped, stage, command, signal.SIGTERM)),
         "SIGINT twice": (6, 1, functools.partial(_stopped_twice, stage, command)),
-        "SIGUSR1": (5, 1, functools.partial(_warned, stage, seldom)),
+        "SIGUSR1": (5, 1, functools.partial(_warned, stage, _seldom(command))),
     }
     made = []
     for name, (long, short, try_one) in trials.items():
@@ -54,6 +48,24 @@ def rows(stage: Stage, size: Size) -> list[Row]:
             outcomes[0].amiss(f"{late} of {len(outcomes)} signals found no training any more: nothing was tried")
         made.append(row_of(f"signal: {name}", outcomes, f"while it trains; {late} came when it was done"))
     return made
+
+
+def few(stage: Stage, count: int) -> Row:
+    """Return a row for so many warnings."""
+    command = _seldom(_long_enough(stage))
+    return row_of("signal: SIGUSR1", [_warned(stage, command, seed) for seed in range(count)], "while it trains")
+
+
+def _long_enough(stage: Stage) -> Command:
+    command = stage.train("train for some seconds", epochs=300)
+    stage.reference(command, log=False)
+    return command
+
+
+def _seldom(command: Command) -> Command:
+    """Return the command that writes no state but when it is asked for one."""
+    option = command.arguments.index("--checkpoint-every") + 1
+    return replace(command, arguments=(*command.arguments[:option], "100h", *command.arguments[option + 1 :]))
 
 
 def _in_training(
@@ -127,7 +139,8 @@ def _warned(stage: Stage, command: Command, seed: int) -> Outcome:
     """Warn a command that writes no state by itself, wait for the state, and kill it: it must go on from there."""
     outcome = Outcome(f"{command.name}, SIGUSR1 and then SIGKILL, seed {seed}")
     with stage.workplace(command) as place:
-        process = _in_training(stage, command, place, seed, _NOT_AFTER_EPOCHS)
+        program = "; ".join([*BEFORE_IT_BEGINS, "from bvae_cli.cli import main; main()"])
+        process = _in_training(stage, command, place, seed, ("-c", program))
 
         def saved() -> bool:
             return any(place.rglob(STATE))

@@ -80,7 +80,7 @@ def test_a_build_that_is_broken_on_purpose_is_caught(few_trials: dict[str, dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["kills", "calls", "power", "damage", "copies"])
+@pytest.mark.parametrize("part", ["kills", "calls", "power", "damage", "copies", "signals"])
 def test_the_same_trials_of_the_build_as_it_is_find_nothing(few_trials: dict[str, dict[str, Any]], part: str) -> None:
     assert not few_trials[part]["failed"], few_trials[part]
 
