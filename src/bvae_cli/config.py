@@ -25,6 +25,15 @@ Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
 Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
 Schedule = Literal["constant", "cosine"]
+LikelihoodName = Literal["bernoulli", "gaussian", "categorical", "poisson", "negative-binomial"]
+# What is normalised over the values of a data set, by the likelihood that fits them best: bits are real numbers as well.
+FITTING: dict[str, tuple[str, ...]] = {
+    "bernoulli": ("bernoulli", "gaussian"),
+    "gaussian": ("gaussian",),
+    "categorical": ("categorical",),
+    "poisson": ("poisson", "negative-binomial", "gaussian"),
+    "negative-binomial": ("negative-binomial", "poisson", "gaussian"),
+}
 
 # Names of a repetition code's option that stand without `--ecc`: users of this method type `--R 3` alone.
 IMPLIED_CODE = "repetition"
@@ -234,6 +243,14 @@ class TrainConfig(ModelChoice):
     subset: Annotated[int, option(DATA)] = Field(
         0, ge=0, le=LARGEST_COUNT, description="Train on the first so many rows only; 0 takes all. Validation stays whole."
     )
+    likelihood: Annotated[Literal["auto", LikelihoodName], option(DATA, added=True)] = Field(
+        "auto",
+        description="p(x given c): bernoulli for bits, gaussian for real values, poisson or negative-binomial for counts, "
+        "categorical for symbols; auto takes what the data set says.",
+    )
+    sigma: Annotated[float, option(DATA, added=True)] = Field(
+        0.0, ge=0, le=1e30, description="σ of the gaussian likelihood, for all features; 0 learns one for each."
+    )
     epochs: Annotated[int, option(TRAINING)] = Field(
         100, ge=1, le=LARGEST_COUNT, description="Passes over the training data, at most."
     )
@@ -337,7 +354,9 @@ class TrainConfig(ModelChoice):
         if (reason := self.ecc.spec("code").no_soft_decoder()) is not None:
             raise UsageError(reason, "Take a code with a soft decoder: `bvae codes show NAME` says which have one.")
         _ = self.saving
-        spec = self.dataset.spec("data set")
+        if self.sigma and self.likelihood not in ("auto", "gaussian"):
+            raise UsageError(f"--sigma is for the gaussian likelihood, not for {self.likelihood}.", "Leave it out.")
+        spec = self.dataset.spec("data set").for_likelihood(self.likelihood)
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
         return self
 
@@ -360,7 +379,11 @@ class TrainConfig(ModelChoice):
     def deciding(self) -> dict[str, Any]:
         """Return, as plain JSON values, the fields that decide the numbers of a run; the data itself is added to them."""
         values = self.model_dump(mode="json")
-        return {name: value for name, value in values.items() if option_of(type(self), name).decides}
+        return {name: value for name, value in values.items() if self._decides(name)}
+
+    def _decides(self, name: str) -> bool:
+        said = option_of(type(self), name)
+        return said.decides and not (said.added and getattr(self, name) == type(self).model_fields[name].default)
 
 
 def sets_that_fit(spec: Any, sized: bool = False) -> str:

@@ -18,11 +18,17 @@ class Option(NamedTuple):
     flags: tuple[str, ...] = ()
     decides: bool = True
     metavar: str | None = None
+    added: bool = False
 
 
-def option(panel: str, *flags: str, decides: bool = True, metavar: str | None = None) -> Option:
-    """Describe a field; one that decides the numbers of a run is part of its digest."""
-    return Option(panel, flags, decides, metavar)
+def option(
+    panel: str, *flags: str, decides: bool = True, metavar: str | None = None, added: bool = False
+) -> Option:
+    """Describe a field; one that decides the numbers of a run is part of its digest.
+
+    Runs that were made before an option was ``added`` stay themselves: at its default it is no part of the digest.
+    """
+    return Option(panel, flags, decides, metavar, added)
 
 
 def option_of(model: type[BaseModel], field: str) -> Option:

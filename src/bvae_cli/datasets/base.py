@@ -6,16 +6,20 @@ import hashlib
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from bvae_cli.config import FITTING, LikelihoodName
 from bvae_cli.datasets.rows import Joined, Rows, extremes, first_rows, pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Likelihood = Literal["bernoulli"]
+# Symbols are numbered by int16.
+MOST_CATEGORIES = 2**15
+# Above it, float32 does not hold every whole number.
+LARGEST_VALUE_OF_COUNTS = 2**24
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -23,9 +27,12 @@ SplitName = Literal["train", "validation", "test"]
 class Splits:
     """A data set, divided once and for all into training, validation and test rows.
 
-    Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file: uint8 where every value is a bit (0 or 1),
-    else float32 in [0, 1]. Labels, where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as
-    a person sees it, for instance (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
+    Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file. ``likelihood`` is the one that fits the values,
+    and says what they are: ``bernoulli``, uint8 where every value is a bit (0 or 1), else float32 in [0, 1]; ``gaussian``,
+    any float32; ``poisson`` or ``negative-binomial``, float32 counts 0, 1, 2 …; ``categorical``, int16 numbers of symbols,
+    in column d from 0 to ``categories[d]`` − 1, each with a name in ``vocabulary[d]`` where there is one. Labels, where
+    there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
+    (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
     and every training epoch draws its own bits from them (dynamic binarisation); validation and test are bits all the
     same, drawn once, so that every number measured on them is a likelihood of bits. Where the splits were divided from
     the rows of one file, ``order`` holds the number there of each row of training, validation and test, in this order,
@@ -38,12 +45,14 @@ class Splits:
     feature_shape: tuple[int, ...]
     source: str
     licence: str
-    likelihood: Likelihood = "bernoulli"
+    likelihood: LikelihoodName = "bernoulli"
     train_labels: Tensor | None = None
     validation_labels: Tensor | None = None
     test_labels: Tensor | None = None
     fresh_bits: bool = False
     order: Tensor | None = None
+    categories: tuple[int, ...] = ()
+    vocabulary: tuple[tuple[str, ...], ...] = ()
 
     @property
     def features(self) -> int:
@@ -52,7 +61,8 @@ class Splits:
 
     def digest(self) -> str:
         """Return the sha256 of every value of the three splits, their shapes and types (labels do not count)."""
-        sha = hashlib.sha256(f"{self.feature_shape} {self.likelihood} {self.fresh_bits}".encode())
+        facts = f"{self.feature_shape} {self.likelihood} {self.fresh_bits}"
+        sha = hashlib.sha256((f"{facts} {self.categories} {self.vocabulary}" if self.categories else facts).encode())
         for split in (self.train, self.validation, self.test):
             sha.update(f"{tuple(split.shape)} {split.dtype}".encode())
             for piece in pieces(split):
@@ -84,15 +94,39 @@ class Splits:
                 return f"a {name} split that is not a tensor [rows, D]"
             if split.shape[0] == 0 or split.shape[1] == 0:
                 return f"an empty {name} split"
-            if split.dtype not in (torch.uint8, torch.float32):
-                return f"a {name} split of {split.dtype}, where bits are uint8 and anything else is float32"
-            low, high = extremes(split)
-            if not (low >= 0 and high <= 1):
-                return f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
             if split.shape[1] != self.train.shape[1]:
                 return f"{self.train.shape[1]} values in a row of train and {split.shape[1]} in one of {name}"
+            if (problem := self._problem_of_values(name, split)) is not None:
+                return problem
         if math.prod(self.feature_shape) != self.features:
             return f"rows of {self.features} values with the feature shape {tuple(self.feature_shape)}"
+        return None
+
+    def _problem_of_values(self, name: str, split: Tensor | Rows) -> str | None:
+        import torch
+
+        if self.likelihood not in FITTING:
+            return f"the likelihood '{self.likelihood}', which is none of {', '.join(FITTING)}"
+        of_symbols = self.likelihood == "categorical"
+        wanted = {"bernoulli": (torch.uint8, torch.float32), "categorical": (torch.int16,)}
+        if split.dtype not in wanted.get(self.likelihood, (torch.float32,)):
+            said = "symbols are int16" if of_symbols else "bits are uint8 and anything else is float32"
+            return f"a {name} split of {split.dtype}, where {said}"
+        if of_symbols and (len(self.categories) != split.shape[1] or min(self.categories) < 1):
+            return f"{len(self.categories)} numbers of categories for {split.shape[1]} columns"
+        if self.vocabulary and tuple(map(len, self.vocabulary)) != self.categories:
+            return "a vocabulary that does not name each category"
+        low, high = extremes(split)
+        if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
+            return f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return f"values in its {name} split that are not numbers, or infinite"
+        if self.likelihood != "bernoulli" and self.likelihood != "gaussian" and low < 0:
+            return f"negative values in its {name} split: {low:g}"
+        if of_symbols and any(bool((piece >= torch.tensor(self.categories)).any()) for piece in pieces(split)):
+            return f"a symbol in its {name} split beyond the categories of its column"
+        if "poisson" in FITTING[self.likelihood] and any(bool((piece != piece.floor()).any()) for piece in pieces(split)):
+            return f"counts in its {name} split that are not whole numbers"
         return None
 
 
@@ -119,6 +153,10 @@ class DatasetSpec(BaseModel):
     def log_prob(self, rows: Tensor) -> Tensor | None:
         """Return log p(x) of rows in nats, ``[rows, D] -> [rows]`` float64, where it is known exactly; else None."""
         return None
+
+    def for_likelihood(self, name: str) -> Self:
+        """Return what reads the data for a likelihood that a person named; most data sets are what they are."""
+        return self
 
     def check(self) -> None:
         """Look, without reading everything, whether ``load`` can work: raise InputOutputError for a missing file."""

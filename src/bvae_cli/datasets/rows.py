@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _VALUES_AT_ONCE = 2**21
 
 @runtime_checkable
 class Rows(Protocol):
-    """Rows ``[rows, D]`` that need not be in memory: uint8 where every value is a bit, else float32 in [0, 1].
+    """Rows ``[rows, D]`` that need not be in memory: uint8 where every value is a bit, else float32.
 
     What they have in common with a tensor is used of both alike. What is taken of them is a tensor, on ``device``.
     """
@@ -84,6 +84,24 @@ def mean_row(rows: Tensor | Rows) -> Tensor:
     for piece in pieces(rows):
         total += piece.sum(0, dtype=torch.float64)
     return (total / len(rows)).float()
+
+
+def moments(rows: Tensor | Rows, of: Callable[[Tensor], Tensor] = lambda values: values) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of all rows, or of what ``of`` makes of them, ``[rows, D] -> [E], [E]``, in float64.
+
+    The variance is that of the rows themselves, divided by their number. Values are summed as differences from the first
+    row: of large values that hardly vary nothing is lost.
+    """
+    import torch
+
+    first = of(torch.as_tensor(rows[0:1]).double())[0]
+    total, squares = torch.zeros_like(first), torch.zeros_like(first)
+    for piece in pieces(rows):
+        differences = of(piece.double()) - first
+        total += differences.sum(0)
+        squares += differences.square().sum(0)
+    mean = total / len(rows)
+    return first + mean, (squares / len(rows) - mean.square()).clamp_min(0)
 
 
 def extremes(rows: Tensor | Rows) -> tuple[float, float]:

@@ -129,7 +129,8 @@ def _stored(
     for chunk, of_chunk in zip(x.split(_ROWS), repeat(None) if labels is None else labels.split(_ROWS), strict=False):
         read = store_and_read(model, chunk, epsilon, generator, classifier, of_chunk)
         parts.setdefault("stored_nll", []).append(read.negative_log_likelihood)
-        parts.setdefault("stored_psnr", []).append(read.psnr)
+        if model.likelihood.name == "bernoulli":
+            parts.setdefault("stored_psnr", []).append(read.psnr)
         parts.setdefault("stored_bit_error_rate", []).append(read.bit_error_rate)
         if read.recognised is not None:
             parts.setdefault("stored_accuracy", []).append(read.recognised)
@@ -156,10 +157,10 @@ def _channel(model: BinaryVAE, epsilons: Sequence[float], words: int, seed: int)
 
 def _samples(model: BinaryVAE, count: int, training: Tensor | Rows, judge: Judge | None, seed: int) -> dict[str, Estimate]:
     device = model.encoder.mean.device
-    samples = model.sample(count, Generator(device).manual_seed(seed)).images
+    samples = model.sample(count, Generator(device).manual_seed(seed)).rows
     measured = {"sample_uniqueness": Estimate(uniqueness(samples))}
-    if training.dtype == torch.uint8:  # where data are not bits, no sample can equal a row
-        measured["sample_novelty"] = Estimate(novelty(samples, training))
+    if (new := novelty(samples, training)) is not None:
+        measured["sample_novelty"] = Estimate(new)
     if judge is not None:
         distance = frechet_distance(judge.classifier.features(samples), judge.features)
         measured["sample_frechet_distance"] = Estimate(distance)

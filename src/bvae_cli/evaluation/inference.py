@@ -92,7 +92,7 @@ def draw_inference(model: BinaryVAE, words: int, generator: Generator) -> Infere
     wrong, confidence = [], []
     for start in range(0, words, _ROWS):
         samples = model.sample(min(_ROWS, words - start), generator)
-        posterior = model.encode(samples.images)
+        posterior = model.encode(samples.rows)
         wrong.append((posterior.information_bits != samples.information_bits).cpu())
         confidence.append(torch.sigmoid(posterior.logits.abs()).cpu())
     return InferenceDraws(torch.cat(wrong), torch.cat(confidence))
@@ -128,13 +128,16 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BIN
 @torch.no_grad()
 def measure_reconstruction(model: BinaryVAE, x: Tensor | Rows) -> Reconstruction:
     """Encode ``x [rows, D]`` to its most probable word, decode its codeword, and compare."""
-    psnr, wrong = [], []
+    likelihood, psnr, errors = model.likelihood, [], []
     for chunk in x.split(_ROWS):
         target = chunk.float()
         decoded = model.decode(model.code.encode(model.encode(target).information_bits))
-        psnr.append(peak_signal_to_noise_ratio(decoded, target))
-        wrong.append(((decoded > 0.5) != (target > 0.5)).float().mean(-1))
-    return Reconstruction(estimate(torch.cat(psnr)), estimate(torch.cat(wrong)))
+        errors.append(likelihood.error(decoded, target))
+        if likelihood.name == "bernoulli":
+            psnr.append(peak_signal_to_noise_ratio(decoded, target))
+    return Reconstruction(
+        estimate(torch.cat(psnr)) if psnr else None, estimate(torch.cat(errors)), likelihood.error_name
+    )
 
 
 def peak_signal_to_noise_ratio(decoded: Tensor, target: Tensor) -> Tensor:

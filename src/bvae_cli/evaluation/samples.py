@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import numpy
+import torch
 from torch import Tensor
 
 from bvae_cli.datasets.rows import Rows, pieces
 
 
 def uniqueness(samples: Tensor) -> float:
-    """Share of distinct rows among hard samples ``[S, D]`` (Polykovskiy et al. 2020, MOSES)."""
-    return len(_distinct(samples)) / len(samples)
+    """Share of distinct rows among samples ``[S, D]`` (Polykovskiy et al. 2020, MOSES)."""
+    return len(_distinct(samples, bool(((samples == 0) | (samples == 1)).all()))) / len(samples)
 
 
-def novelty(samples: Tensor, training: Tensor | Rows) -> float:
-    """Share of the distinct hard samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES)."""
-    distinct = _distinct(samples)
+def novelty(samples: Tensor, training: Tensor | Rows) -> float | None:
+    """Share of the distinct samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES).
+
+    None where rows are neither bits nor symbols: no sample equals one of them but by chance.
+    """
+    if training.dtype not in (torch.uint8, torch.int16) or bool((samples != samples.floor()).any()):
+        return None
+    are_bits = training.dtype is torch.uint8
+    distinct = _distinct(samples, are_bits)
     known: set[bytes] = set()
     for piece in pieces(training):
-        known |= distinct & _distinct(piece)
+        known |= distinct & _distinct(piece.to(samples.dtype), are_bits)
     return len(distinct - known) / len(distinct)
 
 
@@ -41,6 +48,6 @@ def frechet_distance(some: Tensor, others: Tensor) -> float:
     return max(0.0, float(distance))
 
 
-def _distinct(rows: Tensor) -> set[bytes]:
-    packed = numpy.packbits((rows > 0.5).cpu().numpy(), axis=-1)
-    return {row.tobytes() for row in packed}
+def _distinct(rows: Tensor, are_bits: bool) -> set[bytes]:
+    values = numpy.packbits((rows > 0.5).cpu().numpy(), axis=-1) if are_bits else rows.cpu().numpy()
+    return {row.tobytes() for row in values}

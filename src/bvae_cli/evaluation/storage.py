@@ -11,7 +11,6 @@ from bvae_cli.datasets.rows import Rows
 from bvae_cli.evaluation.classifier import Classifier
 from bvae_cli.evaluation.inference import peak_signal_to_noise_ratio
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.model.terms import negative_log_likelihood
 
 _ROWS = 2000
 
@@ -20,8 +19,9 @@ _ROWS = 2000
 class StoredValues:
     """Row by row, ``[rows]``: −log p(x given the read word) in nats, PSNR in dB, share of wrong information bits.
 
-    ``decoded`` holds the probabilities that the decoder gives, ``[rows, D]``; ``recognised`` is 1 where
-    the classifier sees the right label in the decoded image, and None without labels.
+    ``decoded`` holds the means that the decoder gives, ``[rows, D]`` (of symbols, the most probable ones); ``recognised``
+    is 1 where the classifier sees the right label in the decoded image, and None without labels. PSNR is that of a data
+    range of 1, and means something for the Bernoulli likelihood.
     """
 
     negative_log_likelihood: Tensor
@@ -43,7 +43,7 @@ def store_and_read(
     """x → m̂ = 1[λ > 0] → C(m̂), each code bit flipped with probability ε → decode → re-encode → decoder.
 
     What is stored is a codeword, so a code can repair it; ``x`` is ``[rows, D]``. With a classifier and the rows' labels
-    the decoded probabilities are also read by it.
+    the decoded means are also read by it.
     """
     parts = []
     for start in range(0, len(x), _ROWS):
@@ -52,14 +52,14 @@ def store_and_read(
         codewords = model.code.encode(written)
         flips = torch.rand(codewords.shape, device=x.device, generator=generator) < epsilon
         read = model.code.decode((codewords.bool() ^ flips).to(codewords.dtype), generator)
-        logits = model.decode_logits(model.code.encode(read))
-        decoded = logits.sigmoid()
+        outputs = model.outputs(model.code.encode(read))
+        decoded = model.likelihood.rows_of(model.likelihood.means(outputs))
         seen = torch.empty(0)
         if classifier is not None and labels is not None:
             seen = (classifier.labels(decoded) == labels[start : start + _ROWS].to(x.device)).float().cpu()
         parts.append(
             (
-                negative_log_likelihood(logits, target).cpu(),
+                model.likelihood.negative_log_likelihood(outputs, target).cpu(),
                 peak_signal_to_noise_ratio(decoded, target).cpu(),
                 (read != written).float().mean(-1).cpu(),
                 seen,

@@ -36,7 +36,7 @@ class StackedLinear(nn.Module):
 
 
 class StackedEncoder(CenteredEncoder):
-    """M encoders side by side: ``[M, B, D] -> [M, B, N]`` logits of the code bits."""
+    """M encoders side by side: ``[M, B, E] -> [M, B, N]`` logits of the code bits."""
 
     def __init__(self, encoders: Sequence[CenteredEncoder]) -> None:
         nn.Module.__init__(self)
@@ -45,7 +45,7 @@ class StackedEncoder(CenteredEncoder):
 
 
 class StackedDecoder(CenteredDecoder):
-    """M decoders side by side: ``[M, B, N] -> [M, B, D]`` logits of the features."""
+    """M decoders side by side: ``[M, B, N] -> [M, B, E]``, what the likelihood takes of a row."""
 
     def __init__(self, decoders: Sequence[CenteredDecoder]) -> None:
         nn.Module.__init__(self)
@@ -65,7 +65,9 @@ class StackedVAE(CodedAutoencoder):
 
     def __init__(self, models: Sequence[BinaryVAE]) -> None:
         encoder = StackedEncoder([model.encoder for model in models])
-        super().__init__(models[0].code, encoder, StackedDecoder([model.decoder for model in models]))
+        likelihoods = [model.likelihood for model in models]
+        decoder = StackedDecoder([model.decoder for model in models])
+        super().__init__(models[0].code, likelihoods[0].stacked(likelihoods), encoder, decoder)
         self.autocast_dtype = models[0].autocast_dtype
 
 

@@ -1,7 +1,8 @@
-"""The binary variational autoencoder over a code: encoder, soft decoding, re-encoding, decoder."""
+"""The binary variational autoencoder over a code: encoder, soft decoding, re-encoding, decoder, likelihood."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bvae_cli.codes.base import Code
+from bvae_cli.model.likelihoods import Beginning, Likelihood, bernoulli_beginning
 from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
 
 
@@ -27,25 +29,26 @@ class Posterior(NamedTuple):
 class Samples(NamedTuple):
     """Draws from the model.
 
-    Information bits ``[S, K]``, codewords ``[S, N]``, the probabilities of the features ``[S, D]`` and features drawn
-    from them ``[S, D]``, all float.
+    Information bits ``[S, K]``, codewords ``[S, N]``, the means of the features given the word ``[S, D]`` (of bits their
+    probabilities; of symbols those of each, ``[S, E]``), and rows drawn from them ``[S, D]``, all float.
     """
 
     information_bits: Tensor
     codewords: Tensor
-    probabilities: Tensor
-    images: Tensor
+    means: Tensor
+    rows: Tensor
 
 
 class CodedAutoencoder(nn.Module):
-    """Encoder and decoder networks around a code, of one model or of several side by side.
+    """Encoder and decoder networks around a code, and a likelihood, of one model or of several side by side.
 
     With ``autocast_dtype`` the two networks compute in that precision; codes, losses and what is returned never do.
     """
 
-    def __init__(self, code: Code, encoder: CenteredEncoder, decoder: CenteredDecoder) -> None:
+    def __init__(self, code: Code, likelihood: Likelihood, encoder: CenteredEncoder, decoder: CenteredDecoder) -> None:
         super().__init__()
         self.code = code
+        self.likelihood = likelihood
         self.autocast_dtype: torch.dtype | None = None
         self.encoder = encoder
         self.decoder = decoder
@@ -57,16 +60,20 @@ class CodedAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """Return the posterior of a batch, ``[..., D] -> ([..., N], [..., K])`` logits."""
-        code_logits = self._network(self.encoder, x)
+        code_logits = self._network(self.encoder, self.likelihood.encoder_inputs(x))
         return Posterior(code_logits, self.code.soft_decode(code_logits))
 
-    def decode_logits(self, codewords: Tensor) -> Tensor:
-        """Return the logits of the features, ``[..., N] -> [..., D]``."""
+    def outputs(self, codewords: Tensor) -> Tensor:
+        """Return what the decoder says of codewords, ``[..., N] -> [..., E]``: of bits the logits, see the likelihood."""
         return self._network(self.decoder, codewords)
 
     def decode(self, codewords: Tensor) -> Tensor:
-        """Return the probabilities of the features, ``[..., N] -> [..., D]``."""
-        return self.decode_logits(codewords).sigmoid()
+        """Return the means of the features, ``[..., N] -> [..., D]``: of bits their probabilities."""
+        return self.likelihood.means(self.outputs(codewords))
+
+    def negative_log_likelihood(self, codewords: Tensor, x: Tensor) -> Tensor:
+        """Return −log p(x given c) in nats, ``([..., N], [..., D]) -> [...]``."""
+        return self.likelihood.negative_log_likelihood(self.outputs(codewords), x)
 
     def _network(self, network: nn.Module, inputs: Tensor) -> Tensor:
         if self.autocast_dtype is None:
@@ -78,9 +85,10 @@ class CodedAutoencoder(nn.Module):
 
 
 class BinaryVAE(CodedAutoencoder):
-    """m ~ uniform {0,1}^K, c = C(m), x ~ Bernoulli(σ(decoder(c))); q(m given x) from the soft-decoded encoder logits.
+    """m ~ uniform {0,1}^K, c = C(m), x ~ p(x given decoder(c)); q(m given x) from the soft-decoded encoder logits.
 
-    ``code`` is any code, the uncoded model's is ``none``; ``mean`` is the mean of the training data, ``[D]``.
+    ``code`` is any code, the uncoded model's is ``none``; ``beginning`` says what the likelihood is and where it begins: of
+    bits, it may be the mean of the training data, ``[D]``.
 
     >>> from bvae_cli.codes.repetition import Repetition
     >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
@@ -88,10 +96,15 @@ class BinaryVAE(CodedAutoencoder):
     torch.Size([2, 4])
     """
 
-    def __init__(self, code: Code, mean: Tensor, hidden: int, depth: int, activation: str = "leaky-relu") -> None:
-        encoder = CenteredEncoder(mean, hidden, depth, code.n, activation)
-        super().__init__(code, encoder, CenteredDecoder(mean, hidden, depth, code.n, activation))
-        self.features = mean.numel()
+    def __init__(
+        self, code: Code, beginning: Beginning | Tensor, hidden: int, depth: int, activation: str = "leaky-relu"
+    ) -> None:
+        start = bernoulli_beginning(beginning) if isinstance(beginning, Tensor) else beginning
+        encoder = CenteredEncoder(start.mean, hidden, depth, code.n, activation)
+        decoder = CenteredDecoder(start.bias, hidden, depth, code.n, activation)
+        # A copy: what it learns is this model's.
+        super().__init__(code, copy.deepcopy(start.likelihood), encoder, decoder)
+        self.features = start.likelihood.features
 
     @torch.no_grad()
     def sample(
@@ -101,18 +114,18 @@ class BinaryVAE(CodedAutoencoder):
         temperature: float = 1.0,
         fixed: Mapping[int, int] | None = None,
     ) -> Samples:
-        """Draw ``count`` images from the prior; the decoder's logits are divided by ``temperature``.
+        """Draw ``count`` rows from the prior, each from p(x given c)^(1/temperature): of bits, logits are divided by it.
 
         ``fixed`` holds values of information bits by their place, counted from 0: the others are drawn as they are without.
+        Raises UsageError for counts at another temperature than 1.
         """
-        device = self.encoder.mean.device
         information_bits = self.draw_bits(count, generator)
         for place, value in (fixed or {}).items():
             information_bits[:, place] = value
         codewords = self.code.encode(information_bits)
-        probabilities = (self.decode_logits(codewords) / temperature).sigmoid()
-        pixels = torch.rand(probabilities.shape, device=device, generator=generator)
-        return Samples(information_bits, codewords, probabilities, (pixels < probabilities).to(self.dtype))
+        outputs = self.outputs(codewords)
+        rows = self.likelihood.draw(outputs, generator, temperature)
+        return Samples(information_bits, codewords, self.likelihood.tempered_means(outputs, temperature), rows)
 
     def draw_bits(self, count: int, generator: Generator | None = None) -> Tensor:
         """Draw information bits from the prior, uniform on {0,1}^K, float ``[count, K]``."""

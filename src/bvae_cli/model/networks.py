@@ -14,12 +14,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
-# A feature that never varies would start the decoder at an infinite logit.
-_SMALLEST_MEAN = 1e-3
 
 
 class CenteredEncoder(nn.Module):
-    """A multilayer perceptron on x − mean(x): ``[..., D] -> [..., N]`` logits of the code bits."""
+    """A multilayer perceptron on x − mean(x): ``[..., E] -> [..., N]`` logits of the code bits."""
 
     mean: Tensor
 
@@ -35,25 +33,23 @@ class CenteredEncoder(nn.Module):
 
 
 class CenteredDecoder(nn.Module):
-    """A multilayer perceptron on code bits as ±1: ``[..., N] -> [..., D]`` logits of the features.
+    """A multilayer perceptron on code bits as ±1: ``[..., N] -> [..., E]``, what the likelihood takes of a row.
 
-    The last bias starts at the logit of the data's mean, so that training begins where the best constant model stands.
+    The last bias starts at ``bias`` ``[E]``, so that training begins where the best constant model stands.
     """
 
-    def __init__(self, mean: Tensor, hidden: int, depth: int, latent: int, activation: str) -> None:
+    def __init__(self, bias: Tensor, hidden: int, depth: int, latent: int, activation: str) -> None:
         super().__init__()
-        self.layers = perceptron([latent, *[hidden] * depth, mean.numel()], activation)
+        self.layers = perceptron([latent, *[hidden] * depth, bias.numel()], activation)
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
-        # An outline without numbers has none to set, and asking it imports torch's compiler, which takes seconds.
-        if not mean.is_meta:
-            with torch.no_grad():
-                last.bias.copy_(mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN).logit())
+        with torch.no_grad():
+            last.bias.copy_(bias)
 
     def forward(self, code_bits: Tensor) -> Tensor:
-        """Return the logits of the features; ``code_bits`` are 0…1."""
-        logits: Tensor = self.layers(2 * code_bits - 1)
-        return logits
+        """Return what the likelihood takes; ``code_bits`` are 0…1."""
+        outputs: Tensor = self.layers(2 * code_bits - 1)
+        return outputs
 
 
 def perceptron(widths: list[int], activation: str) -> nn.Sequential:

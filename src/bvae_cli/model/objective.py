@@ -12,7 +12,7 @@ from torch.nn import functional
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder, Posterior
 from bvae_cli.model.relaxation import ESTIMATORS
-from bvae_cli.model.terms import LN2, kl_to_uniform, negative_log_likelihood
+from bvae_cli.model.terms import LN2, kl_to_uniform
 
 # 2^16 words of a wide decoder fit in memory a slice at a time, and take seconds.
 MAX_ENUMERATED_BITS = 16
@@ -56,12 +56,12 @@ def training_losses(
         logits = posterior.logits
 
         def loss_of_bits(bits: Tensor) -> Tensor:
-            return negative_log_likelihood(model.decode_logits(model.code.encode_probs(bits)), x)
+            return model.negative_log_likelihood(model.code.encode_probs(bits), x)
     else:
         logits = model.code.encode_logits(posterior.logits)
 
         def loss_of_bits(bits: Tensor) -> Tensor:
-            return negative_log_likelihood(model.decode_logits(bits), x)
+            return model.negative_log_likelihood(bits, x)
 
     reconstruction = expected_loss(loss_of_bits, logits, uniform, temperature)
     return Losses(reconstruction, kl_to_uniform(posterior.logits), consistency(model, posterior))
@@ -91,7 +91,7 @@ def bitwise_surrogate(model: BinaryVAE, x: Tensor, generator: Generator | None =
     """
     posterior = model.encode(x)
     code_bits = _draw(model.code.encode_logits(posterior.logits), 1, generator)[0]
-    return -negative_log_likelihood(model.decode_logits(code_bits), x) - kl_to_uniform(posterior.logits)
+    return -model.negative_log_likelihood(code_bits, x) - kl_to_uniform(posterior.logits)
 
 
 def iwae(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
@@ -99,7 +99,7 @@ def iwae(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None 
 
     Burda et al. 2016, eq. 8. In expectation between the ELBO and log p(x).
     """
-    rows = max(1, _VALUES_AT_ONCE // (samples * max(model.features, model.code.n)))
+    rows = max(1, _VALUES_AT_ONCE // (samples * max(model.likelihood.width, model.code.n)))
     return torch.cat([_iwae_rows(model, chunk, samples, generator) for chunk in x.split(rows)])
 
 
@@ -109,13 +109,13 @@ def log_likelihood(model: BinaryVAE, x: Tensor) -> Tensor:
         raise UsageError(
             f"log p(x) is enumerated for at most {MAX_ENUMERATED_BITS} information bits; this model has {model.code.k}."
         )
-    words = all_words(model.code.k, x.device, x.dtype)
-    total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
-    for some in words.split(max(1, _VALUES_AT_ONCE // (4 * model.features))):
-        logits = model.decode_logits(model.code.encode(some))
-        joint = x @ logits.T - functional.softplus(logits).sum(-1)
+    likelihood, statistics = model.likelihood, model.likelihood.statistics(x)
+    total = torch.full((len(x),), -math.inf, device=x.device, dtype=statistics.dtype)
+    for some in all_words(model.code.k, x.device, x.dtype).split(max(1, _VALUES_AT_ONCE // (4 * likelihood.width))):
+        natural = likelihood.natural(model.outputs(model.code.encode(some)))
+        joint = statistics @ natural.parameters.T - natural.log_normaliser
         total = torch.logaddexp(total, joint.logsumexp(-1))
-    return total - model.code.k * LN2
+    return (total + likelihood.base(x) - model.code.k * LN2).to(x.dtype)
 
 
 def all_words(bits: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
@@ -125,16 +125,14 @@ def all_words(bits: int, device: torch.device | str = "cpu", dtype: torch.dtype 
 
 
 def _bound(model: CodedAutoencoder, x: Tensor, posterior: Posterior, words: Tensor, beta: float | Tensor) -> Tensor:
-    logits = model.decode_logits(model.code.encode(words))
-    return -negative_log_likelihood(logits, x) - beta * kl_to_uniform(posterior.logits)
+    return -model.negative_log_likelihood(model.code.encode(words), x) - beta * kl_to_uniform(posterior.logits)
 
 
 def _iwae_rows(model: BinaryVAE, x: Tensor, samples: int, generator: Generator | None) -> Tensor:
     posterior = model.encode(x)
     words = _draw(posterior.logits, samples, generator)
     log_q = (words * posterior.logits - functional.softplus(posterior.logits)).sum(-1)
-    logits = model.decode_logits(model.code.encode(words))
-    log_p = -negative_log_likelihood(logits, x.expand(logits.shape)) - model.code.k * LN2
+    log_p = -model.negative_log_likelihood(model.code.encode(words), x.expand(samples, *x.shape)) - model.code.k * LN2
     return (log_p - log_q).logsumexp(0) - math.log(samples)
 
 

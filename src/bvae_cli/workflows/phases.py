@@ -84,7 +84,7 @@ def watched(fit: Fit) -> Iterator[Regions]:
     with contextlib.ExitStack() as stack:
         for owner, name, phase in (
             (model, "encode", "encoder"),
-            (model, "decode_logits", "decoder"),
+            (model, "outputs", "decoder"),
             *((model.code, method, "code") for method in ("soft_decode", "encode_probs", "encode_logits")),
             (fit.optimizer, "zero_grad", "optimiser"),
             (fit.optimizer, "step", "optimiser"),

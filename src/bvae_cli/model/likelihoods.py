@@ -1,0 +1,538 @@
+"""What the decoder says of a row: p(x given c), a normalised density or probability of independent values.
+
+Every one is an exponential family in x, log p(x given c) = η(c) · T(x) − A(c) + h(x), which is how log p(x) is summed over
+all words by products of matrices; training uses the direct form, which loses no digits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Self
+
+import numpy
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from bvae_cli.config import LikelihoodName
+from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import Rows, mean_row, moments
+from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.model.terms import negative_log_likelihood
+
+_LOG_2PI = math.log(2 * math.pi)
+# A feature that never varies would start the decoder at an infinite logit.
+_SMALLEST_MEAN = 1e-3
+# Of the spread of a feature: a learned σ that reaches 0 where rows are met exactly would make the density infinite.
+_SMALLEST_SIGMA = 1e-3
+_FIRST_DISPERSION = (0.1, 100.0)
+
+
+class Natural(NamedTuple):
+    """η ``[..., T]`` and A ``[...]`` of words, of log p(x given c) = η · T(x) − A + h(x)."""
+
+    parameters: Tensor
+    log_normaliser: Tensor
+
+
+class Likelihood(nn.Module):
+    """p(x given c) of rows of D values; the decoder gives E numbers for each word, the encoder sees E of each row.
+
+    E is D but for ``categorical``. Parameters that all words share, as a learned σ, are this module's; of M models side by
+    side they are ``[M, D]`` and everything else has a leading M as well.
+    """
+
+    name: ClassVar[LikelihoodName]
+    # What each value of ``means`` is, for a person and as the name of an array; and what ``error`` is.
+    told: ClassVar[str] = "means"
+    error_name: ClassVar[str]
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    @property
+    def width(self) -> int:
+        """E: the numbers that the decoder gives for a word."""
+        return self.features
+
+    @abstractmethod
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return −log p(x given c) in nats, ``([..., E], [..., D]) -> [...]``."""
+
+    @abstractmethod
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return η and A of words, ``[W, E] -> [W, T], [W]``."""
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Return T(x), ``[B, D] -> [B, T]``."""
+        return x
+
+    def base(self, x: Tensor) -> Tensor:
+        """Return h(x), ``[B, D] -> [B]``."""
+        return x.new_zeros(len(x))
+
+    def encoder_inputs(self, x: Tensor) -> Tensor:
+        """Return what the encoder sees of rows, ``[..., D] -> [..., E]``."""
+        return x
+
+    @abstractmethod
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return the mean of what is drawn, ``[..., E] -> [..., D]``; of symbols their probabilities, ``[..., E]``."""
+
+    @abstractmethod
+    def draw(self, outputs: Tensor, generator: Generator | None, temperature: float) -> Tensor:
+        """Draw a row for each word, ``[S, E] -> [S, D]``, from p(x given c)^(1/temperature), normalised.
+
+        Raises UsageError where that is not known for another temperature than 1.
+        """
+
+    def tempered_means(self, outputs: Tensor, temperature: float) -> Tensor:
+        """Return the mean of what is drawn at a temperature."""
+        return self.means(outputs)
+
+    @abstractmethod
+    def error(self, means: Tensor, x: Tensor) -> Tensor:
+        """Return how far means are from rows, the mean over the features, ``[B, D] -> [B]``; ``error_name`` says in what."""
+
+    def rows_of(self, means: Tensor) -> Tensor:
+        """Return rows as the data have them: the means, or of symbols the most probable ones, ``[..., D]``."""
+        return means
+
+    def scaled(self, means: Tensor) -> Tensor:
+        """Return means in units in which a change by ½ is large."""
+        return means
+
+    def shades(self, rows: Tensor) -> Tensor:
+        """Return what a picture shows of rows, ``[..., D]`` in 0…1."""
+        return rows
+
+    def guess(self) -> float:
+        """Return about what a row costs where nothing is known of it but its range, in nats: a scale for what explodes."""
+        return self.features * math.log(2)
+
+    def stacked(self, others: Sequence[Self]) -> Self:
+        """Return several of these as one, each with a leading M; those that it is made of go on as its slices."""
+        whole = copy.deepcopy(self)
+        for name in self._parameters:
+            parts = [other._parameters[name] for other in others]
+            joined = nn.Parameter(torch.stack([part.detach() for part in parts if part is not None]))
+            for part, share in zip(parts, joined.detach(), strict=True):
+                if part is not None:
+                    part.data = share
+            whole._parameters[name] = joined
+        return whole
+
+
+class Bernoulli(Likelihood):
+    """Bits, Bernoulli(σ(outputs)); values between 0 and 1 are taken for probabilities of bits, E log p of them.
+
+    >>> Bernoulli(2).negative_log_likelihood(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])) / math.log(2)
+    tensor([2.])
+    """
+
+    name = "bernoulli"
+    told = "probabilities"
+    error_name = "pixel_error_rate"
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return Σ softplus(logit) − x · logit."""
+        return negative_log_likelihood(outputs, x)
+
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return the logits, and Σ softplus(logit)."""
+        return Natural(outputs, functional.softplus(outputs).sum(-1))
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities."""
+        return outputs.sigmoid()
+
+    def tempered_means(self, outputs: Tensor, temperature: float) -> Tensor:
+        """Return σ(logit / temperature)."""
+        return (outputs / temperature).sigmoid()
+
+    def draw(self, outputs: Tensor, generator: Generator | None, temperature: float) -> Tensor:
+        """Draw bits."""
+        probabilities = self.tempered_means(outputs, temperature)
+        uniform = torch.rand(outputs.shape, device=outputs.device, generator=generator)
+        return (uniform < probabilities).to(outputs.dtype)
+
+    def error(self, means: Tensor, x: Tensor) -> Tensor:
+        """Return the share of values on the wrong side of ½."""
+        return ((means > 0.5) != (x > 0.5)).float().mean(-1)
+
+
+class Gaussian(Likelihood):
+    """Real values, N(μ(c), σ²), σ one of each feature: learned with the weights, or fixed.
+
+    The networks work on standardised values z = (x − location) / spread, so that the units of the data do not matter to
+    them; the density is that of x in its own units, log p(x) = Σ log N(z; outputs, σ/spread) − log spread. A learned σ is at
+    least a thousandth of the spread.
+
+    >>> one = Gaussian(1, sigma=2.0)
+    >>> one.negative_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1)) - math.log(2 * math.sqrt(2 * math.pi))
+    tensor([0.])
+    """
+
+    name = "gaussian"
+    error_name = "normalised_mean_square_error"
+    location: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int, sigma: float = 0.0) -> None:
+        super().__init__(features)
+        self.sigma = sigma
+        self.register_buffer("location", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        if not sigma:
+            # σ = spread at the start: that of the best model that says the same of every row.
+            self.raw_sigma = nn.Parameter(torch.full((features,), _softplus_inverse(-math.log(_SMALLEST_SIGMA))))
+
+    def extra_repr(self) -> str:
+        """Say what tells it from others of its kind."""
+        return f"features={self.features}, sigma={self.sigma or 'learned'}"
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """Log σ in units of the spread, ``[1, D]``, or ``[M, 1, D]``."""
+        if self.sigma:
+            return (self.sigma / self.spread).log().unsqueeze(-2)
+        return math.log(_SMALLEST_SIGMA) + functional.softplus(self.raw_sigma).unsqueeze(-2)
+
+    @property
+    def sigmas(self) -> Tensor:
+        """σ of each feature in the units of the data, ``[1, D]``."""
+        return self.log_sigma.exp() * self.spread.unsqueeze(-2)
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return Σ ½((z − outputs)/σ)² + log σ + log spread + ½ log 2π."""
+        log_sigma = self.log_sigma
+        residual = (self.encoder_inputs(x) - outputs) * (-log_sigma).exp()
+        return (0.5 * residual.square() + log_sigma + self._log_spread()).sum(-1)
+
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return outputs/σ² and Σ ½ (outputs/σ)², in float64: they are differences of large numbers."""
+        precise, precision = outputs.double(), (-2 * self.log_sigma.double()).exp()
+        return Natural(precise * precision, 0.5 * (precise.square() * precision).sum(-1))
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Return z."""
+        return self.encoder_inputs(x.double())
+
+    def base(self, x: Tensor) -> Tensor:
+        """Return −Σ ½ (z/σ)² + log σ + log spread + ½ log 2π."""
+        log_sigma = self.log_sigma.double()
+        scaled = self.statistics(x) * (-log_sigma).exp()
+        return -(0.5 * scaled.square() + log_sigma + self._log_spread()).sum(-1)
+
+    def encoder_inputs(self, x: Tensor) -> Tensor:
+        """Return z = (x − location) / spread."""
+        return (x - self.location.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return location + spread · outputs."""
+        return self.location.unsqueeze(-2) + self.spread.unsqueeze(-2) * outputs
+
+    def draw(self, outputs: Tensor, generator: Generator | None, temperature: float) -> Tensor:
+        """Draw from N(μ, temperature · σ²)."""
+        noise = torch.randn(outputs.shape, device=outputs.device, dtype=outputs.dtype, generator=generator)
+        return self.means(outputs + self.log_sigma.exp() * math.sqrt(temperature) * noise)
+
+    def error(self, means: Tensor, x: Tensor) -> Tensor:
+        """Return the mean square of the difference in units of each feature's spread: 1 is the mean row's on average."""
+        return (self.encoder_inputs(means) - self.encoder_inputs(x)).square().mean(-1)
+
+    def scaled(self, means: Tensor) -> Tensor:
+        """Return means in units of the spread."""
+        return means / self.spread.unsqueeze(-2)
+
+    def shades(self, rows: Tensor) -> Tensor:
+        """Return rows from black to white over two spreads around all locations."""
+        low, high = (self.location - 2 * self.spread).min(), (self.location + 2 * self.spread).max()
+        return ((rows - low) / (high - low)).clamp(0, 1)
+
+    def guess(self) -> float:
+        """Return D nats and what the units of the data add or take."""
+        return self.features * (1 + 0.5 * _LOG_2PI) + float(self.spread.log().sum())
+
+    def _log_spread(self) -> Tensor:
+        return self.spread.log().unsqueeze(-2) + 0.5 * _LOG_2PI
+
+
+class _OfCounts(Likelihood):
+    """Counts 0, 1, 2 …; outputs are log means, and the encoder sees log(1 + x)."""
+
+    error_name = "mean_absolute_error"
+
+    def encoder_inputs(self, x: Tensor) -> Tensor:
+        """Return log(1 + x)."""
+        return x.log1p()
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return exp(outputs)."""
+        return outputs.exp()
+
+    def draw(self, outputs: Tensor, generator: Generator | None, temperature: float) -> Tensor:
+        """Draw counts; at the temperature 1 only."""
+        if temperature != 1:
+            raise UsageError(
+                f"Counts are drawn at the temperature 1; got {temperature:g}.",
+                f"Leave --temperature out: p(x)^(1/T) of the likelihood {self.name} has no form that can be drawn from.",
+            )
+        # Of numpy: torch draws from a Gamma distribution with its global generator only.
+        seed = int(torch.randint(2**62, (), device=outputs.device, generator=generator))
+        drawn = self._drawn(numpy.random.Generator(numpy.random.PCG64(seed)), outputs.detach().double())
+        return drawn.to(outputs)
+
+    def error(self, means: Tensor, x: Tensor) -> Tensor:
+        """Return the mean absolute difference, in counts."""
+        return (means - x).abs().mean(-1)
+
+    def shades(self, rows: Tensor) -> Tensor:
+        """Return x / (1 + x)."""
+        return rows / (1 + rows)
+
+    @abstractmethod
+    def _drawn(self, generator: numpy.random.Generator, outputs: Tensor) -> Tensor:
+        """Return counts for log means in float64."""
+
+
+class Poisson(_OfCounts):
+    """Counts, Poisson(exp(outputs)).
+
+    >>> Poisson(1).negative_log_likelihood(torch.zeros(1, 1), torch.tensor([[2.0]]))  # 1 + log 2!
+    tensor([1.6931])
+    """
+
+    name = "poisson"
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return Σ exp(o) − x o + log x!."""
+        return (outputs.exp() - x * outputs + torch.lgamma(x + 1)).sum(-1)
+
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return o and Σ exp(o)."""
+        return Natural(outputs, outputs.exp().sum(-1))
+
+    def base(self, x: Tensor) -> Tensor:
+        """Return −Σ log x!."""
+        return -torch.lgamma(x + 1).sum(-1)
+
+    def _drawn(self, generator: numpy.random.Generator, outputs: Tensor) -> Tensor:
+        return torch.from_numpy(generator.poisson(outputs.exp().cpu().numpy()))
+
+
+class NegativeBinomial(_OfCounts):
+    """Counts with mean μ = exp(outputs) and variance μ + μ²/r, the dispersion r one of each feature, learned.
+
+    p(x) = Γ(x + r) / (Γ(r) x!) · (r/(r + μ))^r (μ/(r + μ))^x; a Poisson distribution is the limit of large r.
+
+    >>> one = NegativeBinomial(1)
+    >>> _ = one.log_dispersion.data.fill_(0.0)  # r = 1: geometric, ½ ½^x at the mean 1
+    >>> one.negative_log_likelihood(torch.zeros(1, 1), torch.tensor([[2.0]])) / math.log(2)
+    tensor([3.], grad_fn=<DivBackward0>)
+    """
+
+    name = "negative-binomial"
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.log_dispersion = nn.Parameter(torch.zeros(features))
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return −Σ log p(x), with log(r + μ) = logaddexp(log r, o)."""
+        rho = self.log_dispersion.unsqueeze(-2)
+        r, whole = rho.exp(), torch.logaddexp(rho, outputs)
+        counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
+        return -(counted + r * (rho - whole) + x * (outputs - whole)).sum(-1)
+
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return log μ/(r + μ), and Σ r log (r + μ)/r."""
+        rho = self.log_dispersion.unsqueeze(-2)
+        whole = torch.logaddexp(rho, outputs)
+        return Natural(outputs - whole, (rho.exp() * (whole - rho)).sum(-1))
+
+    def base(self, x: Tensor) -> Tensor:
+        """Return Σ log Γ(x + r) / (Γ(r) x!)."""
+        r = self.log_dispersion.unsqueeze(-2).exp()
+        return (torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)).sum(-1)
+
+    def _drawn(self, generator: numpy.random.Generator, outputs: Tensor) -> Tensor:
+        r = self.log_dispersion.detach().double().exp().expand(outputs.shape)
+        share = r / (r + outputs.exp())
+        return torch.from_numpy(generator.negative_binomial(r.cpu().numpy(), share.cpu().numpy()))
+
+
+class Categorical(Likelihood):
+    """Symbols: in column d one of ``categories[d]``, whose logits are the outputs, column after column, E = Σ categories.
+
+    The encoder sees the symbols as E bits, one of each column 1.
+
+    >>> Categorical([2, 4]).negative_log_likelihood(torch.zeros(1, 6), torch.tensor([[1, 3]])) / math.log(2)
+    tensor([3.])
+    """
+
+    name = "categorical"
+    told = "probabilities"
+    error_name = "symbol_error_rate"
+    first: Tensor
+    place: Tensor
+
+    def __init__(self, categories: Sequence[int]) -> None:
+        super().__init__(len(categories))
+        self.categories = tuple(categories)
+        sizes = torch.tensor(self.categories)
+        self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
+        # Where the logits of a column stand in the outputs, [D, S]; what a shorter column lacks is the place behind them.
+        counts = torch.arange(max(self.categories))
+        inside = counts < sizes.unsqueeze(1)
+        self.register_buffer("place", torch.where(inside, self.first.unsqueeze(1) + counts, self.width), persistent=False)
+
+    def extra_repr(self) -> str:
+        """Say what tells it from others of its kind."""
+        return f"categories={self.categories}"
+
+    @property
+    def width(self) -> int:
+        """The numbers of symbols of all columns, added."""
+        return sum(self.categories)
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return −Σ log p of the symbols that are there."""
+        chosen = self._log_probabilities(outputs).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
+        return -chosen.sum(-1)
+
+    def natural(self, outputs: Tensor) -> Natural:
+        """Return the log-probabilities of all symbols, ``[W, E]``, and 0."""
+        logs = self._log_probabilities(outputs).flatten(-2)[..., (self.place < self.width).flatten()]
+        return Natural(logs, logs.new_zeros(logs.shape[:-1]))
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Return the symbols as bits."""
+        return self.encoder_inputs(x)
+
+    def encoder_inputs(self, x: Tensor) -> Tensor:
+        """Return the symbols as bits, ``[..., D] -> [..., E]``."""
+        bits = torch.zeros(*x.shape[:-1], self.width, device=x.device, dtype=_float_of(x))
+        return bits.scatter_(-1, x.long() + self.first, 1.0)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities of all symbols, ``[..., E]``."""
+        return self.natural(outputs).parameters.exp()
+
+    def tempered_means(self, outputs: Tensor, temperature: float) -> Tensor:
+        """Return the probabilities for logits divided by the temperature."""
+        return self.means(outputs / temperature)
+
+    def draw(self, outputs: Tensor, generator: Generator | None, temperature: float) -> Tensor:
+        """Draw symbols, as their numbers."""
+        probabilities = self._log_probabilities(outputs / temperature).exp()
+        drawn = torch.multinomial(probabilities.flatten(0, -2), 1, replacement=True, generator=generator)
+        return drawn.view(*outputs.shape[:-1], self.features).to(outputs.dtype)
+
+    def error(self, means: Tensor, x: Tensor) -> Tensor:
+        """Return the share of columns whose most probable symbol is another."""
+        return (self.rows_of(means) != x).float().mean(-1)
+
+    def rows_of(self, means: Tensor) -> Tensor:
+        """Return the most probable symbol of each column."""
+        padded = functional.pad(means, (0, 1), value=-1.0)
+        return padded[..., self.place].argmax(-1).to(means.dtype)
+
+    def shades(self, rows: Tensor) -> Tensor:
+        """Return the numbers of the symbols, the last one of a column white."""
+        return rows / (torch.tensor(self.categories, device=rows.device) - 1).clamp_min(1)
+
+    def guess(self) -> float:
+        """Return Σ log of the numbers of symbols."""
+        return sum(map(math.log, self.categories))
+
+    def _log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return log p of each symbol of each column, ``[..., E] -> [..., D, S]``, −∞ for what a column lacks."""
+        padded = functional.pad(outputs, (0, 1), value=-math.inf)
+        return padded[..., self.place].log_softmax(-1)
+
+
+class Beginning(NamedTuple):
+    """Where a model begins: its likelihood, the mean of what the encoder sees ``[E]``, and the decoder's last bias ``[E]``.
+
+    With that bias the decoder says of every row what the best model without a latent says.
+    """
+
+    likelihood: Likelihood
+    mean: Tensor
+    bias: Tensor
+
+
+def unfitted(name: str, features: int, categories: Sequence[int] = (), sigma: float = 0.0) -> Likelihood:
+    """Return a likelihood of rows of so many values, or of columns of so many symbols, without what it knows of data."""
+    if name == Categorical.name:
+        return Categorical(categories)
+    if name == Gaussian.name:
+        return Gaussian(features, sigma)
+    others: dict[str, type[Bernoulli | Poisson | NegativeBinomial]] = {
+        kind.name: kind for kind in (Bernoulli, Poisson, NegativeBinomial)
+    }
+    return others[name](features)
+
+
+def outlined(name: str, features: int, categories: Sequence[int] = (), sigma: float = 0.0) -> Beginning:
+    """Return a beginning of the right shapes that knows nothing of any data."""
+    likelihood = unfitted(name, features, categories, sigma)
+    return Beginning(likelihood, torch.zeros(likelihood.width), torch.zeros(likelihood.width))
+
+
+def beginning(name: str, splits: Splits, sigma: float = 0.0) -> Beginning:
+    """Return where a model of the training rows begins. Raises InputOutputError for a feature that never varies where its
+    σ would be learned.
+    """
+    likelihood = unfitted(name, splits.features, splits.categories, sigma)
+    train = splits.train
+    if isinstance(likelihood, Gaussian):
+        return _gaussian_beginning(likelihood, train, splits.source)
+    if isinstance(likelihood, Bernoulli):
+        return bernoulli_beginning(mean_row(train))
+    mean, _ = moments(train, likelihood.encoder_inputs)
+    if isinstance(likelihood, Categorical):
+        return Beginning(likelihood, mean.float(), mean.clamp_min(_SMALLEST_MEAN).log().float())
+    average, variance = moments(train)
+    if isinstance(likelihood, NegativeBinomial):
+        # By the method of moments, r = μ² / (variance − μ).
+        found = average.square() / (variance - average).clamp_min(1e-12)
+        likelihood.log_dispersion.data.copy_(found.clamp(*_FIRST_DISPERSION).log())
+    return Beginning(likelihood, mean.float(), average.clamp_min(_SMALLEST_MEAN).log().float())
+
+
+def bernoulli_beginning(mean: Tensor) -> Beginning:
+    """Return where a model of bits begins, whose mean is ``[D]``: at the logits of the mean."""
+    # An outline without numbers has none to set, and asking it imports torch's compiler, which takes seconds.
+    bias = mean if mean.is_meta else mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN).logit()
+    return Beginning(Bernoulli(mean.numel()), mean, bias)
+
+
+def _gaussian_beginning(likelihood: Gaussian, train: Tensor | Rows, source: str) -> Beginning:
+    mean, variance = moments(train)
+    spread = variance.sqrt()
+    constant = spread <= 1e-7 * mean.abs()
+    if not likelihood.sigma and bool(constant.any()):
+        column = int(constant.nonzero()[0])
+        raise InputOutputError(
+            f"Column {column + 1} of {source} has the same value in every training row: its σ would shrink to 0, and the "
+            "density grow without end.",
+            "Leave the column out, or fix σ for all, as --sigma 0.1.",
+        )
+    likelihood.location.copy_(mean)
+    likelihood.spread.copy_(torch.where(constant, 1.0, spread))
+    zero = torch.zeros(likelihood.width)
+    return Beginning(likelihood, zero, zero)
+
+
+def _softplus_inverse(value: float) -> float:
+    return math.log(math.expm1(value))
+
+
+def _float_of(x: Tensor) -> torch.dtype:
+    return x.dtype if x.is_floating_point() else torch.float32
