@@ -30,7 +30,7 @@ class Splits:
     Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file. ``likelihood`` is the one that fits the values,
     and says what they are: ``bernoulli``, uint8 where every value is a bit (0 or 1), else float32 in [0, 1]; ``gaussian``,
     any float32; ``poisson`` or ``negative-binomial``, float32 counts 0, 1, 2 …; ``categorical``, int16 numbers of symbols,
-    in column d from 0 to ``categories[d]`` − 1, each with a name in ``vocabulary[d]`` where there is one. Labels, where
+    in column d from 0 to ``categories[d]`` − 1, named by ``vocabulary``, the same for all columns, where there is one. Labels, where
     there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
     (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
     and every training epoch draws its own bits from them (dynamic binarisation); validation and test are bits all the
@@ -52,7 +52,7 @@ class Splits:
     fresh_bits: bool = False
     order: Tensor | None = None
     categories: tuple[int, ...] = ()
-    vocabulary: tuple[tuple[str, ...], ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def features(self) -> int:
@@ -114,8 +114,8 @@ class Splits:
             return f"a {name} split of {split.dtype}, where {said}"
         if of_symbols and (len(self.categories) != split.shape[1] or min(self.categories) < 1):
             return f"{len(self.categories)} numbers of categories for {split.shape[1]} columns"
-        if self.vocabulary and tuple(map(len, self.vocabulary)) != self.categories:
-            return "a vocabulary that does not name each category"
+        if self.vocabulary and set(self.categories) != {len(self.vocabulary)}:
+            return f"a vocabulary of {len(self.vocabulary)} symbols for columns of {sorted(set(self.categories))}"
         low, high = extremes(split)
         if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
             return f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
