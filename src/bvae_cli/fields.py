@@ -21,9 +21,7 @@ class Option(NamedTuple):
     added: bool = False
 
 
-def option(
-    panel: str, *flags: str, decides: bool = True, metavar: str | None = None, added: bool = False
-) -> Option:
+def option(panel: str, *flags: str, decides: bool = True, metavar: str | None = None, added: bool = False) -> Option:
     """Describe a field; one that decides the numbers of a run is part of its digest.
 
     Runs that were made before an option was ``added`` stay themselves: at its default it is no part of the digest.

@@ -135,9 +135,7 @@ def measure_reconstruction(model: BinaryVAE, x: Tensor | Rows) -> Reconstruction
         errors.append(likelihood.error(decoded, target))
         if likelihood.name == "bernoulli":
             psnr.append(peak_signal_to_noise_ratio(decoded, target))
-    return Reconstruction(
-        estimate(torch.cat(psnr)) if psnr else None, estimate(torch.cat(errors)), likelihood.error_name
-    )
+    return Reconstruction(estimate(torch.cat(psnr)) if psnr else None, estimate(torch.cat(errors)), likelihood.error_name)
 
 
 def peak_signal_to_noise_ratio(decoded: Tensor, target: Tensor) -> Tensor:
