@@ -30,7 +30,7 @@ def training_loss(model: BinaryVAE, x: Tensor, uniform: Tensor, beta: float) -> 
     bits = (uniform < logits.sigmoid()).to(x.dtype)
     # ½ (1 − P(bit)): what ReinMax weighs the gradient of a bit with (Liu et al. 2023).
     weight = 0.5 * torch.sigmoid((1 - 2 * bits) * logits).detach()
-    decoded = model.decode_logits(bits + weight * (logits - logits.detach()))
+    decoded = model.outputs(bits + weight * (logits - logits.detach()))
     reconstruction = functional.binary_cross_entropy_with_logits(decoded, x, reduction="none").sum(-1)
     entropy = torch.distributions.Bernoulli(logits=logits, validate_args=False).entropy()
     loss: Tensor = (reconstruction + beta * (math.log(2) - entropy).sum(-1)).mean()

@@ -5,7 +5,7 @@ The Python side of the command line, imported when it is first used:
 >>> import bvae_cli
 >>> result = bvae_cli.train(params=0, subset=200, epochs=1, output_dir=folder)    # doctest: +SKIP
 >>> model = bvae_cli.load(result.folder)                                          # doctest: +SKIP
->>> model.sample(16).images.shape                                                 # doctest: +SKIP
+>>> model.sample(16).rows.shape                                                 # doctest: +SKIP
 torch.Size([16, 784])
 """
 

@@ -29,12 +29,13 @@ _LARGEST_SEED = 2**63 - 1
 # Options that decide no number by themselves, and without which a command asks for something else.
 _ALWAYS_TOLD = frozenset({"dataset", "baseline_weights", "ecc_weights", "init_from"})
 # What an arm may not have to itself: a comparison is of models on the same data.
-_SHARED = frozenset({"subset"})
+_SHARED = frozenset({"subset", "likelihood"})
 # What tuning leaves alone, and why.
 _UNTUNED = {
     **dict.fromkeys(("params", "hidden", "latent", "depth"), "it makes another arm: name it with --arm"),
     **dict.fromkeys(("epochs", "patience", "min_delta"), "it is the budget, which every arm has alike"),
     "subset": "it is the data, which every arm has alike",
+    "likelihood": "bounds of different ones do not compare",
     "seed": "it is what the verdict is averaged over; --tune-seeds sets how many",
 }
 

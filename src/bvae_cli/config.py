@@ -26,6 +26,14 @@ Sampling = Literal["codeword", "bitwise"]
 Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
 Schedule = Literal["constant", "cosine"]
 LikelihoodName = Literal["bernoulli", "gaussian", "categorical", "poisson", "negative-binomial"]
+# What values are, by the likelihood that fits them best, as the end of a sentence.
+VALUES: dict[str, str] = {
+    "bernoulli": "bits, or between 0 and 1",
+    "gaussian": "real numbers",
+    "categorical": "symbols",
+    "poisson": "counts",
+    "negative-binomial": "counts",
+}
 # What is normalised over the values of a data set, by the likelihood that fits them best: bits are real numbers as well.
 FITTING: dict[str, tuple[str, ...]] = {
     "bernoulli": ("bernoulli", "gaussian"),

@@ -202,7 +202,7 @@ def test_reconstruction_averages_the_psnr_of_images_and_not_their_errors():
     second = -10 * math.log10(((0.49 - 0.1) ** 2 + 0.1**2) / 2)
     assert measured.psnr.mean == pytest.approx((20 + second) / 2, abs=1e-4)
     assert measured.psnr.standard_error == pytest.approx(abs(20 - second) / 2, abs=1e-4)
-    assert measured.pixel_error_rate.mean == 0.0
+    assert measured.error.mean == 0.0
 
 
 def test_a_reconstruction_goes_through_the_nearest_word_and_not_through_the_pixels_themselves():
@@ -210,8 +210,8 @@ def test_a_reconstruction_goes_through_the_nearest_word_and_not_through_the_pixe
     model = constructed_model(Repetition(R=3).build(6), 2.0, 200.0)
     x = torch.tensor([[1, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0]], dtype=torch.uint8)
     measured = measure_reconstruction(model, x)
-    assert measured.pixel_error_rate.mean == pytest.approx(1 / 12)
-    assert measured.pixel_error_rate.standard_error == pytest.approx(1 / 12)
+    assert measured.error.mean == pytest.approx(1 / 12)
+    assert measured.error.standard_error == pytest.approx(1 / 12)
 
 
 @every_small_code
@@ -219,5 +219,5 @@ def test_codewords_as_images_are_reconstructed_exactly(spec, n):
     code = spec.build(n)
     words = torch.tensor(all_words(code.k))
     measured = measure_reconstruction(constructed_model(code, 5.0, 200.0), code.encode(words).to(torch.uint8))
-    assert measured.pixel_error_rate.mean == 0.0
+    assert measured.error.mean == 0.0
     assert measured.psnr.mean > 300

@@ -30,7 +30,7 @@ def test_shapes_are_those_of_data_latent_and_information_bits(spec, n):
     posterior = model.encode(torch.zeros(3, 6, dtype=torch.float64))
     assert posterior.code_logits.shape == (3, n)
     assert posterior.logits.shape == posterior.information_bits.shape == (3, code.k)
-    assert model.decode_logits(torch.zeros(2, 4, n, dtype=torch.float64)).shape == (2, 4, 6)
+    assert model.outputs(torch.zeros(2, 4, n, dtype=torch.float64)).shape == (2, 4, 6)
     assert model.features == 6
 
 
@@ -53,7 +53,7 @@ def test_the_most_probable_bits_are_those_of_positive_logits():
 def test_decoding_gives_the_probabilities_of_its_logits():
     model = small_model(Uncoded().build(4), gain=3.0).requires_grad_(False)
     codewords = torch.randint(0, 2, (8, 4), generator=generator()).double()
-    assert torch.allclose(model.decode(codewords), 1 / (1 + torch.exp(-model.decode_logits(codewords))))
+    assert torch.allclose(model.decode(codewords), 1 / (1 + torch.exp(-model.outputs(codewords))))
 
 
 @every_small_code
@@ -65,8 +65,8 @@ def test_samples_are_true_codewords_of_their_bits_with_images_of_zeros_and_ones(
     assert {tensor.dtype for tensor in samples} == {torch.float32}
     by_hand = [encoded_by_hand(spec, [int(bit) for bit in word]) for word in samples.information_bits.tolist()]
     assert [tuple(map(int, codeword)) for codeword in samples.codewords.tolist()] == by_hand
-    assert torch.equal(samples.probabilities, model.decode(samples.codewords).detach())
-    assert ((samples.images == 0) | (samples.images == 1)).all()
+    assert torch.equal(samples.means, model.decode(samples.codewords).detach())
+    assert ((samples.rows == 0) | (samples.rows == 1)).all()
 
 
 def test_samples_are_decided_by_their_generator_and_leave_the_global_one_alone():
@@ -75,7 +75,7 @@ def test_samples_are_decided_by_their_generator_and_leave_the_global_one_alone()
     first, again, other = (model.sample(20, generator(seed)) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.information_bits, other.information_bits)
-    assert not torch.equal(first.images, other.images)
+    assert not torch.equal(first.rows, other.rows)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -89,8 +89,8 @@ def test_samples_follow_the_prior_and_the_decoder():
     assert len(words) == 16
     assert ((times - count / 16).abs() / math.sqrt(count * 15 / 256)).max() < limit
     assert ((samples.information_bits.mean(0) - 0.5).abs() * 2 * math.sqrt(count)).max() < limit
-    spread = (samples.probabilities * (1 - samples.probabilities)).mean(0)
-    z = (samples.images - samples.probabilities).mean(0) / (spread / count).sqrt()
+    spread = (samples.means * (1 - samples.means)).mean(0)
+    z = (samples.rows - samples.means).mean(0) / (spread / count).sqrt()
     assert z.abs().max() < limit
 
 
@@ -98,8 +98,8 @@ def test_a_temperature_divides_the_logits_of_the_samples():
     model = small_model(Uncoded().build(4), features=6, gain=2.0)
     warm, plain, cold = (model.sample(50, generator(), temperature) for temperature in (2.0, 1.0, 1e-4))
     assert torch.equal(warm.information_bits, plain.information_bits)
-    assert torch.allclose(warm.probabilities.logit(), plain.probabilities.logit() / 2, atol=1e-10)
-    assert torch.equal(cold.images, (plain.probabilities > 0.5).double())
+    assert torch.allclose(warm.means.logit(), plain.means.logit() / 2, atol=1e-10)
+    assert torch.equal(cold.rows, (plain.means > 0.5).double())
 
 
 @every_small_code
@@ -112,7 +112,7 @@ def test_mixed_precision_stays_inside_the_networks(spec, n):
         network.layers[-1].register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
     model.autocast_dtype = torch.bfloat16
     posterior = model.encode(x)
-    decoded = model.decode_logits(torch.zeros(5, n))
+    decoded = model.outputs(torch.zeros(5, n))
     assert inside == [torch.bfloat16, torch.bfloat16]
     assert posterior.code_logits.dtype == posterior.logits.dtype == decoded.dtype == torch.float32
     assert {tensor.dtype for tensor in model.sample(4, generator())} == {torch.float32}
@@ -141,7 +141,7 @@ def test_a_repetition_code_behind_linear_layers_is_a_reparametrisation_of_the_un
     x = torch.randint(0, 2, (10, d), generator=generator()).double()
     assert torch.allclose(plain.encode(x).logits, coded.encode(x).logits, atol=1e-12)
     words = torch.tensor(all_words(k), dtype=torch.float64)
-    assert torch.allclose(plain.decode_logits(words), coded.decode_logits(coded.code.encode(words)), atol=1e-12)
+    assert torch.allclose(plain.outputs(words), coded.outputs(coded.code.encode(words)), atol=1e-12)
 
 
 @every_small_code

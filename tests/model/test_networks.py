@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from bvae_cli.model.likelihoods import bernoulli_beginning
 from bvae_cli.model.networks import ACTIVATIONS, CenteredDecoder, CenteredEncoder, perceptron
 
 MEAN = torch.tensor([0.25, 0.5, 0.125, 0.75, 0.0625])
@@ -16,7 +17,7 @@ def encoder(mean: torch.Tensor = MEAN) -> CenteredEncoder:
 
 def decoder(mean: torch.Tensor = MEAN, depth: int = 2) -> CenteredDecoder:
     torch.manual_seed(0)
-    return CenteredDecoder(mean, hidden=7, depth=depth, latent=3, activation="leaky-relu")
+    return CenteredDecoder(bernoulli_beginning(mean).bias, hidden=7, depth=depth, latent=3, activation="leaky-relu")
 
 
 def test_the_encoder_does_not_see_a_shift_of_data_and_mean_together():

@@ -27,10 +27,10 @@ from bvae_cli.model.objective import (
     iwae,
     kl_to_uniform,
     log_likelihood,
-    negative_log_likelihood,
     training_losses,
 )
 from bvae_cli.model.relaxation import ESTIMATORS
+from bvae_cli.model.terms import negative_log_likelihood
 from tests.helpers import (
     SMALL_CODES,
     Hamming,

@@ -50,7 +50,7 @@ def through_a_decoder(spec: CodeSpec, n: int) -> Problem:
     logits = torch.randn(code.k, generator=generator, dtype=torch.float64)
 
     def f(bits: Tensor) -> Tensor:
-        return -Bernoulli(logits=model.decode_logits(code.encode_probs(bits))).log_prob(x).sum(-1)
+        return -Bernoulli(logits=model.outputs(code.encode_probs(bits))).log_prob(x).sum(-1)
 
     return Problem(f, logits, exact_gradient(f, logits))
 

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 from bvae_cli.cli.render import percent
 
 if TYPE_CHECKING:
-    from bvae_cli.evaluation.inference import InferenceErrors
+    from bvae_cli.evaluation.inference import InferenceErrors, Reconstruction
     from bvae_cli.evaluation.statistics import Estimate
     from bvae_cli.workflows.measuring import Quality
 
 Row = tuple[str, str, str, str]
+
+# What the likelihoods say of a reconstruction: its name, whether it is a share, and what it means.
+_ERRORS = {
+    "pixel_error_rate": ("reconstruction pixel errors", True, "share of wrong pixels at ½"),
+    "symbol_error_rate": ("reconstruction symbol errors", True, "share of symbols that are not the most probable ones"),
+    "normalised_mean_square_error": ("reconstruction error", False, "mean square, in variances of each feature"),
+    "mean_absolute_error": ("reconstruction error", False, "mean absolute difference, in counts"),
+}
 
 
 def quality_rows(quality: Quality) -> list[Row]:
@@ -26,8 +34,7 @@ def quality_rows(quality: Quality) -> list[Row]:
     rows += [
         _row("bits/dim", bounds.bits_per_dim, 4, "−ELBO / (D ln 2)"),
         _row("KL (nats)", bounds.kl, 2, "what the information bits tell of the image"),
-        _row("reconstruction PSNR (dB)", quality.reconstruction.psnr, 2, "of the most probable word; data range 1"),
-        _rate("reconstruction pixel errors", quality.reconstruction.pixel_error_rate, "share of wrong pixels at ½"),
+        *_reconstruction(quality.reconstruction),
         ("active bits", f"{latent.active_bits} of {latent.information_bits}", "", "variance of σ(λ) above 0.01"),
         ("bit balance", f"{latent.bit_balance:.3f}", "", "mean |E σ(λ) − ½|: 0 is balanced"),
         ("bit entropy (bits)", f"{latent.bit_entropy:.3f}", "", "mean H₂(σ(λ)): 0 is certain"),
@@ -37,6 +44,14 @@ def quality_rows(quality: Quality) -> list[Row]:
         ("calibration error", f"{inference.calibration_error:.4f}", "", "ECE of the bits' confidence, 10 bins"),
     ]
     return rows
+
+
+def _reconstruction(measured: Reconstruction) -> list[Row]:
+    name, is_share, meaning = _ERRORS[measured.error_name]
+    error = _rate(name, measured.error, meaning) if is_share else _row(name, measured.error, 4, meaning)
+    if measured.psnr is None:
+        return [error]
+    return [_row("reconstruction PSNR (dB)", measured.psnr, 2, "of the most probable word; data range 1"), error]
 
 
 def _active(inference: InferenceErrors) -> list[Row]:

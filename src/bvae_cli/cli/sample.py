@@ -40,7 +40,7 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
 
     result = sample(resolved.config, given.named, lambda note: say(f"Note: {note}", quiet))
     picture = result.file.with_suffix(".png")
-    write_file(picture, image_grid(result.probabilities[:_LARGEST_GRID], result.feature_shape))
+    write_file(picture, image_grid(result.pictures[:_LARGEST_GRID], result.feature_shape))
     if json:
         facts = plain(_without_arrays(result))
         show_json({**facts, "picture": str(picture)})
@@ -87,4 +87,4 @@ def _title(result: Any) -> str:
 
 
 def _without_arrays(result: Any) -> dict[str, Any]:
-    return {key: value for key, value in result.__dict__.items() if key not in ("probabilities", "feature_shape")}
+    return {key: value for key, value in result.__dict__.items() if key not in ("pictures", "feature_shape")}

@@ -178,6 +178,7 @@ def _show_plan(what: Plan) -> None:
             ("device", f"{what.device} ({what.device_reason})"),
             ("precision", f"{what.precision} ({what.precision_reason})"),
             ("data", f"{what.training_rows:,} training and {what.validation_rows:,} validation rows of {what.source}"),
+            ("likelihood", what.likelihood),
             ("network", f"{what.features} values, hidden {what.hidden} × {what.depth}"),
             (
                 "latent",

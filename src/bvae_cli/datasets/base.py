@@ -27,12 +27,12 @@ SplitName = Literal["train", "validation", "test"]
 class Splits:
     """A data set, divided once and for all into training, validation and test rows.
 
-    Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file. ``likelihood`` is the one that fits the values,
-    and says what they are: ``bernoulli``, uint8 where every value is a bit (0 or 1), else float32 in [0, 1]; ``gaussian``,
-    any float32; ``poisson`` or ``negative-binomial``, float32 counts 0, 1, 2 …; ``categorical``, int16 numbers of symbols,
-    in column d from 0 to ``categories[d]`` − 1, named by ``vocabulary``, the same for all columns, where there is one. Labels, where
-    there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for instance
-    (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
+    Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file. ``likelihood`` is the one that fits the
+    values, and says what they are: ``bernoulli``, uint8 where every value is a bit (0 or 1), else float32 in [0, 1];
+    ``gaussian``, any float32; ``poisson`` or ``negative-binomial``, float32 counts 0, 1, 2 …; ``categorical``, int16
+    numbers of symbols, in column d from 0 to ``categories[d]`` − 1, named by ``vocabulary``, the same for all columns,
+    where there is one. Labels, where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a
+    person sees it, for instance (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
     and every training epoch draws its own bits from them (dynamic binarisation); validation and test are bits all the
     same, drawn once, so that every number measured on them is a likelihood of bits. Where the splits were divided from
     the rows of one file, ``order`` holds the number there of each row of training, validation and test, in this order,

@@ -17,7 +17,7 @@ from bvae_cli.evaluation.inference import Reliability, draw_inference, reliabili
 from bvae_cli.evaluation.latent import active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import bits_per_dim, bound_values
 from bvae_cli.evaluation.metrics import at
-from bvae_cli.evaluation.samples import frechet_distance, novelty, uniqueness
+from bvae_cli.evaluation.samples import comparable, frechet_distance, novelty, uniqueness
 from bvae_cli.evaluation.statistics import Estimate, estimate
 from bvae_cli.evaluation.storage import store_and_read
 from bvae_cli.model.bvae import BinaryVAE
@@ -159,8 +159,8 @@ def _samples(model: BinaryVAE, count: int, training: Tensor | Rows, judge: Judge
     device = model.encoder.mean.device
     samples = model.sample(count, Generator(device).manual_seed(seed)).rows
     measured = {"sample_uniqueness": Estimate(uniqueness(samples))}
-    if (new := novelty(samples, training)) is not None:
-        measured["sample_novelty"] = Estimate(new)
+    if comparable(training, model.likelihood.row_dtype):
+        measured["sample_novelty"] = Estimate(novelty(samples, training))
     if judge is not None:
         distance = frechet_distance(judge.classifier.features(samples), judge.features)
         measured["sample_frechet_distance"] = Estimate(distance)

@@ -33,10 +33,14 @@ class InferenceErrors:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """PSNR in dB (data range 1) and share of wrong pixels, of the decoder's answer to the most probable word."""
+    """How far the decoder's answer to the most probable word is from the row: ``error``, in what ``error_name`` says.
 
-    psnr: Estimate
-    pixel_error_rate: Estimate
+    With the Bernoulli likelihood PSNR in dB (data range 1), and the share of wrong pixels.
+    """
+
+    psnr: Estimate | None
+    error: Estimate
+    error_name: str
 
 
 class InferenceDraws(NamedTuple):

@@ -14,19 +14,22 @@ def uniqueness(samples: Tensor) -> float:
     return len(_distinct(samples, bool(((samples == 0) | (samples == 1)).all()))) / len(samples)
 
 
-def novelty(samples: Tensor, training: Tensor | Rows) -> float | None:
-    """Share of the distinct samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES).
+def novelty(samples: Tensor, training: Tensor | Rows) -> float:
+    """Share of the distinct hard samples ``[S, D]`` that are not among the training rows ``[rows, D]`` (MOSES).
 
-    None where rows are neither bits nor symbols: no sample equals one of them but by chance.
+    Rows of symbols are int16; all others are taken for bits, as ``comparable`` says of them.
     """
-    if training.dtype not in (torch.uint8, torch.int16) or bool((samples != samples.floor()).any()):
-        return None
-    are_bits = training.dtype is torch.uint8
+    are_bits = training.dtype is not torch.int16
     distinct = _distinct(samples, are_bits)
     known: set[bytes] = set()
     for piece in pieces(training):
         known |= distinct & _distinct(piece.to(samples.dtype), are_bits)
     return len(distinct - known) / len(distinct)
+
+
+def comparable(training: Tensor | Rows, row_dtype: torch.dtype) -> bool:
+    """Say whether samples, held as ``row_dtype``, can equal training rows but by chance: both are bits, or both symbols."""
+    return training.dtype is row_dtype and not row_dtype.is_floating_point
 
 
 def frechet_distance(some: Tensor, others: Tensor) -> float:

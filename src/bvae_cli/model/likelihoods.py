@@ -49,6 +49,9 @@ class Likelihood(nn.Module):
     # What each value of ``means`` is, for a person and as the name of an array; and what ``error`` is.
     told: ClassVar[str] = "means"
     error_name: ClassVar[str]
+    # What values are allowed, in words; and the type that holds rows.
+    support: ClassVar[str]
+    row_dtype: ClassVar[torch.dtype] = torch.float32
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -98,6 +101,10 @@ class Likelihood(nn.Module):
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return how far means are from rows, the mean over the features, ``[B, D] -> [B]``; ``error_name`` says in what."""
 
+    @abstractmethod
+    def supports(self, x: Tensor) -> Tensor:
+        """Say of each value whether it is one that has a density or probability here, ``[..., D] -> [..., D]`` bool."""
+
     def rows_of(self, means: Tensor) -> Tensor:
         """Return rows as the data have them: the means, or of symbols the most probable ones, ``[..., D]``."""
         return means
@@ -137,6 +144,8 @@ class Bernoulli(Likelihood):
     name = "bernoulli"
     told = "probabilities"
     error_name = "pixel_error_rate"
+    support = "in 0…1"
+    row_dtype = torch.uint8
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return Σ softplus(logit) − x · logit."""
@@ -160,6 +169,10 @@ class Bernoulli(Likelihood):
         uniform = torch.rand(outputs.shape, device=outputs.device, generator=generator)
         return (uniform < probabilities).to(outputs.dtype)
 
+    def supports(self, x: Tensor) -> Tensor:
+        """Say whether values are in 0…1."""
+        return (x >= 0) & (x <= 1)
+
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return the share of values on the wrong side of ½."""
         return ((means > 0.5) != (x > 0.5)).float().mean(-1)
@@ -179,6 +192,7 @@ class Gaussian(Likelihood):
 
     name = "gaussian"
     error_name = "normalised_mean_square_error"
+    support = "finite numbers"
     location: Tensor
     spread: Tensor
 
@@ -241,6 +255,10 @@ class Gaussian(Likelihood):
         noise = torch.randn(outputs.shape, device=outputs.device, dtype=outputs.dtype, generator=generator)
         return self.means(outputs + self.log_sigma.exp() * math.sqrt(temperature) * noise)
 
+    def supports(self, x: Tensor) -> Tensor:
+        """Say whether values are finite."""
+        return x.isfinite()
+
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return the mean square of the difference in units of each feature's spread: 1 is the mean row's on average."""
         return (self.encoder_inputs(means) - self.encoder_inputs(x)).square().mean(-1)
@@ -266,6 +284,7 @@ class _OfCounts(Likelihood):
     """Counts 0, 1, 2 …; outputs are log means, and the encoder sees log(1 + x)."""
 
     error_name = "mean_absolute_error"
+    support = "counts 0, 1, 2 …"
 
     def encoder_inputs(self, x: Tensor) -> Tensor:
         """Return log(1 + x)."""
@@ -286,6 +305,10 @@ class _OfCounts(Likelihood):
         seed = int(torch.randint(2**62, (), device=outputs.device, generator=generator))
         drawn = self._drawn(numpy.random.Generator(numpy.random.PCG64(seed)), outputs.detach().double())
         return drawn.to(outputs)
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Say whether values are counts."""
+        return (x >= 0) & (x == x.floor()) & x.isfinite()
 
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return the mean absolute difference, in counts."""
@@ -378,6 +401,8 @@ class Categorical(Likelihood):
     name = "categorical"
     told = "probabilities"
     error_name = "symbol_error_rate"
+    support = "numbers of symbols of their columns"
+    row_dtype = torch.int16
     first: Tensor
     place: Tensor
 
@@ -432,6 +457,10 @@ class Categorical(Likelihood):
         probabilities = self._log_probabilities(outputs / temperature).exp()
         drawn = torch.multinomial(probabilities.flatten(0, -2), 1, replacement=True, generator=generator)
         return drawn.view(*outputs.shape[:-1], self.features).to(outputs.dtype)
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Say whether values are symbols of their columns."""
+        return (x >= 0) & (x == x.floor()) & (x < torch.tensor(self.categories, device=x.device))
 
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return the share of columns whose most probable symbol is another."""

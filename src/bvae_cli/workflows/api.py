@@ -110,10 +110,10 @@ def load(path: Path | str, device: str = "auto") -> TrainedModel:
 
 
 class TrainedModel:
-    """A trained model: images to bits and back, samples, and bounds of the log-likelihood.
+    """A trained model: rows to bits and back, samples, and bounds of the log-likelihood.
 
-    Rows are anything that ``torch.as_tensor`` takes, ``[rows, D]`` with values in [0, 1]; results are float tensors on
-    the model's device.
+    Rows are anything that ``torch.as_tensor`` takes, ``[rows, D]`` with the values of the model's likelihood (in [0, 1]
+    for Bernoulli); results are float tensors on the model's device.
     """
 
     def __init__(self, network: BinaryVAE, config: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ class TrainedModel:
 
     @torch.no_grad()
     def decode(self, information_bits: Any) -> Tensor:
-        """Probabilities of the features of information bits, ``[rows, K] -> [rows, D]``."""
+        """Means of the features given information bits, ``[rows, K] -> [rows, D]``: of bits their probabilities."""
         bits = self._tensor(information_bits)
         if bits.ndim == 0 or bits.shape[-1] != self.code.k:
             held = bits.shape[-1] if bits.ndim else "a single number"
@@ -186,10 +186,10 @@ class TrainedModel:
             raise UsageError(
                 f"This model takes rows of {self.network.features} values; got an array of shape {tuple(tensor.shape)}."
             )
-        if not bool(((tensor >= 0) & (tensor <= 1)).all()):  # what is not a number is in no order
-            raise UsageError(
-                "The rows hold values outside 0…1, or NaN.", "Scale them as the data of the training: grey values by 255."
-            )
+        likelihood = self.network.likelihood
+        if not bool(likelihood.supports(tensor).all()):
+            hint = "Scale them as the data of the training: grey values by 255." if likelihood.name == "bernoulli" else None
+            raise UsageError(f"The rows hold values that are not {likelihood.support}, or NaN.", hint)
         return tensor
 
     def _tensor(self, values: Any) -> Tensor:

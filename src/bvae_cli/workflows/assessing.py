@@ -42,8 +42,9 @@ class Bench:
 
     @property
     def judge(self) -> Judge | None:
-        """The fixed classifier, trained on the real training rows; None without labels."""
-        if self._judge is None and self.labels is not None:
+        """The fixed classifier, trained on the real training rows; None without labels, or where values are not in 0…1."""
+        # It reads values in 0…1.
+        if self._judge is None and self.labels is not None and self.splits.likelihood == "bernoulli":
             train_labels = self.splits.train_labels
             assert train_labels is not None  # there are labels only where both splits have them
             train = self.splits.train.to(self.device)
@@ -113,7 +114,8 @@ def _pictures(model: BinaryVAE, bench: Bench, seed: int) -> dict[str, Any]:
     """Return the first test images, what the model makes of them, stored without and with flips, and samples."""
     generator = torch.Generator(bench.device).manual_seed(_EVALUATION_SEED + seed)
     x = bench.x[:PICTURES].float()
-    pictures = {"original": x, "samples": model.sample(4 * PICTURES, generator).probabilities}
+    likelihood = model.likelihood
+    rows = {"original": x, "samples": likelihood.rows_of(model.sample(4 * PICTURES, generator).means)}
     for name, epsilon in (("stored", 0.0), ("stored_noisy", bench.epsilon_of_pictures)):
-        pictures[name] = store_and_read(model, x, epsilon, generator).decoded
-    return {PICTURE_PREFIX + name: values.cpu().half().numpy() for name, values in pictures.items()}
+        rows[name] = store_and_read(model, x, epsilon, generator).decoded.to(x.device)
+    return {PICTURE_PREFIX + name: likelihood.shades(values).cpu().half().numpy() for name, values in rows.items()}

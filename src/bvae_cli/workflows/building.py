@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from bvae_cli import devices, registry, runs
 from bvae_cli.codes.base import Code
-from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.config import FITTING, VALUES, PluginRef, Sizes
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Rows
-from bvae_cli.errors import BvaeError, InputOutputError, PluginError, is_out_of_memory
+from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError, is_out_of_memory
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.likelihoods import Beginning, outlined
 
 # The rest of a GPU's memory is for models and batches.
 _SHARE_OF_MEMORY_FOR_ROWS = 0.25
+_MOST_PLACES = 2**26
 _DATA_FACTS = {"type", "options", "digest"}
 
 
@@ -51,11 +54,11 @@ def placed(rows: Tensor | Rows, device: str) -> Tensor | Rows:
     return rows.to(device)
 
 
-def new_model(code: Code, mean: Tensor, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:
+def new_model(code: Code, beginning: Beginning, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:
     """Return a model with fresh weights, the same on every device; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BinaryVAE(code, mean, sizes.hidden, sizes.depth, activation)
+        return BinaryVAE(code, beginning, sizes.hidden, sizes.depth, activation)
 
 
 def code_identity(reference: PluginRef, code: Code) -> dict[str, Any]:
@@ -84,9 +87,12 @@ def build_code(reference: PluginRef, n: int) -> Code:
     return code
 
 
-def load_splits(reference: PluginRef) -> Splits:
-    """Return the data. Raises InputOutputError where it cannot be read, PluginError where its own program fails."""
-    spec = reference.spec("data set")
+def load_splits(reference: PluginRef, likelihood: str = "auto") -> Splits:
+    """Return the data, read for a likelihood where one is named.
+
+    Raises InputOutputError where it cannot be read, PluginError where its own program fails.
+    """
+    spec = reference.spec("data set").for_likelihood(likelihood)
     with registry.blaming("data set", reference.type):
         splits: Splits = spec.load()
         problem = splits.problem()
@@ -97,6 +103,35 @@ def load_splits(reference: PluginRef) -> Splits:
             f"Update {origin.distribution}, or report this to its authors.",
         )
     return splits
+
+
+def require_fitting(likelihood: str, splits: Splits) -> None:
+    """Raise UsageError where a likelihood is not one of values such as those of the data."""
+    fitting = FITTING[splits.likelihood]
+    if likelihood not in fitting:
+        named = fitting[0] if len(fitting) == 1 else f"{', '.join(fitting[:-1])} or {fitting[-1]}"
+        raise UsageError(
+            f"{splits.source} has values that are {VALUES[splits.likelihood]}: the likelihood {likelihood} is of others.",
+            f"They fit --likelihood {named}; data of your own are read for the one that is named.",
+        )
+
+
+def require_same_symbols(rebuilt: Rebuilt, splits: Splits) -> None:
+    """Raise UsageError where data have other symbols than those that a model was trained on."""
+    known = rebuilt.config["data"].get("vocabulary", [])
+    if splits.vocabulary and list(splits.vocabulary) != known:
+        raise UsageError(
+            f"The symbols of {splits.source} are not those that the model in {rebuilt.weights} was trained on.",
+            "Read it with the vocabulary of the training.",
+        )
+    categories = getattr(rebuilt.model.likelihood, "categories", ())
+    for column, (found, most) in enumerate(zip(splits.categories, categories, strict=False), start=1):
+        if found > most:
+            raise UsageError(
+                f"Column {column} of {splits.source} has the symbol {found - 1}; the model in {rebuilt.weights} knows 0 to "
+                f"{most - 1}.",
+                "Train on data that have every symbol.",
+            )
 
 
 def load_model(path: Path, device: str = "cpu") -> Rebuilt:
@@ -113,10 +148,11 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
             "Give a file that `bvae train` wrote.",
         )
     try:
-        features = checkpoint.weights["encoder.mean"].numel()
-        _require_shapes(checkpoint.weights, features, settings["hidden"], settings["depth"], code_facts["n"])
+        width = checkpoint.weights["encoder.mean"].numel()
+        _require_shapes(checkpoint.weights, width, settings["hidden"], settings["depth"], code_facts["n"])
+        outline = _outlined_as(checkpoint.config, width)
         code = _same_code(code_facts, weights)
-        model = BinaryVAE(code, torch.zeros(features), settings["hidden"], settings["depth"], settings["activation"])
+        model = BinaryVAE(code, outline, settings["hidden"], settings["depth"], settings["activation"])
         model.load_state_dict(checkpoint.weights)
     except (RuntimeError, KeyError) as error:
         if is_out_of_memory(error):
@@ -126,6 +162,26 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
             "The file is damaged: train again, or restore it.",
         ) from None
     return Rebuilt(model.to(device).eval(), checkpoint.config, weights)
+
+
+def likelihood_of(config: dict[str, Any]) -> str:
+    """Return the likelihood that a model's configuration tells of: one that was named, else that of its data."""
+    name: str = config["decides"].get("likelihood", config["data"].get("likelihood", "bernoulli"))
+    return name
+
+
+def _outlined_as(config: dict[str, Any], width: int) -> Beginning:
+    """Return the likelihood that a configuration tells of. Raises KeyError for one that is none, or of another width."""
+    data, decides, name = config["data"], config["decides"], likelihood_of(config)
+    categories, sigma = data.get("categories", []), decides.get("sigma", 0.0)
+    if name == "categorical":
+        of_counts = isinstance(categories, list) and all(type(count) is int and count > 0 for count in categories)
+        # What a column lacks of the most symbols is padded: a lie could ask for more than the weights are.
+        if not of_counts or sum(categories) != width or len(categories) * max(categories) > _MOST_PLACES:
+            raise KeyError("categories")
+    if name not in FITTING or not isinstance(sigma, int | float) or not 0 <= sigma < math.inf:
+        raise KeyError("likelihood")
+    return outlined(name, width, categories, sigma)
 
 
 def _require_shapes(weights: dict[str, Tensor], features: int, hidden: int, depth: int, latent: int) -> None:

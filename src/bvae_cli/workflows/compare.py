@@ -34,7 +34,7 @@ from bvae_cli.workflows.building import build_code, load_model, load_splits
 from bvae_cli.workflows.finished import FinishedArm, finished_arms
 from bvae_cli.workflows.fit import EpochStats, validation_loss
 from bvae_cli.workflows.observing import TrainResult
-from bvae_cli.workflows.planning import Plan, SharedData, prepare
+from bvae_cli.workflows.planning import Plan, SharedData, chosen_likelihood, prepare
 from bvae_cli.workflows.train_many import ManyObserver, plan_way, train_together
 from bvae_cli.workflows.verdict import cautions_of, claimed_pairs, effects_of, verdict_of
 from bvae_cli.workflows.ways import Way
@@ -414,7 +414,7 @@ class _Work:
             label=self.plan.arms[0].config.dataset.label(),
             digest=self.plan.deciding["data"],
             source=splits.source,
-            likelihood=splits.likelihood,
+            likelihood=chosen_likelihood(self.plan.arms[0].config, splits),
             features=splits.features,
             feature_shape=list(splits.feature_shape),
             training_rows=min(rows),

@@ -12,7 +12,7 @@ from bvae_cli import runs
 from bvae_cli.arms import UNCODED, Arm, CompareConfig
 from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.errors import InputOutputError, UsageError
-from bvae_cli.workflows.building import load_model, load_splits
+from bvae_cli.workflows.building import likelihood_of, load_model, load_splits
 from bvae_cli.workflows.planning import SharedData
 
 
@@ -109,10 +109,10 @@ def _require_comparable(path: Path, facts: dict[str, Any], first_path: Path, fir
             f"{path} was trained on other data than {first_path}: their losses do not compare.",
             "Train both on one data set.",
         )
-    if facts["data"].get("likelihood") != first["data"].get("likelihood"):
+    mine, theirs = (likelihood_of(item) for item in (facts, first))
+    if mine != theirs:
         raise UsageError(
-            f"{path} has the likelihood {facts['data'].get('likelihood')}, {first_path} {first['data'].get('likelihood')}: "
-            "their bounds do not compare.",
+            f"{path} has the likelihood {mine}, {first_path} {theirs}: their bounds do not compare.",
             "Train both with one likelihood.",
         )
 

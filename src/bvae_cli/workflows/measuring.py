@@ -23,7 +23,7 @@ from bvae_cli.evaluation.inference import (
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
 from bvae_cli.trained import SampleConfig, TrainedChoice
-from bvae_cli.workflows.building import Rebuilt, load_model, load_splits
+from bvae_cli.workflows.building import Rebuilt, load_model, load_splits, require_fitting, require_same_symbols
 
 OnNote = Callable[[str], None]
 
@@ -138,7 +138,7 @@ def _load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
             f"Install {recorded['distribution']} {recorded['version']}, or name other data with --dataset.",
         )
     try:
-        splits = load_splits(reference)
+        splits = load_splits(reference, rebuilt.model.likelihood.name)
     except BvaeError as error:
         if config.dataset is not None:
             raise
@@ -153,6 +153,8 @@ def _load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
             f"{rebuilt.model.features}.",
             "Leave --dataset out to measure on the data of the training.",
         )
+    require_same_symbols(rebuilt, splits)
+    require_fitting(rebuilt.model.likelihood.name, splits)
     if config.dataset is None and splits.digest() != recorded["digest"]:
         raise InputOutputError(
             f"The data that {rebuilt.weights} was trained on have changed since: {reference.label()} holds other values.",

@@ -17,11 +17,12 @@ from bvae_cli import __version__, devices, processor, registry, runs
 from bvae_cli.codes.base import Code
 from bvae_cli.config import TrainConfig, digest_of
 from bvae_cli.datasets.base import Splits
-from bvae_cli.datasets.rows import bytes_in_memory, mean_row
+from bvae_cli.datasets.rows import bytes_in_memory
 from bvae_cli.errors import UsageError
 from bvae_cli.model.arithmetic import flop_per_image
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model
+from bvae_cli.model.likelihoods import Beginning, beginning, outlined
+from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model, require_fitting
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Plan:
     training_rows: int
     validation_rows: int
     features: int
+    likelihood: str
     hidden: int
     latent: int
     depth: int
@@ -98,7 +100,7 @@ class SharedData:
     def __init__(self, splits: Splits) -> None:
         self.splits = splits
         self._limited: dict[int, Splits] = {}
-        self._means: dict[int, Tensor] = {}
+        self._beginnings: dict[tuple[int, str, float], Beginning] = {}
 
     @functools.cached_property
     def digest(self) -> str:
@@ -111,11 +113,12 @@ class SharedData:
             self._limited[subset] = self.splits.limited(subset)
         return self._limited[subset]
 
-    def mean(self, subset: int) -> Tensor:
-        """Return the mean of those training rows, ``[D]``."""
-        if subset not in self._means:
-            self._means[subset] = mean_row(self.limited(subset).train)
-        return self._means[subset]
+    def beginning(self, subset: int, likelihood: str, sigma: float) -> Beginning:
+        """Return where models of those training rows begin."""
+        key = (subset, likelihood, sigma)
+        if key not in self._beginnings:
+            self._beginnings[key] = beginning(likelihood, self.limited(subset), sigma)
+        return self._beginnings[key]
 
 
 def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Prepared:
@@ -128,12 +131,13 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
     products = processor.prepare(config.threads)
     shared = data if isinstance(data, SharedData) else SharedData(load_splits(config.dataset) if data is None else data)
     splits = shared.limited(config.subset)
+    likelihood = chosen_likelihood(config, splits)
     code = build_code(config.ecc, config.sizes.latent)
-    outline = _outline(config, code, splits.features)
+    outline = _outline(config, code, splits, likelihood)
     weights = None if config.init_from is None else _weights_for(outline, code, config.init_from)
     identity = code_identity(config.ecc, code)
     decides = {
-        **config.deciding(),
+        **_deciding(config, likelihood, splits),
         "data": shared.digest,
         "code_digest": identity["digest"],
         "precision": choice.precision,
@@ -162,6 +166,8 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
             "likelihood": splits.likelihood,
             "source": splits.source,
             "licence": splits.licence,
+            **({"categories": list(splits.categories)} if splits.categories else {}),
+            **({"vocabulary": list(splits.vocabulary)} if splits.vocabulary else {}),
         },
         "made_with": {
             "bvae": __version__,
@@ -174,7 +180,8 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
     what = _plan(config, choice, products, splits, outline, memory, run.folder, digest)
 
     def made() -> BinaryVAE:
-        model = new_model(code, shared.mean(config.subset), config.sizes, config.activation, config.seed)
+        begins = shared.beginning(config.subset, likelihood, config.sigma)
+        model = new_model(code, begins, config.sizes, config.activation, config.seed)
         if weights is not None:
             model.load_state_dict(weights)
         model.autocast_dtype = choice.autocast_dtype
@@ -183,10 +190,28 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
     return Prepared(what, memory, name, run, run_config, splits, made)
 
 
-def _outline(config: TrainConfig, code: Code, features: int) -> BinaryVAE:
+def chosen_likelihood(config: TrainConfig, splits: Splits) -> str:
+    """Return the likelihood of a run. Raises UsageError for one that is none of its data, or has no σ to be fixed."""
+    chosen = splits.likelihood if config.likelihood == "auto" else config.likelihood
+    require_fitting(chosen, splits)
+    if config.sigma and chosen != "gaussian":
+        raise UsageError(f"--sigma is for the gaussian likelihood; that of {splits.source} is {chosen}.", "Leave it out.")
+    return chosen
+
+
+def _deciding(config: TrainConfig, likelihood: str, splits: Splits) -> dict[str, Any]:
+    """Return what decides a run; a likelihood that the data say themselves is no other run where it is named."""
+    decides = config.deciding()
+    if likelihood == splits.likelihood:
+        decides.pop("likelihood", None)
+    return decides
+
+
+def _outline(config: TrainConfig, code: Code, splits: Splits, likelihood: str) -> BinaryVAE:
     """Return the model without its numbers: names and shapes, which take neither memory nor time."""
     with torch.device("meta"):
-        return new_model(code, torch.zeros(features), config.sizes, config.activation, config.seed)
+        begins = outlined(likelihood, splits.features, splits.categories, config.sigma)
+        return new_model(code, begins, config.sizes, config.activation, config.seed)
 
 
 def _plan(
@@ -213,6 +238,7 @@ def _plan(
         training_rows=rows,
         validation_rows=len(splits.validation),
         features=splits.features,
+        likelihood=model.likelihood.name,
         hidden=config.sizes.hidden,
         latent=model.code.n,
         depth=config.sizes.depth,
@@ -263,7 +289,7 @@ def activation_bytes(model: BinaryVAE, batch: int) -> int:
     The terms of the loss hold the features thrice. What a code's decoder holds is its own, and not counted.
     """
     inputs = sum(layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear))
-    return 2 * 4 * batch * (inputs + model.code.n + 3 * model.features)
+    return 2 * 4 * batch * (inputs + model.code.n + 3 * model.likelihood.width)
 
 
 def _bytes_for_a_parameter(device: str) -> int:

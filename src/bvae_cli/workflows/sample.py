@@ -11,8 +11,9 @@ import numpy
 import torch
 
 from bvae_cli import files
-from bvae_cli.evaluation.samples import novelty, uniqueness
+from bvae_cli.evaluation.samples import comparable, novelty, uniqueness
 from bvae_cli.model.bvae import Samples
+from bvae_cli.model.likelihoods import Likelihood
 from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.measuring import OnNote, Quality, measure_on, prepare
 from bvae_cli.workflows.sheets import require_bits
@@ -22,7 +23,8 @@ from bvae_cli.workflows.sheets import require_bits
 class SampleResult:
     """Where the samples are, how various and new they are, and the quality of the model that made them.
 
-    ``novelty`` is None where the training data are not bits: nothing there can equal a hard sample.
+    ``novelty`` is None where the training data are neither bits nor symbols: nothing there equals a sample but by chance.
+    ``pictures`` are what a picture shows of the means, ``[count, D]`` in 0…1.
     """
 
     file: Path
@@ -30,15 +32,16 @@ class SampleResult:
     uniqueness: float
     novelty: float | None
     quality: Quality
-    probabilities: Any
+    pictures: Any
     feature_shape: tuple[int, ...]
 
 
 def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> SampleResult:
-    """Write ``samples_seed_S.npz`` (probabilities, samples, information_bits, codewords) and return what it holds.
+    """Write ``samples_seed_S.npz`` and return what it holds: ``information_bits``, ``codewords``, ``samples``, and
+    ``probabilities``, or ``means`` where rows are neither bits nor symbols.
 
     Raises InputOutputError where weights or data cannot be read or the folder cannot be written, UsageError for a fixed bit
-    that the model does not have.
+    that the model does not have, and for a temperature at which its likelihood cannot be drawn from.
     """
     rebuilt, x, splits = prepare(config, named, on_note)
     generator = torch.Generator(x.device).manual_seed(config.seed)
@@ -47,26 +50,27 @@ def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: O
     samples = rebuilt.model.sample(config.num_samples, generator, config.temperature, fixed)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
     file = folder / f"samples_seed_{config.seed}.npz"
-    files.write_file(file, _packed(samples))
-    are_bits = splits.train.dtype == torch.uint8
+    likelihood = rebuilt.model.likelihood
+    files.write_file(file, _packed(samples, likelihood))
     return SampleResult(
         file=file,
         count=config.num_samples,
-        uniqueness=uniqueness(samples.images),
-        novelty=novelty(samples.images, splits.train) if are_bits else None,
+        uniqueness=uniqueness(samples.rows),
+        novelty=novelty(samples.rows, splits.train) if comparable(splits.train, likelihood.row_dtype) else None,
         quality=measure_on(rebuilt, x, config),
-        probabilities=samples.probabilities.cpu().numpy(),
+        pictures=likelihood.shades(likelihood.rows_of(samples.means)).cpu().numpy(),
         feature_shape=splits.feature_shape,
     )
 
 
-def _packed(samples: Samples) -> bytes:
+def _packed(samples: Samples, likelihood: Likelihood) -> bytes:
+    tensors = {
+        likelihood.told: samples.means,
+        "samples": samples.rows.to(likelihood.row_dtype),
+        "information_bits": samples.information_bits.to(torch.uint8),
+        "codewords": samples.codewords.to(torch.uint8),
+    }
     buffer = io.BytesIO()
-    numpy.savez_compressed(
-        buffer,
-        probabilities=samples.probabilities.cpu().numpy(),
-        samples=samples.images.to(torch.uint8).cpu().numpy(),
-        information_bits=samples.information_bits.to(torch.uint8).cpu().numpy(),
-        codewords=samples.codewords.to(torch.uint8).cpu().numpy(),
-    )
+    arrays: dict[str, Any] = {name: values.cpu().numpy() for name, values in tensors.items()}
+    numpy.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

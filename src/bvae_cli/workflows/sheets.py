@@ -61,7 +61,8 @@ class _Cells:
 def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> Sheet:
     """Write ``KIND_seed_S.npz`` of the sheet that ``config`` asks for, and return it.
 
-    The file holds ``information_bits``, ``codewords`` and ``probabilities`` of its words. A sweep's come word after word,
+    The file holds ``information_bits``, ``codewords`` and ``probabilities`` (or ``means``) of its words. A sweep's come
+    word after word,
     each with bit after bit at 0 and at 1; a posterior's row after row, the most probable word first, then draws from q, and
     beside them ``rows`` and the ``logits`` of each row's information bits; those between two rows in the order of the path,
     which takes one bit after the other, by number, from the second row's word. Beside a sweep stands ``mean_change``, what
@@ -115,7 +116,7 @@ def _swept(model: BinaryVAE, config: SampleConfig, count: int, generator: Genera
     cells = words[:, None, None].repeat(1, len(bits), 2, 1)
     for place, bit in enumerate(bits):
         cells[:, place, 0, bit - 1], cells[:, place, 1, bit - 1] = 0, 1
-    decoded = model.decode(model.code.encode(cells))
+    decoded = _shown(model, model.decode(model.code.encode(cells)))
     facts = [
         {
             "bit": f"m{bit}",
@@ -130,19 +131,22 @@ def _swept(model: BinaryVAE, config: SampleConfig, count: int, generator: Genera
 
 
 class _Changes(NamedTuple):
-    """What flipping each bit does to the decoded values, ``[K]``: the mean size, and how many change by ½ or more."""
+    """What flipping each bit does to the decoded values, ``[K]``: the mean size, and how many change by ½ or more.
+
+    Real values are taken in units of their spread, counts as they are, symbols as the probabilities of each.
+    """
 
     mean: Tensor
     over_half: Tensor
 
 
 def _changes(model: BinaryVAE, words: Tensor) -> _Changes:
-    decoded = model.decode(model.code.encode(words))
+    decoded = model.likelihood.scaled(model.decode(model.code.encode(words)))
     means, counts = [], []
     for bit in range(model.code.k):
         flipped = words.clone()
         flipped[:, bit] = 1 - flipped[:, bit]
-        change = (model.decode(model.code.encode(flipped)) - decoded).abs()
+        change = (model.likelihood.scaled(model.decode(model.code.encode(flipped))) - decoded).abs()
         means.append(change.mean())
         counts.append((change >= 0.5).float().sum(-1).mean())
     return _Changes(torch.stack(means), torch.stack(counts))
@@ -158,7 +162,7 @@ def _posterior(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generat
     uniform = torch.rand((count, *posterior.logits.shape), device=x.device, generator=generator)
     draws = (uniform < posterior.logits.sigmoid()).to(x.dtype).transpose(0, 1)
     words = torch.cat([posterior.information_bits[:, None], draws], dim=1)
-    decoded = model.decode(model.code.encode(words))
+    decoded = _shown(model, model.decode(model.code.encode(words)))
     kl = kl_to_uniform(posterior.logits)
     facts = [
         {
@@ -170,7 +174,7 @@ def _posterior(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generat
         for place, row in enumerate(rows)
     ]
     said = f"a row is the image, its most probable word decoded, and {count} draws from q"
-    pictures = torch.cat([x[:, None], decoded], dim=1)
+    pictures = torch.cat([model.likelihood.shades(x)[:, None], decoded], dim=1)
     arrays = {"rows": torch.tensor(rows), "logits": posterior.logits}
     return _Cells(words.flatten(0, 1), pictures.flatten(0, 1), count + 2, said, facts, arrays)
 
@@ -184,7 +188,8 @@ def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator
         path[step:, bit] = last[bit]
     shown = torch.linspace(0, len(order), min(_LONGEST_PATH, len(order) + 1)).round().long()
     words = path[shown.to(path.device)]
-    pictures = torch.cat([x[:1], model.decode(model.code.encode(words)), x[1:]])
+    ends = model.likelihood.shades(x)
+    pictures = torch.cat([ends[:1], _shown(model, model.decode(model.code.encode(words))), ends[1:]])
     facts = [
         {
             "rows": " → ".join(map(str, rows)),
@@ -197,12 +202,17 @@ def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator
     return _Cells(words, pictures, len(pictures), said, facts, {"rows": torch.tensor(rows), "logits": posterior.logits})
 
 
+def _shown(model: BinaryVAE, means: Tensor) -> Tensor:
+    """Return what a picture shows of decoded means, in 0…1."""
+    return model.likelihood.shades(model.likelihood.rows_of(means))
+
+
 def _packed(model: BinaryVAE, cells: _Cells) -> bytes:
     codewords = model.code.encode(cells.words)
     tensors = {
         "information_bits": cells.words.to(torch.uint8),
         "codewords": codewords.to(torch.uint8),
-        "probabilities": model.decode(codewords),
+        model.likelihood.told: model.decode(codewords),
         **cells.arrays,
     }
     arrays: dict[str, Any] = {name: values.cpu().numpy() for name, values in tensors.items()}
