@@ -253,8 +253,8 @@ class TrainConfig(ModelChoice):
     )
     likelihood: Annotated[Literal["auto", LikelihoodName], option(DATA, added=True)] = Field(
         "auto",
-        description="p(x given c): bernoulli for bits, gaussian for real values, poisson or negative-binomial for counts, "
-        "categorical for symbols; auto takes what the data set says.",
+        description="What the decoder says of a value, p(x given c); auto takes what the data set says: bernoulli for bits, "
+        "gaussian for real values, categorical for symbols, poisson for counts.",
     )
     sigma: Annotated[float, option(DATA, added=True)] = Field(
         0.0, ge=0, le=1e30, description="σ of the gaussian likelihood, for all features; 0 learns one for each."

@@ -31,7 +31,7 @@ def test_json_is_one_object_with_the_quality(bvae: Bvae, run_folder: Path, workp
     assert facts["picture"] == "here/samples_seed_0.png"
     assert facts["quality"]["code"] == "repetition:R=3"
     assert facts["quality"]["bounds"]["elbo"]["mean"] < 0
-    assert "probabilities" not in facts
+    assert "pictures" not in facts
 
 
 def test_the_weights_have_a_name_that_old_scripts_use(bvae: Bvae, run_folder: Path, workplace: Path) -> None:

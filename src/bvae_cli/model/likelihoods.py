@@ -28,6 +28,7 @@ _LOG_2PI = math.log(2 * math.pi)
 _SMALLEST_MEAN = 1e-3
 # Of the spread of a feature: a learned σ that reaches 0 where rows are met exactly would make the density infinite.
 _SMALLEST_SIGMA = 1e-3
+_LARGEST_SEEN = 10.0
 _FIRST_DISPERSION = (0.1, 100.0)
 
 
@@ -182,8 +183,9 @@ class Gaussian(Likelihood):
     """Real values, N(μ(c), σ²), σ one of each feature: learned with the weights, or fixed.
 
     The networks work on standardised values z = (x − location) / spread, so that the units of the data do not matter to
-    them; the density is that of x in its own units, log p(x) = Σ log N(z; outputs, σ/spread) − log spread. A learned σ is at
-    least a thousandth of the spread.
+    them; the density is that of x in its own units, log p(x) = Σ log N(z; outputs, σ/spread) − log spread. The encoder
+    sees z cut off at ±10: a feature that is nearly always the same is not to outshout all others when it is not. A learned
+    σ is at least a thousandth of the spread.
 
     >>> one = Gaussian(1, sigma=2.0)
     >>> one.negative_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1)) - math.log(2 * math.sqrt(2 * math.pi))
@@ -224,7 +226,7 @@ class Gaussian(Likelihood):
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return Σ ½((z − outputs)/σ)² + log σ + log spread + ½ log 2π."""
         log_sigma = self.log_sigma
-        residual = (self.encoder_inputs(x) - outputs) * (-log_sigma).exp()
+        residual = (self._standardised(x) - outputs) * (-log_sigma).exp()
         return (0.5 * residual.square() + log_sigma + self._log_spread()).sum(-1)
 
     def natural(self, outputs: Tensor) -> Natural:
@@ -234,7 +236,7 @@ class Gaussian(Likelihood):
 
     def statistics(self, x: Tensor) -> Tensor:
         """Return z."""
-        return self.encoder_inputs(x.double())
+        return self._standardised(x.double())
 
     def base(self, x: Tensor) -> Tensor:
         """Return −Σ ½ (z/σ)² + log σ + log spread + ½ log 2π."""
@@ -243,8 +245,8 @@ class Gaussian(Likelihood):
         return -(0.5 * scaled.square() + log_sigma + self._log_spread()).sum(-1)
 
     def encoder_inputs(self, x: Tensor) -> Tensor:
-        """Return z = (x − location) / spread."""
-        return (x - self.location.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+        """Return z, cut off at ±10."""
+        return self._standardised(x).clamp(-_LARGEST_SEEN, _LARGEST_SEEN)
 
     def means(self, outputs: Tensor) -> Tensor:
         """Return location + spread · outputs."""
@@ -261,7 +263,7 @@ class Gaussian(Likelihood):
 
     def error(self, means: Tensor, x: Tensor) -> Tensor:
         """Return the mean square of the difference in units of each feature's spread: 1 is the mean row's on average."""
-        return (self.encoder_inputs(means) - self.encoder_inputs(x)).square().mean(-1)
+        return (self._standardised(means) - self._standardised(x)).square().mean(-1)
 
     def scaled(self, means: Tensor) -> Tensor:
         """Return means in units of the spread."""
@@ -275,6 +277,9 @@ class Gaussian(Likelihood):
     def guess(self) -> float:
         """Return D nats and what the units of the data add or take."""
         return self.features * (1 + 0.5 * _LOG_2PI) + float(self.spread.log().sum())
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        return (x - self.location.unsqueeze(-2)) / self.spread.unsqueeze(-2)
 
     def _log_spread(self) -> Tensor:
         return self.spread.log().unsqueeze(-2) + 0.5 * _LOG_2PI
