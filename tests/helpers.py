@@ -22,6 +22,7 @@ from bvae_cli.codes.linear import LinearCode
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.runs import Run
 
 Rows = tuple[tuple[int, ...], ...]
@@ -205,7 +206,7 @@ def small_model(code: Code, features: int = 5, *, gain: float = 1.0, seed: int =
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         mean = torch.rand(features) * 0.6 + 0.2
-        model = BinaryVAE(code, mean, hidden=8, depth=1, activation="leaky-relu").double()
+        model = BinaryVAE(code, mean, Architecture(hidden=8, depth=1)).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(gain)
@@ -223,7 +224,7 @@ def constructed_model(code: Code, encoder_gain: float, decoder_logit: float) -> 
     The decoder gives pixel j the logit ``±decoder_logit`` of code bit j; the encoder gives code bit j the logit
     ``±encoder_gain`` of pixel j.
     """
-    model = BinaryVAE(code, torch.full((code.n,), 0.5), hidden=1, depth=0)
+    model = BinaryVAE(code, torch.full((code.n,), 0.5), Architecture(hidden=1, depth=0))
     encoder, decoder = model.encoder.layers[0], model.decoder.layers[0]
     with torch.no_grad():
         encoder.weight.copy_(2 * encoder_gain * torch.eye(code.n))

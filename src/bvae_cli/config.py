@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -24,6 +24,8 @@ from bvae_cli.fields import option, option_of, validated
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
 Activation = Literal["relu", "leaky-relu", "silu", "gelu"]
+Network = Literal["mlp", "conv", "dcgan"]
+NETWORKS = get_args(Network)
 Schedule = Literal["constant", "cosine"]
 LikelihoodName = Literal["bernoulli", "gaussian", "categorical", "poisson", "negative-binomial"]
 # What values are, by the likelihood that fits them best, as the end of a sentence.
@@ -295,6 +297,14 @@ class TrainConfig(ModelChoice):
     sampling: Annotated[Sampling, option(LATENT)] = Field(
         "codeword",
         description="Training draws a true codeword, or each code bit on its own (a surrogate, never a bound).",
+    )
+    network: Annotated[Network, option(MODEL, added=True)] = Field(
+        "mlp",
+        description="Encoder and decoder: mlp; or for pictures conv (strided convolutions) or dcgan (those of the published "
+        "coded DVAE): --depth is then how often a picture is halved, --hidden the layer between it and the bits.",
+    )
+    channels: Annotated[int, option(MODEL, added=True)] = Field(
+        32, ge=1, le=4096, description="Channels of the first convolution; each halving doubles them."
     )
     activation: Annotated[Activation, option(LATENT)] = Field(
         "leaky-relu", description="Activation of the hidden layers; leaky-relu has the slope 0.2 below 0."

@@ -15,6 +15,7 @@ from timing.slow_path import training_loss
 
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import training_losses
 
 
@@ -70,7 +71,7 @@ def test_all_processes_end_when_one_cannot_go_on(monkeypatch):
 
 def test_the_slow_path_has_the_loss_and_the_gradient_of_ours():
     torch.manual_seed(0)
-    model = BinaryVAE(Uncoded().build(6), torch.full((20,), 0.3), hidden=8, depth=2).double()
+    model = BinaryVAE(Uncoded().build(6), torch.full((20,), 0.3), Architecture(hidden=8, depth=2)).double()
     x, uniform = (torch.rand(5, 20) < 0.4).double(), torch.rand(5, 6).double()
     ours = training_losses(model, x, uniform, "reinmax", "codeword", 1.0).total(0.7, 0.01)
     slow = training_loss(model, x, uniform, 0.7)

@@ -8,6 +8,7 @@ from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.evaluation.assessment import assess, closed_form_curves, closed_forms, new_judge
 from bvae_cli.evaluation.metrics import METRICS
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import bitwise_surrogate, elbo, log_likelihood
 from tests.helpers import COSET_LEADERS, Hamming, joint_threshold, small_model
 
@@ -118,7 +119,7 @@ def test_the_curves_to_draw_are_the_closed_forms_from_a_thousandth_to_a_half():
 
 def test_the_bitwise_surrogate_exceeds_log_p_where_no_true_codeword_gives_what_independent_copies_do():
     # One bit three times; the decoder makes the pixel bright only where the copies differ, which no codeword's do.
-    model = BinaryVAE(Repetition(R=3).build(3), torch.tensor([0.5]), hidden=2, depth=1, activation="leaky-relu")
+    model = BinaryVAE(Repetition(R=3).build(3), torch.tensor([0.5]), Architecture(hidden=2, depth=1))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()  # so the encoder says nothing: q = ½, KL = 0

@@ -12,6 +12,7 @@ from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.arithmetic import flop_per_image, layers_of_step
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.relaxation import ESTIMATORS
 from bvae_cli.workflows.fit import Fit
 
@@ -20,7 +21,7 @@ UNCODED = Uncoded()
 
 
 def model_of(spec: CodeSpec = UNCODED, latent: int = 12, features: int = 9, hidden: int = 5, depth: int = 2) -> BinaryVAE:
-    return BinaryVAE(spec.build(latent), torch.full((features,), 0.5), hidden, depth)
+    return BinaryVAE(spec.build(latent), torch.full((features,), 0.5), Architecture(hidden, depth))
 
 
 def counted(model: BinaryVAE, estimator: str = "reinmax", sampling: str = "codeword") -> float:

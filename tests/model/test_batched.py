@@ -10,6 +10,7 @@ from torch import nn
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.model.batched import StackedVAE, clip_gradients, stacked
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import training_losses
 from bvae_cli.model.relaxation import ESTIMATORS
 from tests.helpers import every_small_code, small_model
@@ -82,7 +83,10 @@ def test_models_and_stack_share_their_weights():
 
 
 def test_networks_compute_in_the_precision_of_the_models_and_give_back_that_of_the_data():
-    models = [BinaryVAE(Repetition(R=2).build(6), torch.full((FEATURES,), 0.5), hidden=8, depth=1) for _ in range(MODELS)]
+    models = [
+        BinaryVAE(Repetition(R=2).build(6), torch.full((FEATURES,), 0.5), Architecture(hidden=8, depth=1))
+        for _ in range(MODELS)
+    ]
     for model in models:
         model.autocast_dtype = torch.bfloat16
     x = batches().float()

@@ -8,6 +8,7 @@ import torch
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.bvae import BinaryVAE, Posterior
+from bvae_cli.model.networks import Architecture
 from tests.helpers import (
     Hamming,
     all_words,
@@ -125,11 +126,7 @@ def test_a_repetition_code_behind_linear_layers_is_a_reparametrisation_of_the_un
     """Method §1: the sum of R logits is one linear map, and R equal inputs are one input with summed weights."""
     copies, k, d = 3, 4, 6
     coded = small_model(Repetition(R=copies).build(copies * k), d, gain=2.0).requires_grad_(False)
-    plain = (
-        BinaryVAE(Uncoded().build(k), coded.encoder.mean, hidden=8, depth=1, activation="leaky-relu")
-        .double()
-        .requires_grad_(False)
-    )
+    plain = BinaryVAE(Uncoded().build(k), coded.encoder.mean, Architecture(hidden=8, depth=1)).double().requires_grad_(False)
     plain.encoder.layers[0].load_state_dict(coded.encoder.layers[0].state_dict())
     last = coded.encoder.layers[-1]
     plain.encoder.layers[-1].weight.copy_(last.weight.reshape(copies, k, 8).sum(0))

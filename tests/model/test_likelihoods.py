@@ -26,6 +26,7 @@ from bvae_cli.model.likelihoods import (
     outlined,
     unfitted,
 )
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import all_words, elbo, iwae, log_likelihood, training_losses
 
 NAMES = ["bernoulli", "gaussian", "poisson", "negative-binomial", "categorical"]
@@ -79,7 +80,7 @@ def splits_of(name: str, count: int = 60) -> Splits:
 
 def model_of(name: str, seed: int = 0, code: object = None) -> BinaryVAE:
     torch.manual_seed(seed)
-    model = BinaryVAE(code or Repetition(R=2).build(8), beginning(name, splits_of(name)), hidden=6, depth=1)  # type: ignore[arg-type]
+    model = BinaryVAE(code or Repetition(R=2).build(8), beginning(name, splits_of(name)), Architecture(hidden=6, depth=1))  # type: ignore[arg-type]
     for parameter in model.decoder.parameters():  # so that words differ
         parameter.data *= 3
     return model.double()
@@ -277,7 +278,7 @@ def test_units_of_real_data_change_nothing_but_the_density(factor: float) -> Non
     for data in (splits, scaled):
         begins = beginning("gaussian", data)
         torch.manual_seed(0)
-        model = BinaryVAE(Uncoded().build(4), begins, hidden=5, depth=1)
+        model = BinaryVAE(Uncoded().build(4), begins, Architecture(hidden=5, depth=1))
         losses.append(elbo(model, data.test, generator()))  # type: ignore[arg-type]
     assert torch.allclose(losses[1] + 3 * math.log(factor), losses[0], atol=2e-4)
 
@@ -350,7 +351,7 @@ def test_models_side_by_side_have_the_losses_and_gradients_of_each_alone(name: s
 @pytest.mark.parametrize("name", ["gaussian", "negative-binomial"])
 def test_what_a_model_learns_of_its_likelihood_is_its_own(name: str) -> None:
     begins = beginning(name, splits_of(name))
-    first, second = (BinaryVAE(Uncoded().build(4), begins, hidden=5, depth=1) for _ in range(2))
+    first, second = (BinaryVAE(Uncoded().build(4), begins, Architecture(hidden=5, depth=1)) for _ in range(2))
     next(first.likelihood.parameters()).data += 1.0
     assert not torch.equal(next(first.likelihood.parameters()), next(second.likelihood.parameters()))
     together = StackedVAE([first, second])

@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from bvae_cli.model.likelihoods import bernoulli_beginning
-from bvae_cli.model.networks import ACTIVATIONS, CenteredDecoder, CenteredEncoder, perceptron
+from bvae_cli.model.networks import ACTIVATIONS, Architecture, CenteredDecoder, CenteredEncoder, perceptron
 
 MEAN = torch.tensor([0.25, 0.5, 0.125, 0.75, 0.0625])
 
 
 def encoder(mean: torch.Tensor = MEAN) -> CenteredEncoder:
     torch.manual_seed(0)
-    return CenteredEncoder(mean, hidden=7, depth=2, latent=3, activation="leaky-relu")
+    return CenteredEncoder(mean, Architecture(hidden=7, depth=2), latent=3)
 
 
 def decoder(mean: torch.Tensor = MEAN, depth: int = 2) -> CenteredDecoder:
     torch.manual_seed(0)
-    return CenteredDecoder(bernoulli_beginning(mean).bias, hidden=7, depth=depth, latent=3, activation="leaky-relu")
+    return CenteredDecoder(bernoulli_beginning(mean).bias, Architecture(hidden=7, depth=depth), latent=3)
 
 
 def test_the_encoder_does_not_see_a_shift_of_data_and_mean_together():

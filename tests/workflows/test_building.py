@@ -10,8 +10,10 @@ import torch
 from bvae_cli import runs
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded, UncodedCode
-from bvae_cli.config import PluginRef, Sizes
+from bvae_cli.config import PluginRef
 from bvae_cli.errors import InputOutputError, PluginError, UsageError
+from bvae_cli.model.likelihoods import bernoulli_beginning
+from bvae_cli.model.networks import Architecture
 from bvae_cli.workflows import building
 from bvae_cli.workflows.observing import TrainResult
 
@@ -19,7 +21,7 @@ MEAN = torch.tensor([0.1, 0.5, 0.9])
 
 
 def built(seed: int = 0) -> Any:
-    return building.new_model(Repetition(R=2).build(6), MEAN, Sizes(4, 6, 1), "relu", seed)
+    return building.new_model(Repetition(R=2).build(6), bernoulli_beginning(MEAN), Architecture(4, 1, "relu"), seed)
 
 
 def changed(run: TrainResult, folder: Path, **config: Any) -> Path:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bvae_cli import runs
 from bvae_cli.errors import DivergedError, ExitCode, InterruptedRunError, UsageError
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.relaxation import ESTIMATORS
 from bvae_cli.ranks import Place
 from bvae_cli.workflows import distributed, planning
@@ -154,7 +155,7 @@ def first_step(group: Group) -> list[float]:
     train_rows = bits(40)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = fit_module.BinaryVAE(CODES["repetition"], train_rows.float().mean(0), hidden=16, depth=2)
+        model = fit_module.BinaryVAE(CODES["repetition"], train_rows.float().mean(0), Architecture(hidden=16, depth=2))
     fit = fit_module.Fit(model, train_rows, bits(20, seed=1), epochs=1, batch_size=40, lr=0.01, group=group)
     (stats,) = fit
     return [stats.training_loss, stats.kl]

@@ -15,6 +15,7 @@ from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.errors import DivergedError, ExitCode
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import Losses, training_losses
 from bvae_cli.workflows.fit import EpochStats, Fit
 
@@ -35,7 +36,7 @@ def model_of(train: Tensor, seed: int = 0, copies: int = 0) -> BinaryVAE:
     code = Repetition(R=copies).build(12) if copies else Uncoded().build(8)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return BinaryVAE(code, train.float().mean(0), hidden=16, depth=1)
+        return BinaryVAE(code, train.float().mean(0), Architecture(hidden=16, depth=1))
 
 
 def make(train: Tensor | None = None, model: BinaryVAE | None = None, **options: Any) -> Fit:
@@ -330,7 +331,7 @@ def test_a_rate_that_is_far_too_large_diverges() -> None:
     code = Uncoded().build(12)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        deep = BinaryVAE(code, train.float().mean(0), hidden=64, depth=30)
+        deep = BinaryVAE(code, train.float().mean(0), Architecture(hidden=64, depth=30))
     with pytest.raises(DivergedError):
         epochs_of(make(train, deep, lr=10.0, epochs=20))
 

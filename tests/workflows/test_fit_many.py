@@ -19,6 +19,7 @@ from bvae_cli.codes.repetition import Repetition
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.workflows.fit import EpochStats, Fit
 from bvae_cli.workflows.fit_many import FitMany
 
@@ -45,7 +46,7 @@ def alone(train: Tensor = TRAIN, validation: Tensor = VALIDATION, code: str = "n
     options = DEFAULTS | options
     with torch.random.fork_rng():
         torch.manual_seed(options.get("seed", 0))
-        model = BinaryVAE(CODES[code], train.float().mean(0), hidden=16, depth=2).double()
+        model = BinaryVAE(CODES[code], train.float().mean(0), Architecture(hidden=16, depth=2)).double()
     return Fit(model, train, validation, **options)
 
 

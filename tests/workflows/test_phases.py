@@ -9,6 +9,7 @@ import torch
 
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.phases import PHASES, Regions, Trace, peak_bytes, recorded, step_times, watched
 
@@ -31,7 +32,7 @@ def make(estimator: str = "reinmax", **options: Any) -> Fit:
     rows = (torch.arange(40 * 10).reshape(40, 10) % 3 == 0).to(torch.uint8)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = BinaryVAE(Repetition(R=3).build(12), rows.float().mean(0), hidden=16, depth=1)
+        model = BinaryVAE(Repetition(R=3).build(12), rows.float().mean(0), Architecture(hidden=16, depth=1))
     return Fit(model, rows, rows[:10], epochs=2, batch_size=10, lr=0.01, estimator=estimator, **options)
 
 

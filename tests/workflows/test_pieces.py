@@ -89,7 +89,7 @@ from bvae_cli.workflows.fit import Fit
 
 def fit():
     torch.manual_seed(0)
-    model = BinaryVAE(Uncoded().build(20), torch.full((1000,), 0.5), hidden=1000, depth=2).double()
+    model = BinaryVAE(Uncoded().build(20), torch.full((1000,), 0.5), Architecture(hidden=1000, depth=2)).double()
     rows = torch.rand(4000, 1000, generator=torch.Generator().manual_seed(0)).lt(0.5).to(torch.uint8)
     return Fit(model, rows, rows[:10], epochs=1, batch_size=4000, lr=0.001)
 

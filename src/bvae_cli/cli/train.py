@@ -179,7 +179,7 @@ def _show_plan(what: Plan) -> None:
             ("precision", f"{what.precision} ({what.precision_reason})"),
             ("data", f"{what.training_rows:,} training and {what.validation_rows:,} validation rows of {what.source}"),
             ("likelihood", what.likelihood),
-            ("network", f"{what.features} values, hidden {what.hidden} × {what.depth}"),
+            ("network", f"{what.features} values, {what.network}"),
             (
                 "latent",
                 f"N = {what.latent} code bits, K = {what.information_bits} information bits, rate {what.rate:.3g}",

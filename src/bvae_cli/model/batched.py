@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bvae_cli.model.adam import across
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
@@ -35,6 +36,25 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
+class StackedModule(nn.Module):
+    """M modules of equal shape side by side, by ``torch.vmap``: ``[M, B, inputs] -> [M, B, outputs]``; see StackedLinear."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        # In a tuple, so that its own parameters are not taken for this one's.
+        self._one = (modules[0],)
+        of_each = [dict(module.named_parameters()) for module in modules]
+        self._names = tuple(of_each[0])
+        for place, name in enumerate(self._names):
+            self.register_parameter(f"parameter_{place}", stacked([parameters[name] for parameters in of_each]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of every module for its own inputs."""
+        parameters = dict(zip(self._names, self.parameters(), strict=True))
+        made: Tensor = torch.vmap(lambda own, rows: functional_call(self._one[0], own, (rows,)))(parameters, x)
+        return made
+
+
 class StackedEncoder(CenteredEncoder):
     """M encoders side by side: ``[M, B, E] -> [M, B, N]`` logits of the code bits."""
 
@@ -58,7 +78,8 @@ class StackedVAE(CodedAutoencoder):
     The models go on as its slices, sharing their memory with it; its parameters have the order and the names of theirs.
 
     >>> from bvae_cli.codes.repetition import Repetition
-    >>> models = [BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1) for _ in range(2)]
+    >>> from bvae_cli.model.networks import Architecture
+    >>> models = [BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), Architecture(8, 1)) for _ in range(2)]
     >>> StackedVAE(models).encode(torch.zeros(2, 7, 5)).logits.shape
     torch.Size([2, 7, 4])
     """
@@ -99,5 +120,10 @@ def clipping_scales(gradients: Sequence[Tensor], largest: Tensor) -> Tensor:
 
 
 def _stacked_layers(networks: Sequence[nn.Sequential]) -> nn.Sequential:
-    places = [list(layers) for layers in zip(*networks, strict=True)]
-    return nn.Sequential(*[StackedLinear(layers) if isinstance(layers[0], nn.Linear) else layers[0] for layers in places])
+    return nn.Sequential(*[_stacked_layer(list(layers)) for layers in zip(*networks, strict=True)])
+
+
+def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
+    if isinstance(layers[0], nn.Linear):
+        return StackedLinear([layer for layer in layers if isinstance(layer, nn.Linear)])
+    return StackedModule(layers) if next(layers[0].parameters(), None) is not None else layers[0]

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from bvae_cli.codes.base import Code
 from bvae_cli.model.likelihoods import Beginning, Likelihood, bernoulli_beginning
-from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
+from bvae_cli.model.networks import Architecture, CenteredDecoder, CenteredEncoder
 
 
 class Posterior(NamedTuple):
@@ -91,17 +91,16 @@ class BinaryVAE(CodedAutoencoder):
     bits, it may be the mean of the training data, ``[D]``.
 
     >>> from bvae_cli.codes.repetition import Repetition
-    >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), hidden=8, depth=1)
+    >>> from bvae_cli.model.networks import Architecture
+    >>> model = BinaryVAE(Repetition(R=3).build(12), torch.full((5,), 0.5), Architecture(hidden=8, depth=1))
     >>> model.encode(torch.zeros(2, 5)).logits.shape
     torch.Size([2, 4])
     """
 
-    def __init__(
-        self, code: Code, beginning: Beginning | Tensor, hidden: int, depth: int, activation: str = "leaky-relu"
-    ) -> None:
+    def __init__(self, code: Code, beginning: Beginning | Tensor, architecture: Architecture) -> None:
         start = bernoulli_beginning(beginning) if isinstance(beginning, Tensor) else beginning
-        encoder = CenteredEncoder(start.mean, hidden, depth, code.n, activation)
-        decoder = CenteredDecoder(start.bias, hidden, depth, code.n, activation)
+        encoder = CenteredEncoder(start.mean, architecture, code.n)
+        decoder = CenteredDecoder(start.bias, architecture, code.n)
         # A copy: what it learns is this model's.
         super().__init__(code, copy.deepcopy(start.likelihood), encoder, decoder)
         self.features = start.likelihood.features

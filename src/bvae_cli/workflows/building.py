@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,21 @@ from torch import Tensor
 
 from bvae_cli import devices, registry, runs
 from bvae_cli.codes.base import Code
-from bvae_cli.config import FITTING, VALUES, PluginRef, Sizes
+from bvae_cli.config import FITTING, NETWORKS, VALUES, PluginRef, TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Rows
 from bvae_cli.errors import BvaeError, InputOutputError, PluginError, UsageError, is_out_of_memory
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.convolutions import picture_of, sizes_of
 from bvae_cli.model.likelihoods import Beginning, outlined
+from bvae_cli.model.networks import ACTIVATIONS, Architecture
 
 # The rest of a GPU's memory is for models and batches.
 _SHARE_OF_MEMORY_FOR_ROWS = 0.25
 _MOST_PLACES = 2**26
+# A picture that is halved so often would be larger than any.
+_DEEPEST = 64
 _DATA_FACTS = {"type", "options", "digest"}
 
 
@@ -54,11 +57,23 @@ def placed(rows: Tensor | Rows, device: str) -> Tensor | Rows:
     return rows.to(device)
 
 
-def new_model(code: Code, beginning: Beginning, sizes: Sizes, activation: str, seed: int) -> BinaryVAE:
+def new_model(code: Code, beginning: Beginning, architecture: Architecture, seed: int) -> BinaryVAE:
     """Return a model with fresh weights, the same on every device; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BinaryVAE(code, beginning, sizes.hidden, sizes.depth, activation)
+        return BinaryVAE(code, beginning, architecture)
+
+
+def architecture_of(config: TrainConfig, splits: Splits, likelihood: str) -> Architecture:
+    """Return the networks of a run. Raises UsageError where convolutions are asked for and rows are no pictures."""
+    picture = None
+    if config.network != "mlp":
+        if likelihood == "categorical":
+            raise UsageError("Convolutions are for pictures, not for symbols.", "Take --network mlp.")
+        picture = picture_of(splits.feature_shape, splits.features)
+        sizes_of(picture, config.sizes.depth)
+    hidden, _, depth = config.sizes
+    return Architecture(hidden, depth, config.activation, config.network, config.channels, picture)
 
 
 def code_identity(reference: PluginRef, code: Code) -> dict[str, Any]:
@@ -141,7 +156,7 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
     """
     weights = runs.weights_file(path)
     checkpoint = runs.load_checkpoint(weights)
-    settings, code_facts = checkpoint.config["decides"], checkpoint.config["code"]
+    code_facts = checkpoint.config["code"]
     if missing := _DATA_FACTS - checkpoint.config["data"].keys():
         raise InputOutputError(
             f"{weights} does not say what it was trained on: there is no {sorted(missing)[0]} of its data.",
@@ -149,10 +164,10 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
         )
     try:
         width = checkpoint.weights["encoder.mean"].numel()
-        _require_shapes(checkpoint.weights, width, settings["hidden"], settings["depth"], code_facts["n"])
-        outline = _outlined_as(checkpoint.config, width)
-        code = _same_code(code_facts, weights)
-        model = BinaryVAE(code, outline, settings["hidden"], settings["depth"], settings["activation"])
+        begins = _outlined_as(checkpoint.config, width)
+        architecture = _architecture_of(checkpoint.config, begins)
+        _require_shapes(checkpoint.weights, begins, architecture, code_facts["n"])
+        model = BinaryVAE(_same_code(code_facts, weights), begins, architecture)
         model.load_state_dict(checkpoint.weights)
     except (RuntimeError, KeyError) as error:
         if is_out_of_memory(error):
@@ -184,16 +199,37 @@ def _outlined_as(config: dict[str, Any], width: int) -> Beginning:
     return outlined(name, width, categories, sigma)
 
 
-def _require_shapes(weights: dict[str, Tensor], features: int, hidden: int, depth: int, latent: int) -> None:
+def _architecture_of(config: dict[str, Any], begins: Beginning) -> Architecture:
+    """Return the networks that a configuration tells of. Raises KeyError for what none has."""
+    decides = config["decides"]
+    network, channels = decides.get("network", "mlp"), decides.get("channels", 32)
+    if network not in NETWORKS or type(channels) is not int or channels < 1 or decides["activation"] not in ACTIVATIONS:
+        raise KeyError("network")
+    picture = None
+    if network != "mlp":
+        shape = config["data"].get("feature_shape")
+        if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+            raise KeyError("feature_shape")
+        try:
+            picture = picture_of(shape, begins.likelihood.width)
+            sizes_of(picture, decides["depth"] if 0 < decides["depth"] < _DEEPEST else _DEEPEST)
+        except UsageError:
+            raise KeyError("feature_shape") from None
+    return Architecture(decides["hidden"], decides["depth"], decides["activation"], network, channels, picture)
+
+
+def _require_shapes(weights: dict[str, Tensor], begins: Beginning, architecture: Architecture, latent: int) -> None:
     """Raise KeyError where weights are not those of these sizes: a model as large as somebody claims is not built first."""
-    if not 0 < depth <= len(weights) or not all(values.is_floating_point() for values in weights.values()):
+    if not 0 < architecture.depth <= len(weights) or not all(values.is_floating_point() for values in weights.values()):
         raise KeyError("depth")
-    inner = [hidden] * depth
-    for part, widths in (("encoder", [features, *inner, latent]), ("decoder", [latent, *inner, features])):
-        for number, (inputs, outputs) in enumerate(pairwise(widths)):
-            layer = f"{part}.layers.{2 * number}"
-            if tuple(weights[f"{layer}.weight"].shape) != (outputs, inputs) or min(inputs, outputs) < 1:
-                raise KeyError(layer)
+    width = begins.likelihood.width
+    # Outlines, which take no memory.
+    with torch.device("meta"):
+        parts = {"encoder": architecture.encoder(width, latent), "decoder": architecture.decoder(latent, width)}
+    for part, layers in parts.items():
+        for name, wanted in layers.state_dict().items():
+            if weights[f"{part}.layers.{name}"].shape != wanted.shape or 0 in wanted.shape:
+                raise KeyError(name)
 
 
 def _same_code(facts: dict[str, Any], weights: Path) -> Code:

@@ -22,7 +22,16 @@ from bvae_cli.errors import UsageError
 from bvae_cli.model.arithmetic import flop_per_image
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.model.likelihoods import Beginning, beginning, outlined
-from bvae_cli.workflows.building import build_code, code_identity, load_model, load_splits, new_model, require_fitting
+from bvae_cli.model.networks import Architecture, layers_with_weights
+from bvae_cli.workflows.building import (
+    architecture_of,
+    build_code,
+    code_identity,
+    load_model,
+    load_splits,
+    new_model,
+    require_fitting,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Plan:
     hidden: int
     latent: int
     depth: int
+    network: str
     code: str
     information_bits: int
     rate: float
@@ -133,7 +143,8 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
     splits = shared.limited(config.subset)
     likelihood = chosen_likelihood(config, splits)
     code = build_code(config.ecc, config.sizes.latent)
-    outline = _outline(config, code, splits, likelihood)
+    architecture = architecture_of(config, splits, likelihood)
+    outline = _outline(config, code, splits, likelihood, architecture)
     weights = None if config.init_from is None else _weights_for(outline, code, config.init_from)
     identity = code_identity(config.ecc, code)
     decides = {
@@ -181,7 +192,7 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
 
     def made() -> BinaryVAE:
         begins = shared.beginning(config.subset, likelihood, config.sigma)
-        model = new_model(code, begins, config.sizes, config.activation, config.seed)
+        model = new_model(code, begins, architecture, config.seed)
         if weights is not None:
             model.load_state_dict(weights)
         model.autocast_dtype = choice.autocast_dtype
@@ -207,11 +218,18 @@ def _deciding(config: TrainConfig, likelihood: str, splits: Splits) -> dict[str,
     return decides
 
 
-def _outline(config: TrainConfig, code: Code, splits: Splits, likelihood: str) -> BinaryVAE:
+def _told(config: TrainConfig) -> str:
+    """Return the networks for a person."""
+    if config.network == "mlp":
+        return f"hidden {config.sizes.hidden} × {config.sizes.depth}"
+    return f"{config.network}, {config.channels} channels, halved {config.sizes.depth} times, hidden {config.sizes.hidden}"
+
+
+def _outline(config: TrainConfig, code: Code, splits: Splits, likelihood: str, architecture: Architecture) -> BinaryVAE:
     """Return the model without its numbers: names and shapes, which take neither memory nor time."""
     with torch.device("meta"):
         begins = outlined(likelihood, splits.features, splits.categories, config.sigma)
-        return new_model(code, begins, config.sizes, config.activation, config.seed)
+        return new_model(code, begins, architecture, config.seed)
 
 
 def _plan(
@@ -242,6 +260,7 @@ def _plan(
         hidden=config.sizes.hidden,
         latent=model.code.n,
         depth=config.sizes.depth,
+        network=_told(config),
         code=model.code.spec.label(),
         information_bits=model.code.k,
         rate=model.code.rate,
@@ -288,8 +307,18 @@ def activation_bytes(model: BinaryVAE, batch: int) -> int:
 
     The terms of the loss hold the features thrice. What a code's decoder holds is its own, and not counted.
     """
-    inputs = sum(layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear))
+    inputs = sum(map(_inputs_of, layers_with_weights(model.encoder.layers) + layers_with_weights(model.decoder.layers)))
     return 2 * 4 * batch * (inputs + model.code.n + 3 * model.likelihood.width)
+
+
+def _inputs_of(used: tuple[nn.Module, int]) -> int:
+    """Return how many values a layer holds for a row: what goes into it, of a convolution what comes out of it."""
+    layer, positions = used
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    doubled = layer.stride[0] * layer.stride[1] if isinstance(layer, nn.ConvTranspose2d) else 1
+    return 2 * layer.out_channels * positions * doubled
 
 
 def _bytes_for_a_parameter(device: str) -> int:

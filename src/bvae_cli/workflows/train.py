@@ -173,7 +173,7 @@ def computing_for(
 def shape_of(config: TrainConfig, plan: Plan) -> str:
     """Return in words everything of a run that the speed of its steps depends on."""
     return (
-        f"{plan.features} values, {plan.likelihood}, hidden {plan.hidden} × {plan.depth}, {config.activation}, "
+        f"{plan.features} values, {plan.likelihood}, {plan.network}, {config.activation}, "
         f"N {plan.latent}, {plan.code}, "
         f"batches of {min(config.batch_size, plan.training_rows)}, {config.estimator}, {config.sampling}, "
         f"{plan.precision} on {plan.device}"
