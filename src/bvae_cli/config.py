@@ -306,6 +306,13 @@ class TrainConfig(ModelChoice):
     channels: Annotated[int, option(MODEL, added=True)] = Field(
         32, ge=1, le=4096, description="Channels of the first convolution; each halving doubles them."
     )
+    channel_epsilon: Annotated[float, option(LATENT, added=True)] = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Training flips each code bit that the decoder sees with this probability, to make it robust (NECST); "
+        "validation and every reported bound flip none.",
+    )
     activation: Annotated[Activation, option(LATENT)] = Field(
         "leaky-relu", description="Activation of the hidden layers; leaky-relu has the slope 0.2 below 0."
     )

@@ -503,3 +503,55 @@ def test_bounds_are_made_where_the_model_is(name):
         values = bound(model, x)
         assert (values.device.type, values.shape) == ("meta", (3,))
     assert objective.all_words(3, "meta").device.type == "meta"
+
+
+# --- training over a channel
+
+
+@pytest.mark.parametrize("name", OF_FOUR_BITS)
+@pytest.mark.parametrize("sampling", ["codeword", "bitwise"])
+def test_over_a_channel_the_decoder_sees_the_drawn_word_with_the_flipped_bits(name: str, sampling: str) -> None:
+    model, x, epsilon = of_four_bits(name), some_x(5, 6), 0.3
+    code, generator = model.code, torch.Generator().manual_seed(2)
+    bits = objective.noise_bits(code, sampling)
+    assert objective.noise_bits(code, sampling, epsilon) == bits + code.n
+    uniform = torch.rand(6, bits + code.n, generator=generator, dtype=torch.float64)
+    losses = training_losses(model, x, uniform, "st", sampling, 1.0, epsilon)
+    posterior = model.encode(x)
+    if sampling == "codeword":
+        sent = code.encode((uniform[:, :bits] < posterior.logits.sigmoid()).double())
+    else:
+        sent = (uniform[:, :bits] < code.encode_logits(posterior.logits).sigmoid()).double()
+    received = (sent.bool() ^ (uniform[:, bits:] < epsilon)).double()
+    assert 0 < float((received != sent).double().mean()) < 1
+    torch.testing.assert_close(losses.reconstruction, model.negative_log_likelihood(received, x))
+    silent = training_losses(model, x, uniform[:, :bits], "st", sampling, 1.0)
+    torch.testing.assert_close(losses.kl, silent.kl)
+    torch.testing.assert_close(losses.consistency, silent.consistency)
+
+
+def test_over_a_channel_the_gradient_is_that_of_the_mean_over_all_flips() -> None:
+    epsilon = 0.25
+    model, x = of_four_bits("none", features=3), some_x(3)
+    words = torch.tensor(all_words(4), dtype=torch.float64)
+    flips = (words * math.log(epsilon) + (1 - words) * math.log(1 - epsilon)).sum(-1).exp()
+
+    def gradient_of_mean(logits: Tensor) -> Tensor:
+        """d/dλ of Σ over all words and all flips of q P(flips) (−log p(x given word ⊕ flips)), by enumeration."""
+        q = (words * torch.nn.functional.logsigmoid(logits) + (1 - words) * torch.nn.functional.logsigmoid(-logits)).sum(-1)
+        received = (words.unsqueeze(1) != words).double()
+        loss = model.negative_log_likelihood(received, x.expand(16, 16, -1))
+        mean = (q.exp().unsqueeze(1) * flips * loss).sum()
+        (slope,) = torch.autograd.grad(mean, logits)
+        return slope
+
+    bias = model.encoder.layers[-1].bias.requires_grad_()
+    logits = model.encode(x).logits.detach().squeeze(0).requires_grad_()
+    exact = gradient_of_mean(logits)
+    generator, many = torch.Generator().manual_seed(0), 40_000
+    rows = x.expand(many, -1)
+    uniform = torch.rand(many, 8, generator=generator, dtype=torch.float64)
+    # disarm is unbiased: the mean of many draws is that gradient, which the last bias has as it stands.
+    losses = training_losses(model, rows, uniform, "disarm", "codeword", 1.0, epsilon)
+    (found,) = torch.autograd.grad(losses.reconstruction.mean(), bias)
+    torch.testing.assert_close(found, exact, atol=0.02, rtol=0.05)

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from bvae_cli.codes.base import Code
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder, Posterior
 from bvae_cli.model.relaxation import ESTIMATORS
@@ -42,29 +43,47 @@ def consistency(model: CodedAutoencoder, posterior: Posterior) -> Tensor:
 
 
 def training_losses(
-    model: CodedAutoencoder, x: Tensor, uniform: Tensor, estimator: str, sampling: str, temperature: float | Tensor
+    model: CodedAutoencoder,
+    x: Tensor,
+    uniform: Tensor,
+    estimator: str,
+    sampling: str,
+    temperature: float | Tensor,
+    channel_epsilon: float = 0.0,
 ) -> Losses:
     """Return the terms of the training loss of a batch, with the estimator's gradient.
 
-    ``uniform`` is the noise, ``[B, K]`` for ``codeword`` and ``[B, N]`` for ``bitwise`` sampling. ``bitwise`` draws each
-    code bit on its own: a training surrogate (Martínez-García et al. 2025), never a bound. Of M models side by side,
-    ``x`` and ``uniform`` have a leading M, and the temperature may be ``[M, 1, 1]``.
+    ``uniform`` is the noise, ``[B, noise_bits]``: one number for each bit that is drawn, K of them for ``codeword`` and N
+    for ``bitwise`` sampling. ``bitwise`` draws each code bit on its own: a training surrogate (Martínez-García et al.
+    2025), never a bound. Of M models side by side, ``x`` and ``uniform`` have a leading M, and the temperature may be
+    ``[M, 1, 1]``.
+
+    With ``channel_epsilon`` ε the decoder sees the drawn word over a binary symmetric channel, each of its N bits flipped
+    with probability ε (NECST, Choi et al. 2019, eq. 2), from N numbers more of ``uniform``. That is no bound either.
     """
     posterior = model.encode(x)
     expected_loss = ESTIMATORS[estimator].expected_loss
-    if sampling == "codeword":
-        logits = posterior.logits
+    flips: Tensor | None = None
+    if channel_epsilon:
+        uniform, noise = uniform[..., : -model.code.n], uniform[..., -model.code.n :]
+        flips = (noise < channel_epsilon).to(x.dtype)
+    of_words = sampling == "codeword"
 
-        def loss_of_bits(bits: Tensor) -> Tensor:
-            return model.negative_log_likelihood(model.code.encode_probs(bits), x)
-    else:
-        logits = model.code.encode_logits(posterior.logits)
+    def loss_of_bits(bits: Tensor) -> Tensor:
+        code_bits = model.code.encode_probs(bits) if of_words else bits
+        if flips is not None:
+            code_bits = code_bits + flips - 2 * flips * code_bits
+        return model.negative_log_likelihood(code_bits, x)
 
-        def loss_of_bits(bits: Tensor) -> Tensor:
-            return model.negative_log_likelihood(bits, x)
-
+    logits = posterior.logits if of_words else model.code.encode_logits(posterior.logits)
     reconstruction = expected_loss(loss_of_bits, logits, uniform, temperature)
     return Losses(reconstruction, kl_to_uniform(posterior.logits), consistency(model, posterior))
+
+
+def noise_bits(code: Code, sampling: str, channel_epsilon: float = 0.0) -> int:
+    """Return how many uniform numbers ``training_losses`` takes for each row."""
+    drawn = code.k if sampling == "codeword" else code.n
+    return drawn + (code.n if channel_epsilon else 0)
 
 
 def elbo(model: BinaryVAE, x: Tensor, generator: Generator | None = None, beta: float = 1.0) -> Tensor:

@@ -21,21 +21,28 @@ _SHAPES_OF_A_PROCESS = 256
 class Objective(nn.Module):
     """The mean training loss of a batch as a module, so that weights can be exchanged for others of their shapes.
 
-    ``(x [..., B, D], uniform [..., B, K], beta, temperature) -> ([...], [...])``: loss and KL, in nats per image. ``x`` may
-    be uint8. Of M models side by side all have a leading M, and β, w and the temperature the shapes of ``Losses.total``.
+    ``(x [..., B, D], uniform [..., B, noise_bits], beta, temperature) -> ([...], [...])``: loss and KL, in nats per image.
+    ``x`` may be uint8. Of M models side by side all have a leading M, and β, w and the temperature the shapes of
+    ``Losses.total``.
     """
 
     def __init__(
-        self, model: CodedAutoencoder, estimator: str, sampling: str, consistency_weight: float | Tensor = 0.0
+        self,
+        model: CodedAutoencoder,
+        estimator: str,
+        sampling: str,
+        consistency_weight: float | Tensor = 0.0,
+        channel_epsilon: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.estimator, self.sampling, self.consistency_weight = estimator, sampling, consistency_weight
+        self.channel_epsilon = channel_epsilon
 
     def forward(self, x: Tensor, uniform: Tensor, beta: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the mean KL of each model's batch."""
         x = x.to(self.model.dtype)
-        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature)
+        losses = training_losses(self.model, x, uniform, self.estimator, self.sampling, temperature, self.channel_epsilon)
         return losses.total(beta, self.consistency_weight), losses.kl.mean(-1)
 
 

@@ -17,7 +17,7 @@ from bvae_cli.errors import DivergedError
 from bvae_cli.model.adam import Adam
 from bvae_cli.model.batched import StackedVAE
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
-from bvae_cli.model.objective import elbo_with, training_losses
+from bvae_cli.model.objective import elbo_with, noise_bits, training_losses
 from bvae_cli.model.whole import CompiledStep, Objective
 from bvae_cli.workflows.distributed import ALONE, Group, LostProcessError, Part
 from bvae_cli.workflows.pieces import Pieces
@@ -124,6 +124,7 @@ class Fit:
         tau_end: float = 0.4,
         estimator: str = "reinmax",
         sampling: str = "codeword",
+        channel_epsilon: float = 0.0,
         seed: int = 0,
         fresh_bits: bool = False,
         on_step: StepHook | None = None,
@@ -137,7 +138,7 @@ class Fit:
         self.beta_max, self.beta_warmup_epochs = beta_max, beta_warmup_epochs
         self.patience, self.min_delta, self.grad_clip = patience, min_delta, grad_clip
         self.consistency_weight, self.tau_start, self.tau_end = consistency_weight, tau_start, tau_end
-        self.estimator, self.sampling = estimator, sampling
+        self.estimator, self.sampling, self.channel_epsilon = estimator, sampling, channel_epsilon
         self.fresh_bits, self.on_step, self.group = fresh_bits, on_step, group
         self.compiled, self.most_rewinds = compiled, most_rewinds
         self.pieces = Pieces()
@@ -285,8 +286,8 @@ class Fit:
         return x
 
     def noise(self, rows: int) -> Tensor:
-        """Draw the uniform noise of a batch, ``[B, K]``, or ``[B, N]`` for ``bitwise`` sampling."""
-        bits = self.model.code.k if self.sampling == "codeword" else self.model.code.n
+        """Draw the uniform noise of a batch, ``[B, noise_bits]``."""
+        bits = noise_bits(self.model.code, self.sampling, self.channel_epsilon)
         return torch.rand(rows, bits, device=self.device, generator=self.generator)
 
     def finished_epoch(self, training_loss: float, kl: float, validation_loss: float, seconds: float) -> EpochStats:
@@ -393,7 +394,15 @@ class Fit:
                 return step(x, uniform, rates, beta, temperature)
 
         def backward(x: Tensor, uniform: Tensor, share: float) -> Tensor:
-            losses = training_losses(self.model, x.to(self.model.dtype), uniform, self.estimator, self.sampling, temperature)
+            losses = training_losses(
+                self.model,
+                x.to(self.model.dtype),
+                uniform,
+                self.estimator,
+                self.sampling,
+                temperature,
+                self.channel_epsilon,
+            )
             share *= part.weight
             loss = losses.total(beta, self.consistency_weight) * share
             self.scaler.scale(loss).backward()
@@ -416,7 +425,7 @@ class Fit:
         return sums
 
     def _compile(self) -> CompiledStep:
-        objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weight)
+        objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weight, self.channel_epsilon)
         clip = torch.tensor(self.grad_clip, device=self.device, dtype=self.model.dtype) if self.grad_clip else None
         return CompiledStep(objective, self.optimizer, clip)
 

@@ -91,7 +91,7 @@ class Stack:
         first = fits[0]
         self.train, self.validation = first.train, first.validation
         self.device, self.batch_size = first.device, first.batch_size
-        self.estimator, self.sampling = first.estimator, first.sampling
+        self.estimator, self.sampling, self.channel_epsilon = first.estimator, first.sampling, first.channel_epsilon
         for fit in fits:  # what it has recorded alone is of memory that it leaves
             fit.steps.forget()
         self.model = StackedVAE([fit.model for fit in fits])
@@ -104,7 +104,7 @@ class Stack:
         self.equal_rates = False
         self.compiled_step: CompiledStep | None = None
         if first.compiled:
-            objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weights)
+            objective = Objective(self.model, self.estimator, self.sampling, self.consistency_weights, self.channel_epsilon)
             self.compiled_step = CompiledStep(objective, self.optimizer, self.grad_clips if self.clips else None)
         recorder, because = recorder_for(self.train, scaled=False)
         # Of one run, and so counted on by the next stack that it is in.
@@ -161,7 +161,15 @@ class Stack:
             return self.compiled_step(x, uniform, rates, beta, temperature)
 
         def backward(x: Tensor, uniform: Tensor, share: float) -> Tensor:
-            losses = training_losses(self.model, x.to(self.model.dtype), uniform, self.estimator, self.sampling, temperature)
+            losses = training_losses(
+                self.model,
+                x.to(self.model.dtype),
+                uniform,
+                self.estimator,
+                self.sampling,
+                temperature,
+                self.channel_epsilon,
+            )
             loss = losses.total(beta, self.consistency_weights) * share
             # No run's loss depends on another's weights, so the gradient of the sum is each one's own.
             loss.sum().backward()
@@ -201,6 +209,7 @@ def _require_equal_shape(one: Fit, other: Fit) -> None:
             "batch size": one.batch_size == other.batch_size,
             "estimator": one.estimator == other.estimator,
             "sampling": one.sampling == other.sampling,
+            "flips in training": one.channel_epsilon == other.channel_epsilon,
             "fresh bits": one.fresh_bits == other.fresh_bits,
             "compilation": one.compiled == other.compiled,
         }.items()

@@ -134,6 +134,7 @@ def fit_of(
         min_delta=config.min_delta,
         grad_clip=config.grad_clip,
         consistency_weight=config.consistency_weight,
+        channel_epsilon=config.channel_epsilon,
         tau_start=config.tau_start,
         tau_end=config.tau_end,
         estimator=config.estimator,
