@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bvae_cli import paths, registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
+from bvae_cli.presets import PRESETS, beneath
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
@@ -246,6 +247,11 @@ class ModelChoice(BaseModel):
 class TrainConfig(ModelChoice):
     """Everything that decides a training run, and where and how it runs."""
 
+    preset: Annotated[Literal["none", "coded-dvae"], option(MODEL, decides=False)] = Field(
+        "none",
+        description="Take the options of a published model where nothing else says them; "
+        "coded-dvae is that of Martínez-García et al. (UAI 2025).",
+    )
     dataset: Annotated[PluginRef, BeforeValidator(parse_dataset), option(DATA, decides=False, metavar="NAME|PATH")] = Field(
         PluginRef(type="binarized-mnist"),
         description="Data set: a name of `bvae datasets` (with options as name:key=value,…), or a file or folder.",
@@ -366,6 +372,11 @@ class TrainConfig(ModelChoice):
     )
 
     DIGEST_LENGTH: ClassVar[int] = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upon_its_preset(cls, values: Any) -> Any:
+        return beneath(values, values["preset"]) if isinstance(values, dict) and values.get("preset") in PRESETS else values
 
     @model_validator(mode="after")
     def _temperatures_extras_and_data(self) -> Self:
