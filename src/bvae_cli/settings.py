@@ -72,7 +72,7 @@ def resolve(model: type[Config], flags: Layer, config_file: Path | None = None) 
         values["ecc"], origins["ecc"] = PluginRef(type=code, options=options), code_origin
     below = {name: origins[name] for name in values if origins[name] != flags.origin}
     config = validated(model, values, "this command", below)
-    if (preset := values.get("preset")) in PRESETS:
+    if isinstance(preset := values.get("preset"), str) and preset in PRESETS:
         of_preset = beneath(values, preset).keys() - values.keys()
         origins |= dict.fromkeys(of_preset, f"preset {preset}")
     return Resolved(config, {name: origins.get(name, DEFAULT) for name in model.model_fields}, notes)
