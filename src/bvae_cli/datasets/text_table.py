@@ -138,7 +138,7 @@ def _read_cells(path: Path, layout: _Layout, dtype: str) -> NDArray[Any]:
 def _not_a_number(path: Path, line: int, column: int, text: str) -> InputOutputError:
     shown = f"{text[:_LONGEST_SHOWN]}…" if len(text) > _LONGEST_SHOWN else text
     what = f"is '{shown}', not a number" if text else "is empty"
-    hint = "Only a header line may hold words, and it holds no number."
+    hint = "Only a header line may hold words, and it holds no number. Rows of symbols are named symbols:path=FILE."
     if _is_number(text.replace(",", ".")):
         hint = "Write decimals with a point."
     return InputOutputError(f"Row {line}, column {column} of {path} {what} ({COUNTED}).", hint)
