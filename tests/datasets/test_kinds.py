@@ -132,7 +132,8 @@ def test_packed_bits_are_real_values_and_counts_as_well(tmp_path: Path, likeliho
 REFUSED: list[tuple[LikelihoodName, float, tuple[str, ...]]] = [
     ("bernoulli", -0.25, ("is -0.25, outside 0…1", "Scale the data", "--likelihood gaussian (real values).")),
     ("bernoulli", 300, ("is 300, outside 0…1", "gaussian (real values), poisson (counts) or categorical (symbols).")),
-    ("bernoulli", 7, ("is 7, outside 0…1", "divide them by 255", "poisson (counts)")),
+    ("bernoulli", 7, ("is 7, outside 0…1", "Scale the data to 0…1.", "poisson (counts)")),
+    ("bernoulli", 200, ("is 200, outside 0…1", "divide them by 255", "poisson (counts)")),
     ("gaussian", float("nan"), ("not a number (NaN)", "Fill or drop")),
     ("gaussian", float("-inf"), ("is infinite", "Fill or drop")),
     ("gaussian", 1e39, ("is 1e+39, beyond what float32 holds", "Scale the data.")),

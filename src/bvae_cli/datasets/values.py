@@ -176,7 +176,8 @@ def hint_for(values: NDArray[Any], likelihood: LikelihoodName) -> str:
         if whole or not kind.whole
     ]
     rule = _KINDS[likelihood].rule
-    if likelihood == "bernoulli" and whole and low >= 0 and high <= _LARGEST_GREY:
+    are_bytes = whole and low >= 0 and high <= _LARGEST_GREY and (high > _LARGEST_GREY // 2 or values.dtype == "uint8")
+    if likelihood == "bernoulli" and are_bytes:
         packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""
         rule = f"They look like 8-bit grey: divide them by {_LARGEST_GREY}{packed}."
     return f"{rule} Or say what they are: --likelihood {_listed(fitting)}." if fitting else rule
