@@ -74,7 +74,7 @@ def test_values_that_are_no_bits_are_shown_as_what_they_are(bvae: Bvae, workplac
     rows[:, 0] = 0
     np.save("x.npy", rows)
     symbols = bvae("datasets", "show", "x.npy", "--likelihood", "categorical").succeeded()
-    assert "symbols: 1 to 120 in a column; 1 columns have a single one" in symbols.out
+    assert "symbols: 1 to 120 in a column; 1 column has a single one" in symbols.out
     assert "mean" not in symbols.out
     facts = bvae("datasets", "show", "x.npy", "--likelihood", "categorical", "--json", "-q").succeeded().json()
     assert (facts["mean"], facts["categories"], facts["largest"]) == (None, [1, 120], 119)

@@ -120,7 +120,8 @@ def _values(splits: Splits, least: float, largest: float) -> str:
     fewest, most = min(splits.categories), max(splits.categories)
     said = f"{most:,} in each column" if fewest == most else f"{fewest:,} to {most:,} in a column"
     alone = splits.categories.count(1)
-    return f"symbols: {said}" + (f"; {alone:,} columns have a single one, which says nothing" if alone else "")
+    columns = "column has" if alone == 1 else "columns have"
+    return f"symbols: {said}" + (f"; {alone:,} {columns} a single one, which says nothing" if alone else "")
 
 
 def _first_rows(splits: Splits) -> tuple[str, ...]:
