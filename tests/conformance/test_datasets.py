@@ -7,7 +7,7 @@ import math
 import pickle
 import socket
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -246,6 +246,16 @@ class Forgetful(Right):
     note: str = Field("", description="What is not written.", exclude=True)
 
 
+class Restless(Right):
+    def for_likelihood(self, name: str) -> Self:
+        return self.model_copy(update={"rows": self.rows + 1})
+
+
+class Nameless(Right):
+    def for_likelihood(self, name: str) -> Any:
+        return self if name == "auto" else None
+
+
 class Random(Right):
     def load(self) -> Splits:
         return Splits(**{**self.facts(), "train": torch.rand(5, 6)})
@@ -334,6 +344,8 @@ def test_a_data_set_without_a_mistake_passes() -> None:
         (Undescribed(), "described", "'rows' has no description"),
         (Silent(), "described", "no summary"),
         (Forgetful(note="a"), "options_survive", "comes back as"),
+        (Restless(), "options_survive", "for_likelihood('auto') is another spec"),
+        (Nameless(), "options_survive", "for_likelihood('bernoulli') is None"),
         (changed(train=torch.full((5, 6), 2.0)), "contract", "values outside 0…1"),
         (changed(feature_shape=(7,)), "contract", "feature shape"),
         (changed(likelihood="gaussian"), "contract", "where numbers are float32"),

@@ -106,13 +106,19 @@ def described(subject: DataSubject) -> None:
 
 @_check
 def options_survive(subject: DataSubject) -> None:
-    """The options go into JSON and come back as the same spec; an unknown one is refused, and none can be changed."""
+    """Options go into JSON and come back as the same spec; unknown ones are refused, none changes, for_likelihood agrees."""
     spec = subject.spec
     again = type(spec).model_validate(json.loads(json.dumps(spec.model_dump(mode="json"))))
     if again != spec:
         fail(f"{spec!r} comes back as {again!r}.", "an option whose type JSON does not have, or that is changed.")
     if not spec.model_config.get("frozen") or spec.model_config.get("extra") != "forbid":
         fail("The options can be changed, or unknown ones are let pass.", "derive model_config from DatasetSpec.")
+    if spec.for_likelihood("auto") != spec:
+        fail("for_likelihood('auto') is another spec.", "nothing was named: return self.")
+    for name in FITTING:
+        read = spec.for_likelihood(name)
+        if type(read) is not type(spec) or read.for_likelihood(name) != read:
+            fail(f"for_likelihood('{name}') is {read!r}.", "return a copy with another option, or self.")
 
 
 @_check
