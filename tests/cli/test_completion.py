@@ -82,7 +82,7 @@ def test_packages_from_elsewhere_are_offered_and_not_imported(
     ours = registry.names("code")
     monkeypatch.syspath_prepend(install_into(tmp_path_factory.mktemp("s") / "site", "broken"))
     assert offered("bvae train --ecc ") == sorted([*ours, "shattered"])
-    assert offered("bvae train --dataset s") == ["shards"]
+    assert offered("bvae train --dataset sh") == ["shards"]
     assert offered("bvae train --ecc shattered --ep") == ["--epochs"]
 
 

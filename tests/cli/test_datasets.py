@@ -62,6 +62,55 @@ def test_constant_columns_and_labels_are_counted(bvae: Bvae, workplace: Path) ->
         assert words in outcome.out
 
 
+def test_values_that_are_no_bits_are_shown_as_what_they_are(bvae: Bvae, workplace: Path) -> None:
+    rows = np.arange(120.0).reshape(20, 6)
+    np.save("x.npy", rows)
+    outcome = bvae("datasets", "show", "x.npy", "--likelihood", "gaussian", "--out", "rows.png").succeeded()
+    assert "real values 0…119, mean " in outcome.out
+    assert "likelihood gaussian" in outcome.out
+    assert Path("rows.png").read_bytes().startswith(b"\x89PNG")
+    counts = bvae("datasets", "show", "arrays:path=x.npy,likelihood=poisson").succeeded()
+    assert "counts 0…119, mean " in counts.out
+    rows[:, 0] = 0
+    np.save("x.npy", rows)
+    symbols = bvae("datasets", "show", "x.npy", "--likelihood", "categorical").succeeded()
+    assert "symbols: 1 to 120 in a column; 1 column has a single one" in symbols.out
+    assert "mean" not in symbols.out
+    facts = bvae("datasets", "show", "x.npy", "--likelihood", "categorical", "--json", "-q").succeeded().json()
+    assert (facts["mean"], facts["categories"], facts["largest"]) == (None, [1, 120], 119)
+    found = bvae("datasets", "check", "x.npy", "--likelihood", "poisson", "--json", "-q").succeeded().json()
+    assert {row["state"] for row in found} == {"passed", "exempt"}
+
+
+def test_symbols_are_shown_with_their_names_and_some_rows(bvae: Bvae, workplace: Path) -> None:
+    Path("x.txt").write_text("\n".join(f"{word:04b}" for word in range(16)) + "\n\x1b[0m")
+    outcome = bvae("datasets", "show", "symbols:path=x.txt,validation=0.4,test=0.4", "--out", "rows.png").succeeded()
+    for words in ("symbols: 5 in each column", r"\x1b 0 1 [ m", "first rows  "):
+        assert words in outcome.out
+    Path("x.txt").write_text("C Cl\nCl Cl\nC C\n")
+    facts = bvae("datasets", "show", "symbols:path=x.txt,separator=blank", "--json", "-q").succeeded().json()
+    assert facts["vocabulary"] == ["C", "Cl"]
+    assert facts["first_rows"][0] in ("C Cl", "Cl Cl", "C C")
+    assert facts["constant"] == 2
+
+
+def test_a_likelihood_that_the_values_do_not_have_is_refused(bvae: Bvae, workplace: Path) -> None:
+    bvae("datasets", "show", "bits.npy", "--likelihood", "poison").refused(2, "poison", "Did you mean 'poisson'?")
+    refused = bvae("datasets", "show", "random-code:n=8,k=3,rows=50", "--likelihood", "poisson")
+    refused.refused(2, "are bits: no likelihood poisson is theirs", "Take bernoulli or gaussian.")
+    bvae("datasets", "pack", "bits.npy", "x.npz", "--likelihood", "poisson").refused(2, "has no use for --likelihood")
+    np.save("x.npy", np.full((9, 2), 0.5))
+    bvae("datasets", "show", "x.npy", "--likelihood", "poisson").refused(3, "is 0.5, no count", "--likelihood gaussian")
+
+
+def test_what_is_no_bits_is_not_packed(bvae: Bvae, workplace: Path) -> None:
+    np.save("x.npy", np.arange(120).reshape(20, 6))
+    for likelihood in ("gaussian", "poisson", "categorical"):
+        line = ("datasets", "pack", f"arrays:path=x.npy,likelihood={likelihood}", "packed.npz")
+        bvae(*line).refused(2, "are not all bits, and only bits can be packed")
+    assert not Path("packed.npz").exists()
+
+
 def test_a_known_entropy_is_shown_in_nats(bvae: Bvae) -> None:
     outcome = bvae("datasets", "show", "random-code:n=8,k=3,rows=50").succeeded()
     for words in ("2.07944 nats a row, exactly", "-2.07944 nats, mean of the test rows"):

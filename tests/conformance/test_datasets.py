@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import socket
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from bvae_cli.datasets.images import Images
 from bvae_cli.datasets.omniglot import Omniglot
 from bvae_cli.datasets.packed import Packed
 from bvae_cli.datasets.random_code import RandomCode
+from bvae_cli.datasets.random_symbols import RandomSymbols
+from bvae_cli.datasets.symbols import Symbols
 from bvae_cli.testing import DatasetConformance
 from tests.datasets.pictures import (
     cifar_files,
@@ -49,6 +52,10 @@ class TestBarsAndStripes(DatasetConformance):
 
 class TestRandomCode(DatasetConformance):
     spec = RandomCode(n=12, k=5, epsilon=0.05, rows=500)
+
+
+class TestRandomSymbols(DatasetConformance):
+    spec = RandomSymbols(n=6, k=3, q=4, epsilon=0.05, rows=500)
 
 
 class _OfFiles(DatasetConformance):
@@ -131,6 +138,43 @@ class TestArrays(DatasetConformance):
         return Arrays(path=folder / "x.npy")
 
 
+class _OfKind(_OfFiles):
+    """Arrays of one kind of values, in a file that is read or mapped."""
+
+    kind, place = Arrays, "path"
+    likelihood: ClassVar[str]
+    mapped: ClassVar[str] = "always"
+
+    def make_spec(self, folder: Path) -> DatasetSpec:
+        self.write(folder)
+        return Arrays(path=folder / "x.npy", mapped=self.mapped).for_likelihood(self.likelihood)
+
+    def write(self, folder: Path) -> None:
+        counts = np.random.default_rng(0).poisson(3, (40, 9))
+        np.save(folder / "x.npy", counts - 2.5 if self.likelihood == "gaussian" else counts)
+
+
+class TestArraysOfRealValues(_OfKind):
+    likelihood = "gaussian"
+
+
+class TestArraysOfCounts(_OfKind):
+    likelihood = "negative-binomial"
+
+
+class TestArraysOfSymbols(_OfKind):
+    likelihood, mapped = "categorical", "never"
+
+
+class TestSymbols(_OfFiles):
+    kind, place = Symbols, "path"
+
+    def make_spec(self, folder: Path) -> DatasetSpec:
+        (folder / "words.txt").write_text("\n".join(f"{word:b}" for word in range(40)))
+        (folder / "symbols.txt").write_text("1\n0\n")
+        return Symbols(path=folder / "words.txt", vocabulary=folder / "symbols.txt", length=8)
+
+
 class TestPacked(DatasetConformance):
     def make_spec(self, folder: Path) -> DatasetSpec:
         bits = np.random.default_rng(0).integers(0, 2, (40, 9), dtype=np.uint8)
@@ -144,7 +188,7 @@ class TestPacked(DatasetConformance):
 def test_every_data_set_of_ours_is_checked_here() -> None:
     classes = [value for name, value in globals().items() if name.startswith("Test")]
     checked = {getattr(one, "kind", None) or type(getattr(one, "spec", None)) for one in classes} | {Arrays, Packed}
-    assert len(registry.names("data set")) >= 12
+    assert len(registry.names("data set")) >= 14
     ours = {row.spec for row in registry.rows("data set") if row.origins[0].distribution == "bvae-cli"}
     assert ours <= checked
 
@@ -202,6 +246,16 @@ class Forgetful(Right):
     note: str = Field("", description="What is not written.", exclude=True)
 
 
+class Restless(Right):
+    def for_likelihood(self, name: str) -> Self:
+        return self.model_copy(update={"rows": self.rows + 1})
+
+
+class Nameless(Right):
+    def for_likelihood(self, name: str) -> Any:
+        return self if name == "auto" else None
+
+
 class Random(Right):
     def load(self) -> Splits:
         return Splits(**{**self.facts(), "train": torch.rand(5, 6)})
@@ -234,6 +288,37 @@ class WrongEntropy(Right):
         return torch.full((len(rows),), -6.0, dtype=torch.float64)
 
 
+class WrongSymbols(WrongEntropy):
+    """Of the 2 × 2 rows of two columns of symbols each has the probability 1/16, and not 1/4."""
+
+    def load(self) -> Splits:
+        rows = torch.tensor([[0, 1], [1, 0], [1, 1]], dtype=torch.int16)
+        kind = {"likelihood": "categorical", "categories": (2, 2), "vocabulary": ("a", "b")}
+        return Splits(**{**self.facts(), "train": rows, "validation": rows, "test": rows, "feature_shape": (2,), **kind})
+
+    def entropy(self) -> float:
+        return math.log(16)
+
+    def log_prob(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(rows),), -math.log(16), dtype=torch.float64)
+
+
+class AboveOne(WrongEntropy):
+    def log_prob(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(rows),), 1.0, dtype=torch.float64)
+
+
+class Density(AboveOne):
+    """Rows whose density is e everywhere: no probability, and none that is refused."""
+
+    def load(self) -> Splits:
+        rows = {name: self.facts()[name].float() for name in ("train", "validation", "test")}
+        return Splits(**{**self.facts(), **rows, "likelihood": "gaussian"})
+
+    def entropy(self) -> float:
+        return -1.0
+
+
 class Failing(Right):
     def load(self) -> Splits:
         raise ZeroDivisionError("a mistake")
@@ -259,11 +344,17 @@ def test_a_data_set_without_a_mistake_passes() -> None:
         (Undescribed(), "described", "'rows' has no description"),
         (Silent(), "described", "no summary"),
         (Forgetful(note="a"), "options_survive", "comes back as"),
+        (Restless(), "options_survive", "for_likelihood('auto') is another spec"),
+        (Nameless(), "options_survive", "for_likelihood('bernoulli') is None"),
         (changed(train=torch.full((5, 6), 2.0)), "contract", "values outside 0…1"),
         (changed(feature_shape=(7,)), "contract", "feature shape"),
+        (changed(likelihood="gaussian"), "contract", "where numbers are float32"),
+        (changed(likelihood="categorical", categories=(2,) * 6), "contract", "symbols are int16"),
         (changed(source=""), "facts", "source or licence"),
         (changed(likelihood="cauchy"), "facts", "'cauchy'"),
         (changed(feature_shape=[2, 3]), "facts", "tuple of int"),
+        (changed(categories=[2] * 6), "facts", "categories are no tuple of int"),
+        (changed(vocabulary=(0, 1)), "facts", "vocabulary is no tuple of str"),
         (changed(test=torch.zeros(1, 6)), "one_kind_of_values", "torch.float32"),
         (changed(fresh_bits=True), "one_kind_of_values", "fresh_bits"),
         (changed(train_labels=torch.arange(3)), "labels_match", "(3,) for 20 rows"),
@@ -274,11 +365,18 @@ def test_a_data_set_without_a_mistake_passes() -> None:
         (OfAPickle(), "needs_no_pickles", "unpickled"),
         (Online(), "loads_offline_again", "connected to"),
         (WrongEntropy(), "entropy_is_that_of_the_rows", "sums to"),
+        (WrongSymbols(), "entropy_is_that_of_the_rows", "sums to 0.25"),
+        (AboveOne(), "entropy_is_that_of_the_rows", "above 0"),
         (Failing(), "contract", "ZeroDivisionError in load"),
     ],
 )
 def test_a_mistake_is_found_by_its_check(spec: DatasetSpec, check: str, words: str) -> None:
     assert words in failed(DataSubject(spec), check)
+
+
+def test_a_density_may_be_above_one() -> None:
+    (check,) = [check for check in CHECKS if check.name == "entropy_is_that_of_the_rows"]
+    assert outcome_of(check, DataSubject(Density())).state == "passed"
 
 
 def test_a_check_of_files_that_sees_none_missing_is_a_mistake() -> None:

@@ -36,6 +36,8 @@ def small_splits(**changes: Any) -> Splits:
         "from bvae_cli.datasets.cifar10 import Cifar10; Cifar10().check()",
         "from bvae_cli.datasets.omniglot import Omniglot; Omniglot().check()",
         "from bvae_cli.datasets.images import Images; Images(path='.').check()",
+        "from bvae_cli.datasets.symbols import Symbols; Symbols(path='x.txt', separator=',')",
+        "from bvae_cli.datasets.random_symbols import RandomSymbols; RandomSymbols(epsilon=0.1).check()",
         "import bvae_cli.datasets.arrays as a, pathlib; "
         "p = pathlib.Path('x.csv'); p.write_text('0'); a.Arrays(path=p).check()",
         "import bvae_cli.datasets.idx as i, bvae_cli.errors as e\n"
@@ -136,6 +138,61 @@ def test_a_limited_data_set_without_labels_stays_without():
 )
 def test_what_breaks_the_contract_is_named(change, problem):
     assert re.match(problem, small_splits(**change).problem() or "")
+
+
+SYMBOLS: dict[str, Any] = {
+    **dict.fromkeys(("train", "validation", "test"), torch.tensor([[0, 1], [2, 0]], dtype=torch.int16)),
+    "likelihood": "categorical",
+    "categories": (3, 3),
+    "vocabulary": ("a", "b", "c"),
+}
+COUNTS: dict[str, Any] = {
+    **dict.fromkeys(("train", "validation", "test"), torch.tensor([[0.0, 2.0**24]])),
+    "likelihood": "poisson",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "problem"),
+    [
+        (SYMBOLS, {"likelihood": "cauchy"}, "the likelihood 'cauchy', which is none of bernoulli"),
+        (SYMBOLS, {"fresh_bits": True}, "fresh_bits with the likelihood categorical"),
+        (SYMBOLS, {"categories": ()}, "a vocabulary of 3 symbols for columns of"),
+        (SYMBOLS, {"categories": (), "vocabulary": ()}, "0 numbers of categories for 2 columns"),
+        (SYMBOLS, {"categories": (3, 4)}, "a vocabulary of 3 symbols for columns of"),
+        (SYMBOLS, {"categories": (3, 0), "vocabulary": ()}, "a column of 0 categories"),
+        (SYMBOLS, {"categories": (3, 2**15 + 1), "vocabulary": ()}, "a column of 32,769 categories, where there are 1 to"),
+        (SYMBOLS, {"categories": (3, 1), "vocabulary": ()}, "a symbol in its train split beyond the categories"),
+        (SYMBOLS, {"vocabulary": ("a", "b", "a")}, "a vocabulary that names a symbol twice"),
+        (SYMBOLS, {"test": torch.tensor([[0, -1]], dtype=torch.int16)}, "negative values in its test split: -1"),
+        (SYMBOLS, {"test": torch.tensor([[0, 1]])}, "a test split of torch.int64, where symbols are int16"),
+        (COUNTS, {"test": torch.tensor([[0.0, 1.5]])}, "counts in its test split that are not whole numbers"),
+        (COUNTS, {"test": torch.tensor([[0.0, -1.0]])}, "negative values in its test split: -1"),
+        (COUNTS, {"test": torch.tensor([[0.0, 2.0**24 + 2]])}, "counts above 16,777,216 in its test split"),
+        (COUNTS, {"test": torch.tensor([[0.0, torch.nan]])}, "values in its test split that are not numbers, or infinite"),
+        (COUNTS, {"categories": (3, 3)}, "categories with the likelihood poisson"),
+        (COUNTS, {"likelihood": "gaussian", "test": torch.tensor([[0.0, torch.inf]])}, "values in its test split that are"),
+        (COUNTS, {"likelihood": "gaussian", "vocabulary": ("a",)}, "vocabulary with the likelihood gaussian"),
+        (COUNTS, {"test": torch.ones(1, 2, dtype=torch.uint8)}, "a test split of torch.uint8, where numbers are float32"),
+    ],
+)
+def test_what_breaks_the_contract_of_other_kinds_is_named(kind, change, problem):
+    assert re.match(problem, small_splits(**{**kind, **change}).problem() or "")
+
+
+@pytest.mark.parametrize(
+    "kind", [SYMBOLS, {**SYMBOLS, "vocabulary": ()}, COUNTS, {**COUNTS, "likelihood": "negative-binomial"}]
+)
+def test_counts_and_symbols_that_keep_the_contract_have_no_problem(kind):
+    assert small_splits(**kind).problem() is None
+
+
+def test_the_digest_knows_real_values_from_counts_and_symbols_by_their_names():
+    splits = small_splits(**COUNTS)
+    assert len({small_splits(**{**COUNTS, "likelihood": name}).digest() for name in ("gaussian", "poisson")}) == 2
+    assert splits.digest() == small_splits(**COUNTS).digest()
+    named = [small_splits(**{**SYMBOLS, "vocabulary": names}).digest() for names in ((), ("a", "b", "c"), ("b", "a", "c"))]
+    assert len(set(named)) == 3
 
 
 def test_splits_that_keep_the_contract_have_no_problem():

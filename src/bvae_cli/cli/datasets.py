@@ -11,11 +11,13 @@ import typer
 from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_path, single_command
-from bvae_cli.config import PluginRef, parse_dataset
+from bvae_cli.config import FITTING, PluginRef, parse_dataset
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.files import require_new
 
 _ACTIONS = ("list", "show", "check", "pack")
+# Symbols of a vocabulary that are told.
+_MOST_SYMBOLS = 40
 
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
@@ -25,6 +27,10 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 def _actions(incomplete: str) -> list[str]:
     return [name for name in _ACTIONS if name.startswith(incomplete)]
+
+
+def _likelihoods(incomplete: str) -> list[str]:
+    return [name for name in FITTING if name.startswith(incomplete)]
 
 
 def _datasets(
@@ -48,6 +54,15 @@ def _datasets(
             "--out", "-o", metavar="FILE.png", parser=named_path, help="show: draw some rows of each split into this file."
         ),
     ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(
+            "--likelihood",
+            metavar="NAME",
+            help="show, check: read the values as for this likelihood, as `bvae train --likelihood` does.",
+            autocompletion=_likelihoods,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="pack: write the file anew where it is there already.")
     ] = False,
@@ -59,9 +74,10 @@ def _datasets(
 
     `list` shows every data set with its origin, licence and options; a broken one says what is wrong with it. `show` loads
     one and tells its source, licence, rows, values, labels, digest, and its entropy where that is known; --out draws some
-    rows of each split, two lines of pictures each. `check` runs the checks that plugin authors have (bvae_cli.testing) and
-    fails where one of them does. `pack` writes data of bits eight to a byte, divided as they are, with labels and licence:
-    `bvae train --dataset FILE.npz` then trains the very run that it would train on the data themselves.
+    rows of each split, two lines of pictures each: real values and counts as grey, symbols by their numbers. `check` runs
+    the checks that plugin authors have (bvae_cli.testing) and fails where one of them does. `pack` writes data of bits
+    eight to a byte, divided as they are, with labels and licence: `bvae train --dataset FILE.npz` then trains the very run
+    that it would train on the data themselves.
     """
     if action not in _ACTIONS:
         raise unknown_name("action", action, _ACTIONS)
@@ -69,6 +85,10 @@ def _datasets(
         raise UsageError(f"`bvae datasets {action}` has no use for --out.", "It is for `bvae datasets show`.")
     if overwrite and action != "pack":
         raise UsageError(f"`bvae datasets {action}` has no use for --overwrite.", "It is for `bvae datasets pack`.")
+    if likelihood is not None and action not in ("show", "check"):
+        raise UsageError(
+            f"`bvae datasets {action}` has no use for --likelihood.", "It is for `bvae datasets show` and `check`."
+        )
     if action == "list":
         if source is not None:
             raise UsageError("`bvae datasets list` takes no name.", f"`bvae datasets show {source}` shows one data set.")
@@ -84,24 +104,43 @@ def _datasets(
     if source is None or file is not None:
         raise UsageError(f"`bvae datasets {action}` takes one data set.", f"As in: {action} binarized-mnist.")
     if action == "show":
-        _show(source, out, quiet, json)
+        _show(source, likelihood, out, quiet, json)
     else:
-        _check(source, quiet, json)
+        _check(source, likelihood, quiet, json)
 
 
-def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
+def _named(source: str, likelihood: str | None) -> PluginRef:
+    """Return the data set, as it is read for a likelihood."""
+    reference: PluginRef = parse_dataset(source)
+    spec: Any = reference.spec("data set")
+    if likelihood is not None:
+        if likelihood not in FITTING:
+            raise unknown_name("likelihood", likelihood, list(FITTING))
+        with registry.blaming("data set", reference.type):
+            read = spec.for_likelihood(likelihood)
+        if read != spec:
+            spec, reference = read, PluginRef(type=reference.type, options=read.model_dump(mode="json"))
+    spec.check()
+    return reference
+
+
+def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as_json: bool) -> None:
     from bvae_cli.cli.render import plain, say, show_facts, show_json
 
     if out is not None and out.suffix.casefold() != ".png":
         raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
-    reference: PluginRef = parse_dataset(source)
-    reference.spec("data set").check()
+    reference = _named(source, likelihood)
     say(f"bvae datasets show: {reference.label()}; loading torch …", quiet)
 
     from bvae_cli.workflows.describing import describe
 
     description = describe(reference)
     facts = description.facts
+    if likelihood is not None and likelihood not in (fitting := FITTING[facts.likelihood]):
+        raise UsageError(
+            f"The values of {facts.dataset} are {facts.values}: no likelihood {likelihood} is theirs.",
+            f"Take {' or '.join(fitting)}.",
+        )
     if out is not None:
         from bvae_cli.files import write_file
         from bvae_cli.report.figures import image_grid
@@ -111,6 +150,7 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
     shape = " × ".join(map(str, facts.feature_shape))
+    mean = "" if facts.mean is None else f", mean {facts.mean:.4g}"
     known = facts.entropy is not None and facts.log_prob is not None
     log_prob = [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")] if known else []
     show_facts(
@@ -121,7 +161,8 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
             ("licence", facts.licence),
             ("rows", f"{facts.training_rows:,} training, {facts.validation_rows:,} validation, {facts.test_rows:,} test"),
             ("row", f"{facts.features:,} values, {shape}; {facts.constant:,} are the same in all training rows"),
-            ("values", f"{facts.values}, mean {facts.mean:.4g}; likelihood {facts.likelihood}"),
+            ("values", f"{facts.values}{mean}; likelihood {facts.likelihood}"),
+            *_told(facts.vocabulary, facts.first_rows),
             ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),
             ("entropy", f"{facts.entropy:.6g} nats a row, exactly" if known else "not known"),
             *log_prob,
@@ -131,13 +172,24 @@ def _show(source: str, out: Path | None, quiet: bool, as_json: bool) -> None:
     )
 
 
-def _check(source: str, quiet: bool, as_json: bool) -> None:
+def _told(vocabulary: Sequence[str], rows: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the symbols and some rows, where the symbols have names; what cannot be printed is escaped."""
+    if not vocabulary:
+        return []
+    symbols = _printed(" ".join(vocabulary[:_MOST_SYMBOLS])) + (" …" if len(vocabulary) > _MOST_SYMBOLS else "")
+    return [("symbols", symbols), *(("first rows" if not number else "", _printed(row)) for number, row in enumerate(rows))]
+
+
+def _printed(text: str) -> str:
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _check(source: str, likelihood: str | None, quiet: bool, as_json: bool) -> None:
     from bvae_cli.cli.outcomes import outcome_facts, require_passed, show_outcomes
     from bvae_cli.cli.render import say, show_json
 
-    reference: PluginRef = parse_dataset(source)
-    spec: Any = reference.spec("data set")
-    spec.check()
+    reference = _named(source, likelihood)
+    spec = reference.spec("data set")
     say(f"bvae datasets check: {reference.label()}; loading torch …", quiet)
 
     from bvae_cli.conformance.data import DataSubject, outcomes_of

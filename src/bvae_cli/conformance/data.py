@@ -12,14 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 from unittest import mock
 
 import numpy as np
 import torch
 
+from bvae_cli.config import FITTING
 from bvae_cli.conformance.checks import NotCheckedError, Outcome, fail, tried
-from bvae_cli.datasets.base import DatasetSpec, Likelihood, SplitName, Splits
+from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
 from bvae_cli.datasets.rows import Rows, extremes
 from bvae_cli.errors import BvaeError
 
@@ -105,13 +106,19 @@ def described(subject: DataSubject) -> None:
 
 @_check
 def options_survive(subject: DataSubject) -> None:
-    """The options go into JSON and come back as the same spec; an unknown one is refused, and none can be changed."""
+    """Options go into JSON and come back as the same spec; unknown ones are refused, none changes, for_likelihood agrees."""
     spec = subject.spec
     again = type(spec).model_validate(json.loads(json.dumps(spec.model_dump(mode="json"))))
     if again != spec:
         fail(f"{spec!r} comes back as {again!r}.", "an option whose type JSON does not have, or that is changed.")
     if not spec.model_config.get("frozen") or spec.model_config.get("extra") != "forbid":
         fail("The options can be changed, or unknown ones are let pass.", "derive model_config from DatasetSpec.")
+    if spec.for_likelihood("auto") != spec:
+        fail("for_likelihood('auto') is another spec.", "nothing was named: return self.")
+    for name in FITTING:
+        read = spec.for_likelihood(name)
+        if type(read) is not type(spec) or read.for_likelihood(name) != read:
+            fail(f"for_likelihood('{name}') is {read!r}.", "return a copy with another option, or self.")
 
 
 @_check
@@ -160,7 +167,7 @@ def missing_files_are_named(subject: DataSubject) -> None:
 
 @_check
 def contract(subject: DataSubject) -> None:
-    """The splits are what Splits says: types, sizes, values in 0…1."""
+    """The splits are what Splits says: types, sizes, values that the likelihood takes."""
     problem = subject.splits.problem()
     if problem is not None:
         fail(f"The data set gave {problem}.", "see Splits in bvae_cli.datasets.base.")
@@ -168,19 +175,26 @@ def contract(subject: DataSubject) -> None:
 
 @_check
 def facts(subject: DataSubject) -> None:
-    """Source, licence, likelihood and the shape of a row are said."""
+    """Source, licence, likelihood, the shape of a row, and of symbols how many there are, are said."""
     splits = subject.splits
     if not (isinstance(splits.source, str) and splits.source and isinstance(splits.licence, str) and splits.licence):
         fail("The splits do not say their source or licence.", "both are texts; an unknown licence is 'not stated'.")
-    if splits.likelihood not in get_args(Likelihood):
-        fail(f"The likelihood is '{splits.likelihood}'.", f"it is one of {', '.join(get_args(Likelihood))}.")
+    if splits.likelihood not in FITTING:
+        fail(f"The likelihood is '{splits.likelihood}'.", f"it is one of {', '.join(FITTING)}.")
     if not isinstance(splits.feature_shape, tuple) or not all(type(size) is int for size in splits.feature_shape):
         fail(f"The feature shape is {splits.feature_shape!r}.", "it is a tuple of int.")
+    if not isinstance(splits.categories, tuple) or not all(type(number) is int for number in splits.categories):
+        fail("The categories are no tuple of int.", "how many symbols each column has; empty where there are none.")
+    if not isinstance(splits.vocabulary, tuple) or not all(isinstance(symbol, str) for symbol in splits.vocabulary):
+        fail(
+            "The vocabulary is no tuple of str.",
+            "the symbols, in the order of their numbers; empty where they have no names.",
+        )
 
 
 @_check
 def one_kind_of_values(subject: DataSubject) -> None:
-    """All splits are bits or all are numbers; with fresh bits training rows are probabilities and all others bits."""
+    """All splits are of one type; with fresh bits training rows are probabilities and all others bits."""
     splits = subject.splits
     kinds = [splits.split(name).dtype for name in _SPLITS]
     if splits.fresh_bits:
@@ -279,27 +293,33 @@ def entropy_is_that_of_the_rows(subject: DataSubject) -> None:
     entropy = subject.spec.entropy()
     if entropy is None:
         raise NotCheckedError("the distribution of the rows is not known")
-    logs = subject.spec.log_prob(torch.as_tensor(subject.splits.train[:]))
-    if (
-        logs is None
-        or logs.dtype is not torch.float64
-        or not bool((logs <= _ROUNDING).all())
-        or not bool(logs.isfinite().all())
-    ):
-        fail("log_prob of the rows is not a finite float64 of at most 0.", "nats, and every row that is drawn is possible.")
+    splits = subject.splits
+    logs = subject.spec.log_prob(torch.as_tensor(splits.train[:]))
+    if logs is None or logs.dtype is not torch.float64 or not bool(logs.isfinite().all()):
+        fail("log_prob of the rows is not a finite float64.", "nats, and every row that is drawn is possible.")
+    # A density may be above 1.
+    if splits.likelihood != "gaussian" and not bool((logs <= _ROUNDING).all()):
+        fail("log_prob of the rows is above 0.", "it is the logarithm of a probability.")
     error = float(logs.std()) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
     if abs(float(logs.mean()) + entropy) > _DEVIATIONS * error + _ROUNDING:
         fail(
             f"The mean log p(x) is {float(logs.mean()):.6g}, the entropy {entropy:.6g}.", "bits in place of nats, or a sign."
         )
-    features = subject.splits.features
-    if features <= _MOST_ENUMERATED_BITS:
-        shifts = torch.arange(features)
-        everything = (torch.arange(2**features).unsqueeze(1) >> shifts & 1).to(torch.uint8)
+    everything = _every_row(splits)
+    if everything is not None:
         probabilities = subject.spec.log_prob(everything)
         assert probabilities is not None  # that of the rows above was there
         if abs(float(probabilities.exp().sum()) - 1) > _ROUNDING:
             fail(f"p(x) sums to {float(probabilities.exp().sum()):.12g}.", "a normaliser that is not right.")
+
+
+def _every_row(splits: Splits) -> torch.Tensor | None:
+    """Return every row that there can be, where these are few, of bits or of symbols; else None."""
+    dtype = splits.train.dtype
+    sizes = {torch.uint8: (2,) * splits.features, torch.int16: splits.categories}.get(dtype)
+    if sizes is None or math.prod(sizes) > 2**_MOST_ENUMERATED_BITS:
+        return None
+    return torch.cartesian_prod(*(torch.arange(size) for size in sizes)).reshape(-1, splits.features).to(dtype)
 
 
 @contextlib.contextmanager

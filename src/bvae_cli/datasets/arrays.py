@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bvae_cli import numpy_files
+from bvae_cli.config import LikelihoodName
 from bvae_cli.datasets import text_table
 from bvae_cli.datasets.base import SplitName, Splits
 from bvae_cli.datasets.divided import LABEL_NAMES, SPLITS, DividedFile, label_name
@@ -18,7 +20,7 @@ from bvae_cli.datasets.packed import FEATURE_SHAPE, Packed
 from bvae_cli.datasets.parquet import read_parquet, require_pyarrow
 from bvae_cli.datasets.sparse import is_sparse, read_sparse
 from bvae_cli.datasets.split_file import read_split_file
-from bvae_cli.datasets.values import checked_labels, checked_rows, checked_table
+from bvae_cli.datasets.values import Table, categories_of, checked_labels, checked_rows, checked_table
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.numpy_files import Found
 from bvae_cli.paths import expanded
@@ -45,7 +47,11 @@ class _Table(NamedTuple):
 
 
 class Arrays(DividedFile):
-    """Rows of values in [0, 1] from a file: bits become uint8, anything else float32.
+    """Rows of numbers from a file; ``likelihood`` says what they are.
+
+    Values in [0, 1] (``bernoulli``) become uint8 where all are bits, else float32; real values (``gaussian``) and counts
+    (``poisson``, ``negative-binomial``) float32; numbers of symbols (``categorical``) int16, each column having as many
+    symbols as its largest number says.
 
     ``.npy``: one array, rows × features, or rows × height × width and so on; a large one stays in its file. ``.npz``: one
     array (``x``, ``data``, ``images``, or the only one) with labels in ``y`` or ``labels`` if any; or ``train``,
@@ -61,11 +67,16 @@ class Arrays(DividedFile):
     0.1
     """
 
-    summary: ClassVar[str] = "your own .npy, .npz, .csv or .parquet file of values in 0…1"
+    summary: ClassVar[str] = "your own .npy, .npz, .csv or .parquet file of bits, real values, counts or symbols"
 
     split_file: OtherFile = Field(None, description="File that says the split of each row; see the guide.")
     validation_file: OtherFile = Field(None, description="File of the validation rows; then path holds no such rows.")
     test_file: OtherFile = Field(None, description="File of the test rows; then path holds no such rows.")
+    likelihood: LikelihoodName = Field(
+        "bernoulli",
+        description="What the values are: bernoulli: bits, or values in 0…1; gaussian: real values; poisson or "
+        "negative-binomial: counts; categorical: symbols 0, 1, 2 ….",
+    )
 
     @model_validator(mode="after")
     def _one_way_to_divide(self) -> Self:
@@ -101,7 +112,7 @@ class Arrays(DividedFile):
                     f"split_file is for the rows of one array; {self.path} is divided already, or packed.", "Leave it out."
                 )
             if FEATURE_SHAPE in names:
-                return Packed(**self.model_dump(include=set(Packed.model_fields))).load()
+                return self._packed()
             if divided:
                 self._require_mapping_is_not_asked(_NPZ)
                 return self._already_divided(names)
@@ -112,9 +123,28 @@ class Arrays(DividedFile):
         """Return the numbers of the rows of each split, as ``split_file`` or the seed says."""
         return super().division(total) if self.split_file is None else read_split_file(self.split_file, total)
 
+    def for_likelihood(self, name: str) -> Self:
+        """Return what reads the values for a likelihood, where nothing else was said of them."""
+        if self.likelihood != "bernoulli" or name in ("auto", "bernoulli"):
+            return self
+        return self.model_copy(update={"likelihood": name})
+
+    def splits(
+        self,
+        values: dict[SplitName, Any],
+        feature_shape: tuple[int, ...],
+        labels: dict[SplitName, NDArray[np.int64]],
+        **more: Any,
+    ) -> Splits:
+        """Return the splits, with what the values are."""
+        if self.likelihood == "categorical":
+            more["categories"] = categories_of(values.values())
+        return super().splits(values, feature_shape, labels, likelihood=self.likelihood, **more)
+
     def _of(self, path: Path) -> Arrays:
         """Return what reads another file as this one is read."""
-        return Arrays(path=path, mapped="never" if path.suffix.casefold() != ".npy" else self.mapped)
+        mapped = "never" if path.suffix.casefold() != ".npy" else self.mapped
+        return Arrays(path=path, mapped=mapped, likelihood=self.likelihood)
 
     def _of_files(self, test_file: Path) -> Splits:
         whole, test = self._table(), self._of(test_file)._table()
@@ -134,23 +164,45 @@ class Arrays(DividedFile):
         labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
         return self.splits(_of_one_kind(parts), whole.feature_shape, labels)
 
+    def _packed(self) -> Splits:
+        if self.likelihood == "categorical":
+            raise InputOutputError(f"{self.path} holds packed bits, no symbols.", "Leave the likelihood out.")
+        splits = Packed(**self.model_dump(include=set(Packed.model_fields))).load()
+        if self.likelihood == "bernoulli":
+            return splits
+        parts: dict[str, Any] = {split: _as_numbers(splits.split(split)) for split in SPLITS}
+        return replace(splits, likelihood=self.likelihood, **parts)
+
     def _table(self) -> _Table:
         if self.suffix == ".npz":
             self._require_mapping_is_not_asked(_NPZ)
             return self._from_npz(numpy_files.npz_names(self.path))
         if self.suffix == ".npy":
             found = numpy_files.find_npy(self.path)
-            if len(found.shape) > 1 and self.maps(found, math.prod(found.shape) * found.dtype.itemsize):
+            if self.likelihood == "categorical":
+                self._require_mapping_is_not_asked(
+                    "a table of symbols, which are held in memory", "Leave mapped=always out."
+                )
+            elif len(found.shape) > 1 and self.maps(found, math.prod(found.shape) * found.dtype.itemsize):
                 return self._from_mapped(found)
-            return _Table(*checked_rows(numpy_files.read_npy(self.path), str(self.path)))
+            return _Table(*self._checked(numpy_files.read_npy(self.path), str(self.path)))
         if self.suffix == ".parquet":
             self._require_mapping_is_not_asked("Parquet")
-            columns, labels = read_parquet(self.path, LABEL_NAMES)
-            rows = checked_rows(columns, str(self.path))
+            columns, labels = read_parquet(self.path, LABEL_NAMES, self._read_as)
+            rows = self._checked(columns, str(self.path))
             return _Table(*rows, None if labels is None else checked_labels(labels, len(columns), f"labels in {self.path}"))
         self._require_mapping_is_not_asked("text")
         line_of = functools.partial(text_table.line_number, self.path)
-        return _Table(*checked_rows(text_table.read_table(self.path), str(self.path), line_of, text_table.COUNTED))
+        table = text_table.read_table(self.path, self._read_as)
+        return _Table(*self._checked(table, str(self.path), line_of=line_of, counted=text_table.COUNTED))
+
+    @property
+    def _read_as(self) -> str:
+        """The type in which numbers of a text or a column are read: whether they are whole is only seen in a precise one."""
+        return "float32" if self.likelihood == "bernoulli" else "float64"
+
+    def _checked(self, array: NDArray[Any], where: str, **counting: Any) -> Table:
+        return checked_rows(array, where, likelihood=self.likelihood, **counting)
 
     def _from_mapped(self, found: Found) -> _Table:
         from bvae_cli.datasets.mapped import MappedRows, MappedTable
@@ -158,15 +210,15 @@ class Arrays(DividedFile):
         feature_shape = found.shape[1:]
         assert found.offset is not None  # else it is not mapped
         table = MappedTable(self.path, found.offset, found.shape[0], math.prod(feature_shape), found.dtype)
-        are_bits = checked_table(table, feature_shape, str(self.path))
+        are_bits = checked_table(table, feature_shape, str(self.path), self.likelihood)
         return _Table(MappedRows(table, are_bits=are_bits), feature_shape)
 
     def _from_npz(self, names: list[str]) -> _Table:
         if is_sparse(names):
-            rows = checked_rows(read_sparse(self.path, names), str(self.path))
+            rows = self._checked(read_sparse(self.path, names, self.likelihood), str(self.path))
         else:
             data_name = self.data_name(names)
-            rows = checked_rows(numpy_files.read_npz(self.path, [data_name])[data_name], self.named(data_name))
+            rows = self._checked(numpy_files.read_npz(self.path, [data_name])[data_name], self.named(data_name))
         labelled = [name for name in LABEL_NAMES if name in names][:1]
         if not labelled:
             return _Table(*rows)
@@ -177,7 +229,7 @@ class Arrays(DividedFile):
         self.require_all_splits(names)
         labelled = [split for split in SPLITS if label_name(split) in names]
         arrays = numpy_files.read_npz(self.path, [*SPLITS, *map(label_name, labelled)])
-        parts = {split: checked_rows(arrays[split], self.named(split)) for split in SPLITS}
+        parts = {split: self._checked(arrays[split], self.named(split)) for split in SPLITS}
         shapes = {split: part.feature_shape for split, part in parts.items()}
         if len(set(shapes.values())) > 1:
             said = ", ".join(f"{split} {' × '.join(map(str, shape))}" for split, shape in shapes.items())
@@ -186,17 +238,14 @@ class Arrays(DividedFile):
             split: checked_labels(arrays[label_name(split)], len(parts[split].values), self.named(label_name(split)))
             for split in labelled
         }
-        # One type for all three: the splits are of one kind, even where one of them happens to be all 0 and 1.
-        bits = all(part.values.dtype == "uint8" for part in parts.values())
-        values = {split: part.values.astype("uint8" if bits else "float32") for split, part in parts.items()}
-        return self.splits(values, shapes["train"], labels)
+        tables = {split: _Table(*part) for split, part in parts.items()}
+        return self.splits(_of_one_kind(tables), shapes["train"], labels)
 
-    def _require_mapping_is_not_asked(self, what: str) -> None:
+    def _require_mapping_is_not_asked(
+        self, what: str, hint: str = "Write the rows with numpy.save, or pack them: `bvae datasets pack`."
+    ) -> None:
         if self.mapped == "always":
-            raise InputOutputError(
-                f"{self.path} cannot be mapped: it is {what}.",
-                "Write the rows with numpy.save, or pack them: `bvae datasets pack`.",
-            )
+            raise InputOutputError(f"{self.path} cannot be mapped: it is {what}.", hint)
 
 
 def _taken(table: _Table, rows: NDArray[np.int64]) -> _Table:
@@ -205,13 +254,16 @@ def _taken(table: _Table, rows: NDArray[np.int64]) -> _Table:
 
 
 def _of_one_kind(parts: Mapping[SplitName, _Table]) -> dict[SplitName, NDArray[Any] | MappedRows]:
-    """Return the values of three files as one type: they are bits only where those of all three are."""
-    if all("uint8" in str(part.values.dtype) for part in parts.values()):
+    """Return the values of three parts as one type: they are bits only where those of all three are."""
+    if not any("float32" in str(part.values.dtype) for part in parts.values()):
         return {split: part.values for split, part in parts.items()}
     return {split: _as_numbers(part.values) for split, part in parts.items()}
 
 
-def _as_numbers(rows: NDArray[Any] | MappedRows) -> NDArray[Any] | MappedRows:
+def _as_numbers(rows: Any) -> Any:
+    """Return an array, a tensor or rows in their file as float32."""
     import numpy as np
 
-    return rows.astype("float32", copy=False) if isinstance(rows, np.ndarray) else rows.as_numbers()
+    if hasattr(rows, "as_numbers"):
+        return rows.as_numbers()
+    return rows.astype("float32", copy=False) if isinstance(rows, np.ndarray) else rows.float()

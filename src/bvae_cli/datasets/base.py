@@ -28,15 +28,19 @@ class Splits:
     """A data set, divided once and for all into training, validation and test rows.
 
     Each split is ``[rows, D]``, a tensor or ``Rows`` that stay in their file. ``likelihood`` is the one that fits the
-    values, and says what they are: ``bernoulli``, uint8 where every value is a bit (0 or 1), else float32 in [0, 1];
-    ``gaussian``, any float32; ``poisson`` or ``negative-binomial``, float32 counts 0, 1, 2 …; ``categorical``, int16
-    numbers of symbols, in column d from 0 to ``categories[d]`` − 1, named by ``vocabulary``, the same for all columns,
-    where there is one. Labels, where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a
-    person sees it, for instance (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities,
-    and every training epoch draws its own bits from them (dynamic binarisation); validation and test are bits all the
-    same, drawn once, so that every number measured on them is a likelihood of bits. Where the splits were divided from
-    the rows of one file, ``order`` holds the number there of each row of training, validation and test, in this order,
-    int64 ``[all rows]``.
+    values, and says what they are:
+
+    * ``bernoulli``: uint8 where every value of all splits is a bit (0 or 1), else float32 in [0, 1];
+    * ``gaussian``: finite float32;
+    * ``poisson`` or ``negative-binomial``: counts, whole float32 from 0 to 2^24;
+    * ``categorical``: symbols, int16 numbers, those of column d from 0 to ``categories[d]`` − 1. ``vocabulary`` names the
+      symbols where they have names; it is the same for all columns.
+
+    Labels, where there are any, are int64 ``[rows]``. ``feature_shape`` is the shape of one row as a person sees it, for
+    instance (28, 28); its product is D. With ``fresh_bits`` the training values are probabilities, and every training epoch
+    draws its own bits from them (dynamic binarisation); validation and test are bits all the same, drawn once, so that
+    every number measured on them is a likelihood of bits. Where the splits were divided from the rows of one file,
+    ``order`` holds the number there of each row of training, validation and test, in this order, int64 ``[all rows]``.
     """
 
     train: Tensor | Rows
@@ -88,6 +92,8 @@ class Splits:
         """Return what breaks the contract above, as the end of "the data set gave …", or None where nothing does."""
         import torch
 
+        if (problem := self._problem_of_kind()) is not None:
+            return problem
         for name in ("train", "validation", "test"):
             split = getattr(self, name)
             if not isinstance(split, torch.Tensor | Rows) or len(split.shape) != 2:
@@ -96,38 +102,55 @@ class Splits:
                 return f"an empty {name} split"
             if split.shape[1] != self.train.shape[1]:
                 return f"{self.train.shape[1]} values in a row of train and {split.shape[1]} in one of {name}"
+            if self.likelihood == "categorical" and len(self.categories) != split.shape[1]:
+                return f"{len(self.categories)} numbers of categories for {split.shape[1]} columns"
             if (problem := self._problem_of_values(name, split)) is not None:
                 return problem
         if math.prod(self.feature_shape) != self.features:
             return f"rows of {self.features} values with the feature shape {tuple(self.feature_shape)}"
         return None
 
+    def _problem_of_kind(self) -> str | None:
+        if self.likelihood not in FITTING:
+            return f"the likelihood '{self.likelihood}', which is none of {', '.join(FITTING)}"
+        if self.fresh_bits and self.likelihood != "bernoulli":
+            return f"fresh_bits with the likelihood {self.likelihood}"
+        if self.likelihood != "categorical":
+            given = next((name for name in ("categories", "vocabulary") if getattr(self, name)), None)
+            return None if given is None else f"{given} with the likelihood {self.likelihood}"
+        bad = next((number for number in self.categories if not 1 <= number <= MOST_CATEGORIES), None)
+        if bad is not None:
+            return f"a column of {bad:,} categories, where there are 1 to {MOST_CATEGORIES:,}"
+        if self.vocabulary and set(self.categories) != {len(self.vocabulary)}:
+            return f"a vocabulary of {len(self.vocabulary)} symbols for columns of {sorted(set(self.categories))}"
+        if len(set(self.vocabulary)) < len(self.vocabulary):
+            return "a vocabulary that names a symbol twice"
+        return None
+
     def _problem_of_values(self, name: str, split: Tensor | Rows) -> str | None:
         import torch
 
-        if self.likelihood not in FITTING:
-            return f"the likelihood '{self.likelihood}', which is none of {', '.join(FITTING)}"
-        of_symbols = self.likelihood == "categorical"
         wanted = {"bernoulli": (torch.uint8, torch.float32), "categorical": (torch.int16,)}
         if split.dtype not in wanted.get(self.likelihood, (torch.float32,)):
-            said = "symbols are int16" if of_symbols else "bits are uint8 and anything else is float32"
-            return f"a {name} split of {split.dtype}, where {said}"
-        if of_symbols and (len(self.categories) != split.shape[1] or min(self.categories) < 1):
-            return f"{len(self.categories)} numbers of categories for {split.shape[1]} columns"
-        if self.vocabulary and set(self.categories) != {len(self.vocabulary)}:
-            return f"a vocabulary of {len(self.vocabulary)} symbols for columns of {sorted(set(self.categories))}"
+            said = {"bernoulli": "bits are uint8 and anything else is float32", "categorical": "symbols are int16"}
+            return f"a {name} split of {split.dtype}, where {said.get(self.likelihood, 'numbers are float32')}"
         low, high = extremes(split)
-        if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
-            return f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
+        if self.likelihood == "bernoulli":
+            return None if low >= 0 and high <= 1 else f"values outside 0…1 in its {name} split: from {low:g} to {high:g}"
         if not (math.isfinite(low) and math.isfinite(high)):
             return f"values in its {name} split that are not numbers, or infinite"
-        if self.likelihood != "bernoulli" and self.likelihood != "gaussian" and low < 0:
+        if self.likelihood == "gaussian":
+            return None
+        if low < 0:
             return f"negative values in its {name} split: {low:g}"
-        if of_symbols and any(bool((piece >= torch.tensor(self.categories)).any()) for piece in pieces(split)):
-            return f"a symbol in its {name} split beyond the categories of its column"
-        if "poisson" in FITTING[self.likelihood] and any(bool((piece != piece.floor()).any()) for piece in pieces(split)):
-            return f"counts in its {name} split that are not whole numbers"
-        return None
+        if self.likelihood == "categorical":
+            sizes = torch.tensor(self.categories)
+            beyond = any(bool((piece >= sizes.to(piece.device)).any()) for piece in pieces(split))
+            return f"a symbol in its {name} split beyond the categories of its column" if beyond else None
+        if high > LARGEST_VALUE_OF_COUNTS:
+            return f"counts above {LARGEST_VALUE_OF_COUNTS:,} in its {name} split: {high:g}"
+        whole = all(bool((piece == piece.floor()).all()) for piece in pieces(split))
+        return None if whole else f"counts in its {name} split that are not whole numbers"
 
 
 class DatasetSpec(BaseModel):
@@ -155,7 +178,11 @@ class DatasetSpec(BaseModel):
         return None
 
     def for_likelihood(self, name: str) -> Self:
-        """Return what reads the data for a likelihood that a person named; most data sets are what they are."""
+        """Return what reads the data for a likelihood that a person named, or ``auto``.
+
+        Most data sets are what they are, and return themselves, also where the likelihood does not fit their values: who
+        trains on them is then told so. Nothing is read.
+        """
         return self
 
     def check(self) -> None:

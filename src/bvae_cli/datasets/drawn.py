@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Drawn(DatasetSpec):
-    """Rows of bits, drawn independently of a distribution p that is known: a bound on log p(x) can be judged by it."""
+    """Rows drawn independently of a distribution p that is known, of bits unless ``kind`` says else.
+
+    A bound on log p(x) can be judged by it.
+    """
 
     rows: int = Field(10_000, ge=1, le=100_000_000, description="Rows for training.")
     validation_rows: int = Field(2_000, ge=1, le=100_000_000, description="Rows for validation.")
@@ -24,11 +27,11 @@ class Drawn(DatasetSpec):
 
     @abstractmethod
     def draw(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Draw rows, ``[rows, D]`` uint8."""
+        """Draw rows, ``[rows, D]``, bits as uint8 or of the type that ``kind`` says."""
 
     @abstractmethod
     def log_prob(self, rows: Tensor) -> Tensor:
-        """Return log p(x) in nats, exactly: bits ``[rows, D] -> [rows]`` float64, minus infinity where p(x) is 0."""
+        """Return log p(x) in nats, exactly: ``[rows, D] -> [rows]`` float64, minus infinity where p(x) is 0."""
 
     @abstractmethod
     def entropy(self) -> float:
@@ -37,6 +40,10 @@ class Drawn(DatasetSpec):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Return the shape of a row."""
+
+    def kind(self) -> dict[str, Any]:
+        """Return what ``Splits`` says of values that are no bits: their likelihood, the categories of symbols."""
+        return {}
 
     def load(self) -> Splits:
         """Draw all rows; the training rows are the first ones of the seed."""
@@ -52,6 +59,7 @@ class Drawn(DatasetSpec):
             feature_shape=self.shape(),
             source=f"drawn with the seed {self.seed}; entropy {self.entropy():.6g} nats a row",
             licence=self.licence,
+            **self.kind(),
         )
 
 

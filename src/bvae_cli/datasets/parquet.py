@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # A footer says how long its parts are; no table of numbers has longer ones.
 _LONGEST_TEXT, _MOST_ITEMS = 2**24, 2**20
-_BYTES_OF_A_VALUE = 4
 
 
 def require_pyarrow() -> None:
@@ -24,7 +23,9 @@ def require_pyarrow() -> None:
         raise UsageError("pyarrow, which reads Parquet, is not installed.", "pip install 'bvae-cli[parquet]'")
 
 
-def read_parquet(path: Path, label_names: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+def read_parquet(
+    path: Path, label_names: tuple[str, ...], dtype: str = "float32"
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """Return the columns of numbers of a file, ``[rows, columns]``, and the whole numbers of the column of labels, if any.
 
     Raises InputOutputError for what is no Parquet file or damaged, for a column that is not of numbers, a cell without a
@@ -37,7 +38,7 @@ def read_parquet(path: Path, label_names: tuple[str, ...]) -> tuple[NDArray[np.f
             table = parquet.ParquetFile(
                 file, thrift_string_size_limit=_LONGEST_TEXT, thrift_container_size_limit=_MOST_ITEMS, pre_buffer=False
             )
-            return _read(table, path, label_names)
+            return _read(table, path, label_names, dtype)
         except InputOutputError:
             raise
         except Exception as error:  # what pyarrow raises of damaged bytes depends on which of them it is
@@ -49,7 +50,7 @@ def read_parquet(path: Path, label_names: tuple[str, ...]) -> tuple[NDArray[np.f
             ) from error
 
 
-def _read(table: Any, path: Path, label_names: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+def _read(table: Any, path: Path, label_names: tuple[str, ...], dtype: str) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     import numpy as np
     import pyarrow as pa
 
@@ -63,8 +64,8 @@ def _read(table: Any, path: Path, label_names: tuple[str, ...]) -> tuple[NDArray
         kind = schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise InputOutputError(f"The column '{name}' of {path} is of the type {kind}, not of numbers.", "Leave it out.")
-    require_plausible(rows * len(features) * _BYTES_OF_A_VALUE, path.stat().st_size, str(path))
-    values = np.empty((rows, len(features)), np.float32)
+    require_plausible(rows * len(features) * np.dtype(dtype).itemsize, path.stat().st_size, str(path))
+    values = np.empty((rows, len(features)), dtype)
     labels: list[NDArray[Any]] = []
     start = 0
     for batch in table.iter_batches(batch_size=2**14):

@@ -15,7 +15,7 @@ _VALUES_AT_ONCE = 2**21
 
 @runtime_checkable
 class Rows(Protocol):
-    """Rows ``[rows, D]`` that need not be in memory: uint8 where every value is a bit, else float32.
+    """Rows ``[rows, D]`` that need not be in memory, of the types that ``Splits`` has.
 
     What they have in common with a tensor is used of both alike. What is taken of them is a tensor, on ``device``.
     """
@@ -26,7 +26,7 @@ class Rows(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type of the rows that are taken: uint8 or float32."""
+        """Return the type of the rows that are taken."""
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvae_cli import numpy_files
+from bvae_cli.config import LikelihoodName
+from bvae_cli.datasets.values import dtype_for, first_bad, hint_for, refused_value
 from bvae_cli.errors import InputOutputError
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ def is_sparse(names: list[str]) -> bool:
     return {"format", "shape", "data"} <= set(names)
 
 
-def read_sparse(path: Path, names: list[str]) -> NDArray[Any]:
-    """Return a sparse matrix as a dense array ``[rows, columns]``: uint8 where all values are 0 or 1, else float32.
+def read_sparse(path: Path, names: list[str], likelihood: LikelihoodName = "bernoulli") -> NDArray[Any]:
+    """Return a sparse matrix as a dense array ``[rows, columns]``, of the type that ``Splits`` has for the likelihood.
 
     Nothing is unpickled. Raises InputOutputError for a damaged file, for another format than csr, csc or coo, for a value
-    that is not in [0, 1], naming the first, and where the dense table would be far larger than the file can mean.
+    that the likelihood does not take, naming the first, and where the dense table would be far larger than the file can
+    mean.
     """
     import numpy as np
     from scipy import sparse
@@ -50,20 +53,22 @@ def read_sparse(path: Path, names: list[str]) -> NDArray[Any]:
         matrix = getattr(sparse, f"{kind}_matrix")(content, shape=shape)
         if kind != "coo":
             matrix.check_format(full_check=True)
-        rows = matrix.tocsr()
+        # The values of one place are added up: in their own type small ones would begin again at 0.
+        rows = (matrix if data.dtype.kind not in "iu" else matrix.astype(np.int64)).tocsr()
         rows.sum_duplicates()
     except (ValueError, IndexError, OverflowError, TypeError, RuntimeError) as error:
         raise InputOutputError(f"{path} is damaged: {error}.", _AGAIN) from error
-    bad = ~((rows.data >= 0) & (rows.data <= 1))
-    if bad.any():
-        place = int(bad.argmax())
-        row, value = int(np.searchsorted(rows.indptr, place, side="right")), rows.data[place].item()
-        raise InputOutputError(
-            f"Row {row}, column {int(rows.indices[place]) + 1} of {path} is {value:g}, outside 0…1 (counted from 1).",
-            "Scale the data to 0…1; of counts, (matrix > 0) is whether there are any.",
-        )
-    are_bits = bool(((rows.data == 0) | (rows.data == 1)).all())
-    dense: NDArray[Any] = rows.astype(np.uint8 if are_bits else np.float32).toarray()
+    values = rows.data[:, np.newaxis]
+    bad = first_bad(values, likelihood) if len(values) else None
+    if bad is not None:
+        place = bad[0]
+        row = int(np.searchsorted(rows.indptr, place, side="right"))
+        said = f"Row {row}, column {int(rows.indices[place]) + 1}"
+        hint = hint_for(values, likelihood)
+        if likelihood == "bernoulli":
+            hint += " Of counts, (matrix > 0) is whether there are any."
+        raise refused_value(rows.data[place].item(), said, str(path), "counted from 1", likelihood, hint)
+    dense: NDArray[Any] = rows.astype(dtype_for(values, likelihood)).toarray()
     return dense
 
 

@@ -11,7 +11,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bvae_cli.errors import InputOutputError
 from bvae_cli.sources import open_file, reading, require_file
@@ -36,8 +36,8 @@ class _Layout(NamedTuple):
     header_lines: int
 
 
-def read_table(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return the numbers of a text file, ``[rows, columns]``, uint8 or float32; NaN and infinity pass.
+def read_table(path: Path, dtype: str = "float32") -> NDArray[Any]:
+    """Return the numbers of a text file, ``[rows, columns]``, uint8 where all are bits or ``dtype``; NaN and infinity pass.
 
     Raises InputOutputError for a missing or empty file, one that is not text or has no rows, for ragged rows and for a
     cell that is not a number.
@@ -53,7 +53,7 @@ def read_table(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
         try:
             return np.loadtxt(
                 path,
-                dtype=np.float32,
+                dtype=dtype,
                 delimiter=layout.delimiter,
                 skiprows=layout.header_lines,
                 comments=_COMMENT,
@@ -62,7 +62,7 @@ def read_table(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
                 encoding="utf-8-sig",
             )
         except ValueError:
-            return _read_cells(path, layout)
+            return _read_cells(path, layout, dtype)
 
 
 def line_number(path: Path, row: int) -> int:
@@ -117,10 +117,10 @@ def _read_plain_bits(path: Path, layout: _Layout) -> NDArray[np.uint8] | None:
     return bits if bool((bits <= 1).all()) else None
 
 
-def _read_cells(path: Path, layout: _Layout) -> NDArray[np.float32]:
+def _read_cells(path: Path, layout: _Layout, dtype: str) -> NDArray[Any]:
     import numpy as np
 
-    rows: list[NDArray[np.float32]] = []
+    rows: list[NDArray[Any]] = []
     for number, line in _rows(path, layout):
         cells = _cells(line, layout.delimiter)
         if rows and len(cells) != len(rows[0]):
@@ -131,14 +131,14 @@ def _read_cells(path: Path, layout: _Layout) -> NDArray[np.float32]:
         bad = next((column for column, cell in enumerate(cells) if not _is_number(cell)), None)
         if bad is not None:
             raise _not_a_number(path, number, bad + 1, cells[bad])
-        rows.append(np.array([float(cell) for cell in cells], np.float32))
+        rows.append(np.array([float(cell) for cell in cells], dtype))
     return np.stack(rows)
 
 
 def _not_a_number(path: Path, line: int, column: int, text: str) -> InputOutputError:
     shown = f"{text[:_LONGEST_SHOWN]}…" if len(text) > _LONGEST_SHOWN else text
     what = f"is '{shown}', not a number" if text else "is empty"
-    hint = "Only a header line may hold words, and it holds no number."
+    hint = "Only a header line may hold words, and it holds no number. Rows of symbols are named symbols:path=FILE."
     if _is_number(text.replace(",", ".")):
         hint = "Write decimals with a point."
     return InputOutputError(f"Row {line}, column {column} of {path} {what} ({COUNTED}).", hint)

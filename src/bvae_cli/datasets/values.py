@@ -1,11 +1,13 @@
-"""From any numeric array to the rows of a data set: checked to lie in [0, 1], flattened, as bits where all are bits."""
+"""From any numeric array to the rows of a data set: checked to be what a likelihood says that they are, and flattened."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bvae_cli.config import LikelihoodName
+from bvae_cli.datasets.base import LARGEST_VALUE_OF_COUNTS, MOST_CATEGORIES
 from bvae_cli.errors import InputOutputError
 
 if TYPE_CHECKING:
@@ -15,43 +17,97 @@ if TYPE_CHECKING:
     from bvae_cli.datasets.mapped import MappedTable
 
 _LARGEST_GREY = 255
+_LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 _VALUES_AT_ONCE = 2**21
 
 
 class Table(NamedTuple):
-    """``values`` is ``[rows, D]``, uint8 where all are bits, else float32; ``feature_shape`` has the product D."""
+    """``values`` is ``[rows, D]``, of the type that ``Splits`` has for them; ``feature_shape`` has the product D."""
 
     values: NDArray[Any]
     feature_shape: tuple[int, ...]
 
 
+class _Kind(NamedTuple):
+    """The values that a likelihood takes; ``refusal`` ends "The value is 3, …", ``rule`` says which they are."""
+
+    low: float
+    high: float
+    whole: bool
+    refusal: str
+    rule: str
+    called: str
+
+
+_COUNTS = _Kind(
+    0,
+    LARGEST_VALUE_OF_COUNTS,
+    True,
+    "no count",
+    f"Counts are whole numbers from 0 to {LARGEST_VALUE_OF_COUNTS:,}.",
+    "counts",
+)
+_KINDS: dict[LikelihoodName, _Kind] = {
+    "bernoulli": _Kind(0, 1, False, "outside 0…1", "Scale the data to 0…1.", "values in 0…1"),
+    "gaussian": _Kind(
+        -_LARGEST_FLOAT32, _LARGEST_FLOAT32, False, "beyond what float32 holds", "Scale the data.", "real values"
+    ),
+    "poisson": _COUNTS,
+    "negative-binomial": _COUNTS,
+    "categorical": _Kind(
+        0,
+        MOST_CATEGORIES - 1,
+        True,
+        "no number of a symbol",
+        f"Symbols are numbered 0, 1, 2 … up to {MOST_CATEGORIES - 1:,}.",
+        "symbols",
+    ),
+}
+# In the order in which a sentence offers them.
+_OFFERED: tuple[LikelihoodName, ...] = ("gaussian", "poisson", "categorical")
+
+
 def checked_rows(
-    array: NDArray[Any], where: str, line_of: Callable[[int], int] | None = None, counted: str = "counted from 1"
+    array: NDArray[Any],
+    where: str,
+    line_of: Callable[[int], int] | None = None,
+    counted: str = "counted from 1",
+    likelihood: LikelihoodName = "bernoulli",
 ) -> Table:
     """Return a numeric array of rows × features, or rows × height × width and so on, as a ``Table``.
 
     ``where`` names the array in a sentence, ``line_of`` gives a row's number to a person (by default counted from 1),
     ``counted`` says how. Raises InputOutputError for fewer than two dimensions, no rows, no features, and for a value
-    that is NaN, infinite or outside [0, 1], naming the first.
+    that is NaN, infinite or none that the likelihood takes, naming the first.
     """
     _require_table(array, where)
     feature_shape = tuple(array.shape[1:])
     values = array.reshape(len(array), -1)
-    # NaN makes both extremes NaN, and so both comparisons false.
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise _bad_value(values, feature_shape, where, line_of or (lambda row: row + 1), counted)
-    return Table(values.astype("uint8" if _all_bits(values) else "float32"), feature_shape)
+    place = first_bad(values, likelihood)
+    if place is not None:
+        row, column = place
+        said = f"Row {(line_of or (lambda number: number + 1))(row)}, column {column + 1}"
+        if len(feature_shape) > 1:
+            import numpy as np
+
+            indices = ", ".join(str(int(index) + 1) for index in np.unravel_index(column, feature_shape))
+            said += f" (at {indices} of {' × '.join(map(str, feature_shape))})"
+        raise refused_value(values[row, column].item(), said, where, counted, likelihood, hint_for(values, likelihood))
+    return Table(values.astype(dtype_for(values, likelihood)), feature_shape)
 
 
-def checked_table(table: MappedTable, feature_shape: tuple[int, ...], where: str) -> bool:
-    """Return whether every value of a table in a file is a bit, a few megabytes at once.
+def checked_table(
+    table: MappedTable, feature_shape: tuple[int, ...], where: str, likelihood: LikelihoodName = "bernoulli"
+) -> bool:
+    """Return whether every value of a table in a file is held as a bit, looking at a few megabytes at once.
 
     Raises InputOutputError as ``checked_rows`` does.
     """
     are_bits = True
     for start in range(0, table.shape[0], rows := max(1, _VALUES_AT_ONCE // table.shape[1])):
         part = table.take(slice(start, start + rows)).reshape(-1, *feature_shape)
-        are_bits &= checked_rows(part, where, lambda row, start=start: start + row + 1).values.dtype == "uint8"  # type: ignore[misc]
+        checked = checked_rows(part, where, lambda row, start=start: start + row + 1, likelihood=likelihood)  # type: ignore[misc]
+        are_bits &= checked.values.dtype == "uint8"
     return are_bits
 
 
@@ -64,6 +120,94 @@ def checked_labels(array: NDArray[Any], rows: int, where: str) -> NDArray[np.int
             "Take it out, or give one integer a row.",
         )
     return array.astype("int64")
+
+
+def categories_of(parts: Iterable[NDArray[np.int16]]) -> tuple[int, ...]:
+    """Return how many symbols each column has, the largest number in all parts and one more: ``[rows, D]`` each -> D."""
+    import numpy as np
+
+    largest = np.stack([part.max(0) for part in parts]).max(0)
+    return tuple((largest.astype(np.int64) + 1).tolist())
+
+
+def first_bad(values: NDArray[Any], likelihood: LikelihoodName) -> tuple[int, int] | None:
+    """Return row and column, from 0, of the first value of ``[rows, D]`` that the likelihood does not take, or None."""
+    import numpy as np
+
+    kind = _KINDS[likelihood]
+    low, high = float(values.min()), float(values.max())
+    # NaN makes both extremes NaN, and so both comparisons false.
+    if low >= kind.low and high <= kind.high and not (kind.whole and not _are_whole(values)):
+        return None
+    for start, part in _parts(values):
+        numbers = part.astype(np.float64)
+        bad = ~((numbers >= kind.low) & (numbers <= kind.high))
+        if kind.whole:
+            bad |= numbers != np.floor(numbers)
+        if bad.any():
+            row, column = (int(index) for index in np.unravel_index(bad.argmax(), bad.shape))
+            return start + row, column
+    raise AssertionError("the extremes are those of the values")
+
+
+def refused_value(
+    value: float, place: str, where: str, counted: str, likelihood: LikelihoodName, hint: str
+) -> InputOutputError:
+    """Return the error for a value that the likelihood does not take; ``place`` says which of ``where``."""
+    if math.isnan(value):
+        what = "not a number (NaN)"
+    elif math.isinf(value):
+        what = "infinite"
+    else:
+        what = f"{_written(value)}, {_KINDS[likelihood].refusal}"
+    return InputOutputError(f"{place} of {where} is {what} ({counted}).", hint)
+
+
+def hint_for(values: NDArray[Any], likelihood: LikelihoodName) -> str:
+    """Return what to do about values that the likelihood does not take, naming those that would."""
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "Fill or drop the values that are missing or infinite."
+    whole = _are_whole(values)
+    fitting = [
+        f"{name} ({kind.called})"
+        for name in _OFFERED
+        if (kind := _KINDS[name]) is not _KINDS[likelihood] and kind.low <= low and high <= kind.high
+        if whole or not kind.whole
+    ]
+    rule = _KINDS[likelihood].rule
+    are_bytes = whole and low >= 0 and high <= _LARGEST_GREY and (high > _LARGEST_GREY // 2 or values.dtype == "uint8")
+    if likelihood == "bernoulli" and are_bytes:
+        packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""
+        rule = f"They look like 8-bit grey: divide them by {_LARGEST_GREY}{packed}."
+    return f"{rule} Or say what they are: --likelihood {_listed(fitting)}." if fitting else rule
+
+
+def dtype_for(values: NDArray[Any], likelihood: LikelihoodName) -> str:
+    """Return the type in which ``Splits`` has values that the likelihood takes."""
+    if likelihood == "categorical":
+        return "int16"
+    return "uint8" if likelihood == "bernoulli" and _all_bits(values) else "float32"
+
+
+def _written(value: float) -> str:
+    return str(int(value)) if value == int(value) and abs(value) < 2**63 else f"{value:g}"
+
+
+def _listed(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _parts(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Go through rows, some millions of values at once, each part with the number of its first row."""
+    rows = max(1, _VALUES_AT_ONCE // values.shape[1])
+    return ((start, values[start : start + rows]) for start in range(0, len(values), rows))
+
+
+def _are_whole(values: NDArray[Any]) -> bool:
+    import numpy as np
+
+    return values.dtype.kind in "biu" or all(bool((part == np.floor(part)).all()) for _, part in _parts(values))
 
 
 def _require_table(array: NDArray[Any], where: str) -> None:
@@ -84,32 +228,3 @@ def _require_table(array: NDArray[Any], where: str) -> None:
 
 def _all_bits(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "biu" or bool(((values == 0) | (values == 1)).all())
-
-
-def _bad_value(
-    values: NDArray[Any], feature_shape: tuple[int, ...], where: str, line_of: Callable[[int], int], counted: str
-) -> InputOutputError:
-    import numpy as np
-
-    bad = ~((values >= 0) & (values <= 1))
-    row, column = (int(index) for index in np.unravel_index(bad.argmax(), bad.shape))
-    value = values[row, column].item()
-    what = "not a number (NaN)" if math.isnan(value) else f"{value:g}, outside 0…1"
-    if math.isinf(value):
-        what = "infinite"
-    place = f"Row {line_of(row)}, column {column + 1}"
-    if len(feature_shape) > 1:
-        indices = ", ".join(str(int(index) + 1) for index in np.unravel_index(column, feature_shape))
-        place += f" (at {indices} of {' × '.join(map(str, feature_shape))})"
-    return InputOutputError(f"{place} of {where} is {what} ({counted}).", _hint_for(values))
-
-
-def _hint_for(values: NDArray[Any]) -> str:
-    import numpy as np
-
-    if not np.isfinite(values).all():
-        return "Fill or drop the values that are missing or infinite."
-    if values.min() >= 0 and values.max() <= _LARGEST_GREY and bool((values == np.floor(values)).all()):
-        packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""
-        return f"They look like 8-bit grey: divide them by {_LARGEST_GREY}{packed}."
-    return "Scale the data to 0…1."

@@ -17,15 +17,20 @@ from bvae_cli.workflows.building import load_splits
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # Of a value that a picture lacks: the colour between the pictures.
 _BLANK = 0.5
+# Rows that are told as text, and the symbols of each.
+_ROWS_TOLD, _SYMBOLS_TOLD = 3, 60
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
     """A data set as it is loaded.
 
-    ``mean`` is that of all training values, ``constant`` how many of the features have one value in all training rows,
-    ``labels`` how many different labels there are, None without labels. Where the distribution of the rows is known,
-    ``entropy`` is that of a row, and ``log_prob`` the mean log p(x) of the test rows, in nats.
+    ``least``, ``largest`` and ``mean`` are those of all training values; symbols have no mean. ``constant`` is how many of
+    the features have one value in all training rows, ``labels`` how many different labels there are, None without labels.
+    ``categories`` is the least and the largest number of symbols that a column has, None where the values are no symbols;
+    where those have names, ``vocabulary`` holds them, and ``first_rows`` the beginning of some training rows as text.
+    Where the distribution of the rows is known, ``entropy`` is that of a row, and ``log_prob`` the mean log p(x) of the
+    test rows, in nats.
     """
 
     dataset: str
@@ -38,10 +43,15 @@ class DatasetFacts:
     feature_shape: tuple[int, ...]
     features: int
     values: str
-    mean: float
+    least: float
+    largest: float
+    mean: float | None
     constant: int
     labels: int | None
     likelihood: str
+    categories: tuple[int, int] | None
+    vocabulary: tuple[str, ...]
+    first_rows: tuple[str, ...]
     entropy: float | None
     log_prob: float | None
     digest: str
@@ -67,6 +77,8 @@ def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Descrip
         entropy = spec.entropy()
         logs = None if entropy is None else spec.log_prob(torch.as_tensor(splits.test[:]))
     low, high, total = _extremes(splits.train)
+    least, largest = float(low.min()), float(high.max())
+    of_symbols = splits.likelihood == "categorical"
     facts = DatasetFacts(
         dataset=reference.shown(),
         summary=spec.summary,
@@ -77,23 +89,55 @@ def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Descrip
         test_rows=len(splits.test),
         feature_shape=tuple(splits.feature_shape),
         features=splits.features,
-        values=_values(splits),
-        mean=total / (len(splits.train) * splits.features),
+        values=_values(splits, least, largest),
+        least=least,
+        largest=largest,
+        mean=None if of_symbols else total / (len(splits.train) * splits.features),
         constant=int((low == high).sum()),
         labels=_labels(splits),
         likelihood=splits.likelihood,
+        categories=(min(splits.categories), max(splits.categories)) if of_symbols else None,
+        vocabulary=splits.vocabulary,
+        first_rows=_first_rows(splits),
         entropy=entropy,
         log_prob=None if logs is None else float(logs.mean()),
         digest=splits.digest(),
     )
-    some = [_some(splits.split(name), columns, lines) for name in _SPLITS]
+    dark, light = _range(splits, least, largest)
+    some = [_some(splits.split(name), columns, lines, dark, light) for name in _SPLITS]
     return Description(facts, torch.cat(some), columns)
 
 
-def _values(splits: Splits) -> str:
+def _values(splits: Splits, least: float, largest: float) -> str:
     if splits.fresh_bits:
         return "probabilities, of which every training epoch draws its bits"
-    return "bits" if splits.train.dtype == torch.uint8 else "numbers in 0…1"
+    if splits.likelihood == "bernoulli":
+        return "bits" if splits.train.dtype == torch.uint8 else "numbers in 0…1"
+    if splits.likelihood == "gaussian":
+        return f"real values {least:.4g}…{largest:.4g}"
+    if splits.likelihood != "categorical":
+        return f"counts {least:.0f}…{largest:.0f}"
+    fewest, most = min(splits.categories), max(splits.categories)
+    said = f"{most:,} in each column" if fewest == most else f"{fewest:,} to {most:,} in a column"
+    alone = splits.categories.count(1)
+    columns = "column has" if alone == 1 else "columns have"
+    return f"symbols: {said}" + (f"; {alone:,} {columns} a single one, which says nothing" if alone else "")
+
+
+def _first_rows(splits: Splits) -> tuple[str, ...]:
+    if not splits.vocabulary:
+        return ()
+    between = "" if all(len(symbol) == 1 for symbol in splits.vocabulary) else " "
+    rows = torch.as_tensor(splits.train[:_ROWS_TOLD])[:, :_SYMBOLS_TOLD].tolist()
+    more = "…" if splits.features > _SYMBOLS_TOLD else ""
+    return tuple(between.join(splits.vocabulary[number] for number in row) + more for row in rows)
+
+
+def _range(splits: Splits, least: float, largest: float) -> tuple[float, float]:
+    """Return the values that are drawn black and white."""
+    if splits.likelihood == "bernoulli":
+        return 0.0, 1.0
+    return (0.0, float(max(splits.categories) - 1)) if splits.likelihood == "categorical" else (least, largest)
 
 
 def _labels(splits: Splits) -> int | None:
@@ -115,8 +159,9 @@ def _extremes(rows: Tensor | Rows) -> tuple[Tensor, Tensor, float]:
     return low, high, total
 
 
-def _some(rows: Tensor | Rows, columns: int, lines: int) -> Tensor:
-    """Return the first rows, filled up with blank ones to whole lines."""
-    taken = torch.as_tensor(rows[: columns * lines]).float()
+def _some(rows: Tensor | Rows, columns: int, lines: int, dark: float, light: float) -> Tensor:
+    """Return the first rows as grey in 0…1, filled up with blank ones to whole lines."""
+    taken = torch.as_tensor(rows[: columns * lines]).double()
+    taken = ((taken - dark) / (light - dark)).clamp(0, 1) if light > dark else torch.full_like(taken, _BLANK)
     blank = torch.full((-len(taken) % columns, taken.shape[1]), _BLANK)
-    return torch.cat([taken, blank])
+    return torch.cat([taken.float(), blank])
