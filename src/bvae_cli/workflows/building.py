@@ -107,9 +107,9 @@ def load_splits(reference: PluginRef, likelihood: str = "auto") -> Splits:
 
     Raises InputOutputError where it cannot be read, PluginError where its own program fails.
     """
-    spec = reference.spec("data set").for_likelihood(likelihood)
+    spec = reference.spec("data set")
     with registry.blaming("data set", reference.type):
-        splits: Splits = spec.load()
+        splits: Splits = spec.for_likelihood(likelihood).load()
         problem = splits.problem()
     if problem is not None:
         origin = registry.origins("data set", reference.type)[0]
