@@ -1,12 +1,10 @@
 """The model card of an exported model: what it is, how it is run, and what was measured of it; nothing else is told.
 
-Every name comes from somebody's data or folder, so it is written in a way in which Markdown and YAML show it and do not
-obey it.
+Every name comes from somebody's data or folder, so it is written in a way in which Markdown shows it and does not obey it.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -110,22 +108,13 @@ def _source(facts: Described) -> str:
 
 
 def _head(facts: Described) -> str:
-    """Return the head that a hub of models reads: names are JSON's strings, which are YAML's as well."""
+    """Return the head that a hub of models reads; no name of anybody is in it."""
     tags = ["binary-latent", "variational-autoencoder", "error-correcting-code", facts.config.to]
     lines = ["---", "library_name: bvae", "tags:", *(f"- {tag}" for tag in tags)]
     if facts.quality is not None:
         exact = [] if facts.quality.bounds.log_likelihood is None else ["log-likelihood"]
-        lines += [
-            "datasets:",
-            f"- {_quoted(_measured_on(facts))}",
-            "metrics:",
-            *(f"- {name}" for name in ("elbo", "iwae", "kl", *exact)),
-        ]
+        lines += ["metrics:", *(f"- {name}" for name in ("elbo", "iwae", "kl", *exact))]
     return "\n".join([*lines, "---"])
-
-
-def _quoted(text: object) -> str:
-    return json.dumps(readable(text), ensure_ascii=False)
 
 
 def _use(facts: Described) -> str:
