@@ -187,6 +187,12 @@ class ExportConfig(TrainedChoice):
         64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S that the model card tells."
     )
     seed: Annotated[int, option(DATA)] = Field(0, ge=0, lt=2**63, description="Seed of the draws of what is measured.")
+    tolerance: Annotated[float, option(OUTPUT, decides=False)] = Field(
+        1e-5,
+        gt=0,
+        le=0.01,
+        description="Largest |a - b| / (1 + |b|) of what is exported, a, and torch, b; beyond it nothing is written.",
+    )
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:

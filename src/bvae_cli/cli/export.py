@@ -35,8 +35,8 @@ def _export(
 ) -> None:
     """Write a trained model for other programs: ONNX, safetensors or torch, with a model card.
 
-    What is written is run beside torch on rows of the data before the folder gets its name: more than 1e-5 apart, it is
-    not exported. The card (README.md) tells data, code, training, bounds and that difference, all counted or measured then.
+    What is written is run beside torch on rows of the data before the folder gets its name: more than --tolerance apart,
+    it is not exported. The card (README.md) tells data, code, training, bounds and that difference, as measured then.
     """
     from bvae_cli.cli.render import say, show_json
 
@@ -63,7 +63,7 @@ def _show(result: ExportResult) -> None:
     from bvae_cli.cli.render import show_facts
 
     furthest = max(result.checks, key=lambda check: check.difference)
-    apart = f"at most {furthest.difference:.2g} apart ({furthest.output} of {furthest.file})"
+    apart = f"at most {furthest.difference:.2g} apart ({furthest.output} of the {furthest.part})"
     facts: list[tuple[str, object]] = [
         ("folder", result.folder),
         ("files", ", ".join(result.files)),

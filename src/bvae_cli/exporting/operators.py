@@ -1,7 +1,7 @@
 """Operations of torch as nodes of ONNX: one table, for networks and for whatever decodes a code.
 
-https://onnx.ai/onnx/operators, as of the operator set ``ONNX_OPERATOR_SET``. Of an operation that is not in the table no graph is
-written; one that is there and wrong would be seen where the graph is run beside torch.
+https://onnx.ai/onnx/operators, as of the operator set ``ONNX_OPERATOR_SET``. Of an operation that is not in the table
+no graph is written; one that is there and wrong would be seen where the graph is run beside torch.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Graph:
         return self.several(operator, inputs, 1, **attributes)[0]
 
     def several(self, operator: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
-        """Add a node of several outputs."""
+        """Add a node of several outputs, with a name: some versions of onnxruntime take two without for one."""
         names = [f"{operator.lower()}_{len(self.nodes)}{f'_{place}' if outputs > 1 else ''}" for place in range(outputs)]
-        self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
+        self.nodes.append(helper.make_node(operator, list(inputs), names, names[0], **attributes))
         return names
 
     def cast(self, name: str, dtype: torch.dtype) -> str:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from bvae_cli.model.bvae import BinaryVAE
 
-# As numpy.allclose with both of its tolerances at this: |a − b| ≤ 1e-5 (1 + |b|).
-TOLERANCE = 1e-5
 BITS = "information_bits"
 # Of onnx 1.13 and onnxruntime 1.14: what is newer is not needed.
 ONNX_OPERATOR_SET = 18
@@ -61,16 +59,17 @@ def code(model: BinaryVAE) -> Part:
 
 
 @torch.no_grad()
-def differences(part: Part, rows: Tensor, found: Mapping[str, Tensor]) -> dict[str, float]:
+def differences(part: Part, rows: Tensor, found: Mapping[str, Tensor], tolerance: float) -> dict[str, float]:
     """Return for each output the largest |a − b| / (1 + |b|) of what was found, a, and what torch says, b.
 
-    A bit is not counted where its logit is a draw within the tolerance: there both values are right.
+    At most t is what numpy.allclose calls equal with both of its tolerances at t. A bit is not counted where its logit is 0
+    within the tolerance: there both values are right.
     """
     expected = part.function(rows)
     largest = {}
     for name, wanted in expected.items():
         apart = (found[name] - wanted).abs() / (1 + wanted.abs())
         if name == BITS:
-            apart = apart.where(expected["logits"].abs() > TOLERANCE, 0.0)
+            apart = apart.where(expected["logits"].abs() > tolerance, 0.0)
         largest[name] = float(apart.max())
     return largest

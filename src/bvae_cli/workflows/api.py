@@ -104,8 +104,8 @@ def encode(weights: Path | str, output: Path | str, overwrite: bool = False, **o
 def export(weights: Path | str, output: Path | str, to: str, overwrite: bool = False, **options: Any) -> ExportResult:
     """Write a trained model into a folder, ``to`` being onnx, safetensors or torch.
 
-    ``options`` are fields of ``ExportConfig``, as ``split="test"``. Raises UsageError where the folder is there already or a package is missing, InputOutputError, BvaeError where what is
-    written computes something else than torch.
+    ``options`` are fields of ``ExportConfig``, as ``split="test"``. Raises UsageError where the folder is there already or a
+    package is missing, InputOutputError, BvaeError where what is written computes something else than torch.
     """
     config = validated(ExportConfig, {**options, "weights": weights, "output": output, "to": to}, "export")
     return _export(config, frozenset(options), overwrite=overwrite)

@@ -18,7 +18,7 @@ from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.errors import BvaeError
 from bvae_cli.exporting import parts
-from bvae_cli.exporting.parts import TOLERANCE, Part
+from bvae_cli.exporting.parts import Part
 from bvae_cli.exporting.tracing import NotExportableError
 from bvae_cli.runs import EXPORTED_WEIGHTS
 from bvae_cli.trained import ExportConfig
@@ -84,7 +84,7 @@ def export(
         format=config.to,
         files=written,
         checks=checks,
-        tolerance=TOLERANCE,
+        tolerance=config.tolerance,
         notes=notes,
         weights=rebuilt.weights,
         code=rebuilt.label,
@@ -125,7 +125,7 @@ def _inputs(rebuilt: Rebuilt, x: Tensor) -> dict[str, Tensor]:
 
 def _write_onnx(folder: Path, rebuilt: Rebuilt, x: Tensor, config: ExportConfig, note: OnNote) -> list[Check]:
     model, inputs = rebuilt.model, _inputs(rebuilt, x)
-    writer = _OnnxWriter(folder, rebuilt, inputs, config.threads)
+    writer = _OnnxWriter(folder, rebuilt, inputs, config)
     try:
         checks = writer.written(parts.encoder(model))
     except NotExportableError as error:
@@ -149,7 +149,7 @@ class _OnnxWriter:
     folder: Path
     rebuilt: Rebuilt
     inputs: Mapping[str, Tensor]
-    threads: int
+    config: ExportConfig
 
     def written(self, part: Part) -> list[Check]:
         """Write a part and run it; there is a file only of one that computes what torch does. Raises NotExportableError."""
@@ -159,7 +159,7 @@ class _OnnxWriter:
         weights = {**dict(self.rebuilt.model.named_parameters()), **dict(self.rebuilt.model.named_buffers())}
         facts = {"bvae": json.dumps({"format": FORMAT, "config": self.rebuilt.config}, sort_keys=True)}
         content = onnx_bytes(part, _at_least_three(rows), weights, facts)
-        checks = _checked(name, part, rows, run(content, rows, self.threads))
+        checks = _checked(name, part, rows, self.config.tolerance, run(content, rows, self.config.threads))
         files.write_file(self.folder / name, content)
         return checks
 
@@ -168,15 +168,15 @@ def _at_least_three(rows: Tensor) -> Tensor:
     return rows.repeat(-(-3 // len(rows)), 1)
 
 
-def _checked(file: str, part: Part, rows: Tensor, found: Mapping[str, Tensor]) -> list[Check]:
+def _checked(file: str, part: Part, rows: Tensor, tolerance: float, found: Mapping[str, Tensor]) -> list[Check]:
     """Compare a part with torch. Raises NotExportableError where it is further off than the tolerance."""
-    apart = parts.differences(part, rows, found)
+    apart = parts.differences(part, rows, found, tolerance)
     for output, difference in apart.items():
-        if not difference <= TOLERANCE:
+        if not difference <= tolerance:
             raise NotExportableError(
-                f"its {output} would differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}"
+                f"its {output} would differ from torch's by {difference:.1e}, more than --tolerance {tolerance:g}"
             )
-    return [Check(file, output, len(rows), difference) for output, difference in apart.items()]
+    return [Check(file, part.name, output, len(rows), difference) for output, difference in apart.items()]
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _refused(what: str) -> Iterator[None]:
         yield
     except NotExportableError as error:
         raise BvaeError(
-            f"The {what} cannot be exported: {error}.", "Nothing was written. Take --to safetensors or --to torch."
+            f"The {what} cannot be exported: {error}.", "Nothing was written; --to safetensors and --to torch are exact."
         ) from None
 
 
@@ -195,10 +195,11 @@ def _write_weights(folder: Path, rebuilt: Rebuilt, x: Tensor, config: ExportConf
     files.write_file(folder / name, contents(rebuilt.config, rebuilt.model.state_dict()))
     back, inputs = load_model(folder / name).model, _inputs(rebuilt, x)
     checks = []
-    for mine, theirs in ((parts.encoder, parts.encoder), (parts.decoder, parts.decoder)):
-        part = mine(rebuilt.model)
+    for part_of in (parts.encoder, parts.decoder):
+        part = part_of(rebuilt.model)
+        rows = inputs[part.entry]
         with _refused(part.name), torch.no_grad():
-            checks += _checked(name, part, inputs[part.entry], theirs(back).function(inputs[part.entry]))
+            checks += _checked(name, part, rows, config.tolerance, part_of(back).function(rows))
     return checks
 
 

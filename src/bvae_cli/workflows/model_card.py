@@ -16,7 +16,7 @@ from bvae_cli import __version__, runs
 from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig
 from bvae_cli.datasets.base import Splits
 from bvae_cli.evaluation.statistics import Estimate
-from bvae_cli.exporting.parts import ONNX_OPERATOR_SET, TOLERANCE
+from bvae_cli.exporting.parts import ONNX_OPERATOR_SET
 from bvae_cli.fields import main_flag, option_of
 from bvae_cli.paths import readable
 from bvae_cli.trained import ExportConfig
@@ -33,9 +33,10 @@ _MEANT = frozenset("\\`*_[]<>&|~$#!@:")
 
 @dataclass(frozen=True)
 class Check:
-    """An output of an exported file beside torch's: the largest |a − b| / (1 + |b|) over so many rows."""
+    """An output of a part of an exported model beside torch's: the largest |a − b| / (1 + |b|) over so many rows."""
 
     file: str
+    part: str
     output: str
     rows: int
     difference: float
@@ -143,9 +144,9 @@ def _without_bvae(facts: Described) -> str:
     """Say how the networks are made of the weights: multilayer perceptrons, whose last numbers are logits."""
     activation = escaped(facts.rebuilt.config["decides"].get("activation"))
     return (
-        "Without bvae: the encoder takes x − `encoder.mean` through the layers `encoder.layers.0`, `.2`, … (`weight`, `bias`), "
-        f"with the activation {activation} between them, to logits of the N code bits; the decoder takes 2c − 1 of a codeword "
-        "c in the same way through `decoder.layers`, to the logits of the D features."
+        "Without bvae: the encoder takes x − `encoder.mean` through the layers `encoder.layers.0`, `.2`, … (`weight`, "
+        f"`bias`), with the activation {activation} between them, to logits of the N code bits; the decoder takes 2c − 1 of "
+        "a codeword c in the same way through `decoder.layers`, to the logits of the D features."
     )
 
 
@@ -244,12 +245,15 @@ def _figures(facts: Described) -> str:
 
 
 def _checks(facts: Described) -> str:
-    rows = [(check.file, check.output, f"{check.rows:,}", f"{check.difference:.2g}") for check in facts.checks]
+    rows = [
+        (check.file, check.part, f"`{check.output}`", f"{check.rows:,}", f"{check.difference:.2g}") for check in facts.checks
+    ]
     ran = "onnxruntime ran the files" if facts.config.to == "onnx" else "The file was read again, and its model run"
     of = "drawn at random" if facts.splits is None else f"of the {facts.config.split} split"
+    most = f"{facts.config.tolerance:g}"
     return (
-        f"{ran} on rows {of}, beside torch. The difference is the largest |a − b| / (1 + |b|); at most {TOLERANCE:.0e} is "
-        f"let through.\n\n{_table(('file', 'output', 'rows', 'difference'), rows)}"
+        f"{ran} on rows {of}, beside torch. The difference is the largest |a − b| / (1 + |b|); at most {most} is let "
+        f"through.\n\n{_table(('file', 'part', 'output', 'rows', 'difference'), rows)}"
     )
 
 
