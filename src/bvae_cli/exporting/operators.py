@@ -54,6 +54,8 @@ class Graph:
             name = name if dtype in (None, tensor.dtype) else self.cast(name, dtype or tensor.dtype)
             of_rows = any(isinstance(size, Rows) for size in told.shape)
             return self.node("Expand", name, self.shape(told.shape)) if of_rows else name
+        if isinstance(told, Rows):
+            return self.cast(self.shape([told]), dtype or torch.int64)
         return self.constant(torch.tensor(told, dtype=dtype))
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -169,6 +171,19 @@ def _compared(operator: str) -> Writer:
         return graph.node(operator, graph.of(first, common), graph.of(second, common))
 
     return write
+
+
+def _logical(operator: str) -> Writer:
+    def write(graph: Graph, step: Step, *arguments: Any) -> str:
+        if step.results[0].dtype != torch.bool:
+            raise NotExportableError(f"{step.operator} is of the bits of numbers")
+        return graph.node(operator, *(graph.of(argument) for argument in arguments))
+
+    return write
+
+
+def _taken_from(graph: Graph, step: Step, told: Any, other: Any, alpha: float = 1) -> str:
+    return _elementwise("Sub")(graph, step, other, told, alpha=alpha)
 
 
 def _reduced(operator: str) -> Writer:
@@ -357,10 +372,11 @@ OPERATORS: dict[str, Writer] = {
             "relu": "Relu",
             "sign": "Sign",
             "floor": "Floor",
-            "logical_not": "Not",
-            "logical_and": "And",
-            "logical_or": "Or",
         }.items()
+    },
+    **{
+        name: _logical(operator)
+        for name, operator in {"bitwise_not": "Not", "bitwise_and": "And", "bitwise_or": "Or"}.items()
     },
     **{
         name: _compared(operator)
@@ -386,6 +402,7 @@ OPERATORS: dict[str, Writer] = {
     **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze"), _reshaped),
     **dict.fromkeys(("split", "split_with_sizes"), _split),
     **dict.fromkeys(("mm", "bmm"), _elementwise("MatMul")),
+    "rsub": _taken_from,
     "expand": _expanded,
     "repeat": _repeated,
     "clamp": _clipped,

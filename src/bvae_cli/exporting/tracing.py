@@ -106,7 +106,7 @@ def traced(function: Function, example: Tensor, named: Mapping[str, Tensor] | No
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation below those that torch puts together of others, and keeps those that depend on the rows."""
+    """Sees every operation below those that torch puts together of others, and keeps those on rows or on named tensors."""
 
     def __init__(self, rows: Tensor, named: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -150,7 +150,7 @@ class _Recorder(TorchDispatchMode):
 
     def _depends(self, told: Any) -> bool:
         if isinstance(told, Tensor):
-            return id(told) in self._values
+            return id(told) in self._values or id(told) in self._names
         items = told.values() if isinstance(told, dict) else told if isinstance(told, list | tuple) else ()
         return any(self._depends(item) for item in items)
 
