@@ -159,9 +159,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         read_weights(tmp_path / "x.safetensors")
 
 
-def test_without_the_library_a_file_is_refused_with_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_library_a_file_is_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="safetensors is not installed") as caught:
         read_weights(tmp_path / "x.safetensors")
@@ -199,7 +197,8 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(header: Any, data: bytes, c
         st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(
             lambda name: name != "__metadata__"
         ),
-        st.lists(st.integers(0, 3), max_size=3),
+        st.lists(st.integers(1, 3), max_size=3),
+        min_size=1,
         max_size=4,
     ),
     told=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),

@@ -154,6 +154,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "an operation without a line": (lambda x: x.cumsum(1), "cumsum is not among those"),
     "a type without a line": (lambda x: x.to(torch.complex64).real, "complex64|real|view_as_real|_to_copy"),
     "a factor of a sum": (lambda x: torch.add(x, x, alpha=2), "factor"),
+    "a factor of a difference": (lambda x: torch.rsub(x, x, alpha=2), "factor"),
     "a quotient that is rounded": (lambda x: torch.div(x, 2, rounding_mode="floor"), "rounds"),
     "another softplus": (lambda x: functional.softplus(x, beta=2), "factor"),
     "an approximate gelu": (lambda x: functional.gelu(x, approximate="tanh"), "approximation"),

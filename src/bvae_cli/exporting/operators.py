@@ -183,7 +183,9 @@ def _logical(operator: str) -> Writer:
 
 
 def _taken_from(graph: Graph, step: Step, told: Any, other: Any, alpha: float = 1) -> str:
-    return _elementwise("Sub")(graph, step, other, told, alpha=alpha)
+    if alpha != 1:
+        raise NotExportableError(f"{step.operator} has a factor")
+    return graph.node("Sub", *(graph.of(argument, step.results[0].dtype) for argument in (other, told)))
 
 
 def _reduced(operator: str) -> Writer:
