@@ -1,4 +1,5 @@
-"""Run what the pages show: the refusals of ``troubleshooting.md`` and the Python examples of ``guide.md``, ``theory.md``.
+"""Run what the pages show: the refusals of ``troubleshooting.md`` and the Python examples of ``guide.md``, ``theory.md``,
+``export.md``.
 
     python docs/check_examples.py
 
@@ -96,7 +97,7 @@ def main() -> int:
     torch.set_num_threads(1)
     failed = 0
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
-        for name in ("guide.md", "theory.md"):
+        for name in ("guide.md", "theory.md", "export.md"):
             failed += wrong_examples(_DOCS / name)
         Path("weights").mkdir(exist_ok=True)
         make_files()
