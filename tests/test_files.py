@@ -269,6 +269,19 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_one_that_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "it/.."])
+def test_a_folder_without_a_name_of_its_own_is_not_replaced(name: str) -> None:
+    with pytest.raises(UsageError, match="no name of a new folder"):
+        _filled(Path(name), overwrite=True)
+
+
+def test_a_link_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "it").symlink_to("target")
+    with pytest.raises(InputOutputError, match="it is a link"):
+        _filled(tmp_path / "it", overwrite=True)
+
+
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -110,6 +110,10 @@ def new_folder(path: Path, overwrite: bool, names: Collection[str]) -> Iterator[
 
 def require_new_folder(path: Path, overwrite: bool, names: Collection[str]) -> None:
     """Raise what ``new_folder`` raises of what is there; nothing is written."""
+    if path.name in ("", ".."):
+        raise UsageError(f"{path} is no name of a new folder.", "Name one that can be made, or replaced.")
+    if path.is_symlink():
+        raise InputOutputError(f"Cannot write to {path}: it is a link, which is not replaced.", "Name the folder itself.")
     if path.parent.exists() and not path.parent.is_dir():
         raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", ANOTHER_FOLDER)
     if path.exists() and not path.is_dir():

@@ -71,7 +71,7 @@ def export(
 
     rebuilt, device = load_alone(config, named, tell)
     splits = _data_if_there(config, rebuilt, note)
-    on_cpu = rebuilt if device == "cpu" else load_model(rebuilt.weights)
+    on_cpu = load_model(rebuilt.weights)
     x = _drawn(on_cpu) if splits is None else _some(splits, config)
     with files.new_folder(config.output, overwrite, NAMES) as folder:
         checks = _WRITERS[config.to](folder, on_cpu, x, config, note)
