@@ -45,6 +45,7 @@ def make_files() -> None:
     Path("study.toml").write_text("epoch = 3\n")
     Path("pickle.pt").write_bytes(pickle.dumps({"a": print}))
     torch.save({"a": torch.zeros(1)}, "foreign.pt")
+    Path("cut.safetensors").write_bytes(b"\xff" * 20)
     Path("cut.pt").write_bytes(Path("foreign.pt").read_bytes()[:200])
     _bvae("train --dataset bits.npy --hidden 16 --latent 8 --epochs 1 --output-dir made")
     (found,) = Path("made").iterdir()

@@ -11,7 +11,7 @@ import pytest
 
 import bvae_cli
 from bvae_cli.checkpoints import read_weights, weights_bytes
-from bvae_cli.config import TrainConfig, parse_code, parse_dataset
+from bvae_cli.config import PluginRef, TrainConfig, parse_code, parse_dataset
 from bvae_cli.workflows.model_card import escaped, training_command
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.train import train
@@ -67,8 +67,10 @@ def test_the_head_names_the_library_and_what_was_measured(trained: TrainResult, 
 def test_the_command_of_a_card_asks_for_the_same_run(tmp_path: Path) -> None:
     config = config_for(tmp_path, ecc="hamming:r=2,pad=true", latent=13, subset=20, lr_schedule="cosine", epochs=1)
     run = train(config)
-    command = training_command(read_weights(run.folder / "bvae_best_model_with.pt").config)
+    told = PluginRef(type="hamming", options=bvae_cli.load(run.folder).code.spec.told_options())
+    command = training_command(read_weights(run.folder / "bvae_best_model_with.pt").config, told)
     assert command is not None
+    assert "--ecc hamming:r=2,pad=True" in command
     assert f"```sh\n{command}\n```" in card_of(run.folder, tmp_path / "model")
     program, verb, *words = shlex.split(command)
     assert (program, verb) == ("bvae", "train")
@@ -82,12 +84,13 @@ def test_the_command_of_a_card_asks_for_the_same_run(tmp_path: Path) -> None:
 def test_a_set_of_parameters_is_named_by_its_number() -> None:
     config: dict[str, Any] = {
         "decides": {"hidden": 200, "latent": 300, "depth": 2, "seed": 0},
-        "code": {"type": "repetition", "options": {"R": 3}},
         "data": {"type": "binarized-mnist", "options": {}},
     }
-    assert training_command(config) == "bvae train -n 5 --ecc repetition:R=3"
+    code = PluginRef(type="repetition", options={"R": 3})
+    assert training_command(config, code) == "bvae train -n 5 --ecc repetition:R=3"
+    assert training_command(config, PluginRef(type="none")) == "bvae train -n 5"
     config["decides"]["init_from"] = "abc"
-    assert training_command(config) is None
+    assert training_command(config, code) is None
 
 
 def test_a_run_that_started_from_other_weights_names_no_command(trained: TrainResult, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def card_text(facts: Described) -> str:
     sections = [
         _head(facts),
         f"# A binary variational autoencoder of {escaped(source)}\n\n"
-        f"Trained with bvae and the code {escaped(facts.rebuilt.label)} on its latent "
+        f"Trained with bvae and the code {escaped(_code(facts).shown())} on its latent "
         "bits. Every figure on this page was counted or measured by the program that wrote it; what was not measured is "
         "called so.",
         *(f"Note: {escaped(note)}" for note in facts.notes),
@@ -84,9 +84,12 @@ def escaped(text: object) -> str:
     return "".join(f"\\{character}" if character in _MEANT else character for character in readable(text))
 
 
-def training_command(config: dict[str, Any]) -> str | None:
-    """Return the command that asks for a run of this configuration; None where it started from other weights."""
-    decides, code, data = config["decides"], config["code"], config["data"]
+def training_command(config: dict[str, Any], code: PluginRef) -> str | None:
+    """Return the command that asks for a run of this configuration; None where it started from other weights.
+
+    ``code`` is that of the configuration, with the options that tell it from others.
+    """
+    decides, data = config["decides"], PluginRef(type=config["data"]["type"], options=config["data"]["options"])
     if decides.get("init_from") is not None:
         return None
     sizes = tuple(decides.get(name) for name in Sizes._fields)
@@ -98,9 +101,14 @@ def training_command(config: dict[str, Any]) -> str | None:
         if told and name != "ecc" and not (number is not None and name in Sizes._fields):
             words += [main_flag(TrainConfig, name), decides[name]]
     for flag, found, usual in (("--ecc", code, "none"), ("--dataset", data, "binarized-mnist")):
-        if found["type"] != usual or found["options"]:
-            words += [flag, PluginRef(type=found["type"], options=found["options"]).label()]
+        if found.label() != usual:
+            words += [flag, found.label()]
     return shlex.join(readable(word) for word in words)
+
+
+def _code(facts: Described) -> PluginRef:
+    spec = facts.rebuilt.model.code.spec
+    return PluginRef(type=facts.rebuilt.config["code"]["type"], options=spec.told_options())
 
 
 def _source(facts: Described) -> str:
@@ -167,7 +175,7 @@ def _model_rows(facts: Described) -> list[tuple[str, object]]:
     decides, code = config["decides"], model.code
     distance = "not known" if code.min_distance is None else code.min_distance
     return [
-        ("code", f"{facts.rebuilt.label} of {config['code']['distribution']} {config['code']['version']}"),
+        ("code", f"{_code(facts).shown()} of {config['code']['distribution']} {config['code']['version']}"),
         ("latent size N, code bits", code.n),
         ("information bits K", code.k),
         ("minimum distance of the code", distance),
@@ -214,7 +222,7 @@ def _training_rows(facts: Described) -> list[tuple[str, object]]:
 
 
 def _command(facts: Described) -> str:
-    command = training_command(facts.rebuilt.config)
+    command = training_command(facts.rebuilt.config, _code(facts))
     if command is None:
         return "It started from other weights; the command is not known."
     return "The command that asks for this run:\n\n" + _fenced("sh", command)
