@@ -89,3 +89,12 @@ def test_a_missing_package_is_named_with_its_extra(
     outcome = bvae("export", run_folder, "--to", to, "-o", "out")
     outcome.refused(2, f"{missing} is not installed", f"pip install 'bvae-cli[{extra}]'")
     assert "loading torch" not in outcome.err
+
+
+def test_a_file_and_variables_say_options_of_an_export(
+    bvae: Bvae, run_folder: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("export.toml").write_text('to = "torch"\ntolerance = 0.001\n')
+    monkeypatch.setenv("BVAE_IWAE_SAMPLES", "3")
+    facts = bvae("export", run_folder, "-o", "out", "--config", "export.toml", "--json").succeeded().json()
+    assert (facts["format"], facts["tolerance"], facts["quality"]["bounds"]["iwae_samples"]) == ("torch", 0.001, 3)
