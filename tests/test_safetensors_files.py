@@ -21,6 +21,7 @@ from bvae_cli.torch_files import UnreadableError
 from .helpers import property_settings
 from .test_checkpoints import CONFIG, WEIGHTS
 
+pytest.importorskip("safetensors")  # an extra
 # Another order than that of their names.
 TENSORS = {"w": WEIGHTS["w"], "bits": WEIGHTS["bits"], "a": torch.tensor(3.5, dtype=torch.float64)}
 

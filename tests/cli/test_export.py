@@ -6,6 +6,8 @@ import pytest
 
 from ..outcome import Bvae
 
+for extra in ("onnx", "onnxruntime", "safetensors"):
+    pytest.importorskip(extra)
 QUICK = ("--iwae-samples", 2)
 
 

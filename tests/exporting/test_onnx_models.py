@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import onnx
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bvae_cli.config import parse_code
-from bvae_cli.exporting import operators
-from bvae_cli.exporting.onnx_models import onnx_bytes, run
 from bvae_cli.exporting.parts import ONNX_OPERATOR_SET, Part
 from bvae_cli.exporting.tracing import NotExportableError
 from bvae_cli.model.networks import ACTIVATIONS, perceptron
+
+onnx = pytest.importorskip("onnx")  # an extra, as the next one
+pytest.importorskip("onnxruntime")
+from bvae_cli.exporting import operators  # noqa: E402
+from bvae_cli.exporting.onnx_models import onnx_bytes, run  # noqa: E402
 
 ROWS = 2 * torch.randn(11, 6, generator=torch.Generator().manual_seed(0))
 MATRIX = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))

@@ -19,7 +19,7 @@ from bvae_cli import checkpoints
 from bvae_cli.codes.uncoded import UncodedCode
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
-from bvae_cli.exporting import onnx_models, parts
+from bvae_cli.exporting import parts
 from bvae_cli.exporting.parts import Part, differences
 from bvae_cli.workflows.export import ExportResult
 from bvae_cli.workflows.observing import TrainResult
@@ -27,6 +27,10 @@ from bvae_cli.workflows.train import train
 
 from ..helpers import uncounted
 from .conftest import config_for
+
+for extra in ("onnx", "onnxruntime", "safetensors"):
+    pytest.importorskip(extra)
+from bvae_cli.exporting import onnx_models  # noqa: E402
 
 QUICK: dict[str, Any] = {"iwae_samples": 2}
 FORMATS = ("onnx", "safetensors", "torch")
