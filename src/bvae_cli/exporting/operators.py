@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bvae_cli.exporting.tracing import Constant, NotExportableError, Program, Rows, Size, Step, Value
 
-TYPES = {
+TYPES: dict[torch.dtype, int] = {
     torch.float32: TensorProto.FLOAT,
     torch.float64: TensorProto.DOUBLE,
     torch.float16: TensorProto.FLOAT16,
