@@ -52,6 +52,7 @@ def test_a_card_says_code_data_training_and_what_was_measured(trained: TrainResu
     assert facts["log p(x), nats"] == f"{quality.bounds.log_likelihood.mean:.2f}"
     assert facts["active bits"] == f"{quality.latent.active_bits} of 4"
     assert "Means over 6 validation rows" in card
+    assert "leaky-relu (slope 0.2 below 0) between them" in card
     parameters = sum(values.numel() for name, values in bvae_cli.load(trained.folder).network.named_parameters())
     assert facts["parameters"] == f"{parameters:,}"
 

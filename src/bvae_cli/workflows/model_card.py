@@ -61,9 +61,9 @@ def card_text(facts: Described) -> str:
     sections = [
         _head(facts),
         f"# A binary variational autoencoder of {escaped(source)}\n\n"
-        f"Trained with bvae and the code {escaped(_code(facts).shown())} on its latent "
-        "bits. Every figure on this page was counted or measured by the program that wrote it; what was not measured is "
-        "called so.",
+        f"Trained with bvae and the code {escaped(_code(facts).shown())} on its latent bits. What this page says of how it was "
+        "trained stands in the weights; every result was measured by the program that wrote the page, and what was not "
+        "measured is called so.",
         *(f"Note: {escaped(note)}" for note in facts.notes),
         _use(facts),
         _section("The model", _table(("fact", "value"), _model_rows(facts))),
@@ -150,7 +150,8 @@ def _use(facts: Described) -> str:
 
 def _without_bvae(facts: Described) -> str:
     """Say how the networks are made of the weights: multilayer perceptrons, whose last numbers are logits."""
-    activation = escaped(facts.rebuilt.config["decides"].get("activation"))
+    named = facts.rebuilt.config["decides"]["activation"]
+    activation = "leaky-relu (slope 0.2 below 0)" if named == "leaky-relu" else escaped(named)
     return (
         "Without bvae: the encoder takes x − `encoder.mean` through the layers `encoder.layers.0`, `.2`, … (`weight`, "
         f"`bias`), with the activation {activation} between them, to logits of the N code bits; the decoder takes 2c − 1 of "
