@@ -61,9 +61,9 @@ def card_text(facts: Described) -> str:
     sections = [
         _head(facts),
         f"# A binary variational autoencoder of {escaped(source)}\n\n"
-        f"Trained with bvae and the code {escaped(_code(facts).shown())} on its latent bits. What this page says of how it was "
-        "trained stands in the weights; every result was measured by the program that wrote the page, and what was not "
-        "measured is called so.",
+        f"Trained with bvae and the code {escaped(_code(facts).shown())} on its latent bits. What this page says of how "
+        "it was trained stands in the weights; every result was measured by the program that wrote the page, and what was "
+        "not measured is called so.",
         *(f"Note: {escaped(note)}" for note in facts.notes),
         _use(facts),
         _section("The model", _table(("fact", "value"), _model_rows(facts))),
