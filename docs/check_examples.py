@@ -1,4 +1,5 @@
-"""Run what the pages show: the refusals of ``troubleshooting.md`` and the Python examples of ``guide.md``, ``theory.md``.
+"""Run what the pages show: the refusals of ``troubleshooting.md`` and the Python examples of ``guide.md``, ``theory.md``,
+``export.md``.
 
     python docs/check_examples.py
 
@@ -44,6 +45,7 @@ def make_files() -> None:
     Path("study.toml").write_text("epoch = 3\n")
     Path("pickle.pt").write_bytes(pickle.dumps({"a": print}))
     torch.save({"a": torch.zeros(1)}, "foreign.pt")
+    Path("cut.safetensors").write_bytes(b"\xff" * 20)
     Path("cut.pt").write_bytes(Path("foreign.pt").read_bytes()[:200])
     _bvae("train --dataset bits.npy --hidden 16 --latent 8 --epochs 1 --output-dir made")
     (found,) = Path("made").iterdir()
@@ -96,7 +98,7 @@ def main() -> int:
     torch.set_num_threads(1)
     failed = 0
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
-        for name in ("guide.md", "theory.md"):
+        for name in ("guide.md", "theory.md", "export.md"):
             failed += wrong_examples(_DOCS / name)
         Path("weights").mkdir(exist_ok=True)
         make_files()

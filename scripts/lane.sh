@@ -26,6 +26,7 @@ tests=(
   tests/report/test_page.py tests/report/test_figures.py             # matplotlib, jinja2
   tests/cli/test_app.py tests/cli/test_train.py tests/cli/test_sample.py tests/cli/test_evaluate.py tests/cli/test_encode.py
   tests/cli/test_plot.py tests/cli/test_runs.py tests/cli/test_render.py tests/cli/test_progress.py # typer, rich
+  tests/exporting tests/test_safetensors_files.py tests/workflows/test_export.py # onnx, onnxruntime, safetensors
   tests/workflows/test_steps.py tests/workflows/test_api.py tests/workflows/test_tensorboard.py
 )
 
@@ -56,6 +57,6 @@ fi
 
 venv=.venv-$lane
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/pip" install -q --no-cache-dir "${wanted[@]}" -e '.[test,tensorboard]'
+"$venv/bin/pip" install -q --no-cache-dir "${wanted[@]}" -e '.[test,tensorboard,onnx,safetensors]'
 "$venv/bin/python" scripts/versions.py
 TESTS_NEED_TENSORBOARD=1 "$venv/bin/pytest" -q -n 2 -m 'not slow' "$@" "${tests[@]}"

@@ -212,3 +212,87 @@ def test_what_dead_processes_of_this_machine_have_left_goes_with_the_next_write(
     assert {path.name for path in tmp_path.iterdir()} == {"a", mine.name, elsewhere.name, ".bvae-x.tmp"}
     files.remove_leftovers(tmp_path, alone=True)
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
+
+
+def _filled(path: Path, overwrite: bool = False, text: str = "new") -> None:
+    with files.new_folder(path, overwrite, {"a", "b"}) as folder:
+        assert folder.parent == path.parent
+        files.write_file(folder / "a", text.encode())
+
+
+def _copied_half(folder: Path) -> None:
+    (folder / "a").write_text("x")
+    raise ValueError("half")
+
+
+def test_a_folder_has_its_name_only_when_it_is_filled(tmp_path: Path) -> None:
+    _filled(tmp_path / "above" / "it")
+    assert (tmp_path / "above" / "it" / "a").read_text() == "new"
+    with pytest.raises(ValueError, match="half"), files.new_folder(tmp_path / "other", False, {"a"}) as folder:
+        _copied_half(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["above"]
+
+
+def test_a_folder_is_replaced_where_it_may_be_and_holds_nothing_else(tmp_path: Path) -> None:
+    it = tmp_path / "it"
+    it.mkdir()
+    _filled(it, text="old")  # an empty one is as good as none
+    (it / "b").write_text("left over")
+    with pytest.raises(UsageError, match=r"it is there already.*\n.*--overwrite"):
+        _filled(it)
+    assert (it / "a").read_text() == "old"
+    _filled(it, overwrite=True)
+    assert [path.name for path in it.iterdir()] == ["a"]
+    assert (it / "a").read_text() == "new"
+    (it / "mine").write_text("x")
+    with pytest.raises(UsageError, match="holds mine"):
+        _filled(it, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = tmp_path / "it"
+    _filled(it, text="old")
+    rename = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        if target == it and (self / "a").read_text() == "new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(InputOutputError, match="input/output error"):
+        _filled(it, overwrite=True)
+    assert (it / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "it/.."])
+def test_a_folder_without_a_name_of_its_own_is_not_replaced(name: str) -> None:
+    with pytest.raises(UsageError, match="no name of a new folder"):
+        _filled(Path(name), overwrite=True)
+
+
+def test_a_link_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "it").symlink_to("target")
+    with pytest.raises(InputOutputError, match="it is a link"):
+        _filled(tmp_path / "it", overwrite=True)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputOutputError, match="file, not a folder"):
+            _filled(path, overwrite=True)
+
+
+def test_a_folder_that_a_dead_process_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    left = files.temporary_beside(tmp_path / "x")
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", "-4194999-"))
+    left.mkdir()
+    (left / "a").write_text("half")
+    files.write_file(tmp_path / "b", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

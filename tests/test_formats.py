@@ -160,7 +160,9 @@ def later_config(run: Path) -> None:
     of_a_later_format(run / runs.CONFIG)
 
 
-@pytest.mark.parametrize("line", [("sample", "--weights"), ("evaluate",), ("encode", "-o", "codes.npy")])
+@pytest.mark.parametrize(
+    "line", [("sample", "--weights"), ("evaluate",), ("encode", "-o", "codes.npy"), ("export", "--to", "torch", "-o", "x")]
+)
 def test_weights_of_a_later_format_are_refused(line: tuple[str, ...], bvae: Bvae, place: Path) -> None:
     later_weights(run_in("finished"))
     bvae(*line, run_in("finished")).refused(3, "has format 99; this bvae reads format 1", "Update bvae-cli")

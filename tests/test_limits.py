@@ -12,6 +12,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 INSTALLED = [
     *PROJECT["dependencies"],
     *PROJECT["optional-dependencies"]["tensorboard"],
+    *PROJECT["optional-dependencies"]["onnx"],
+    *PROJECT["optional-dependencies"]["safetensors"],
     *PROJECT["optional-dependencies"]["test"],
 ]
 

@@ -1,4 +1,5 @@
 """The two kinds of files that hold tensors: weights, which people read with torch, and states, from which a run goes on.
+Exported weights may be a file of safetensors as well.
 
 Both carry a digest of what they hold, because torch's reader does not notice a flipped bit. Nothing in them is executed.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvae_cli.errors import InputOutputError, cannot_be_read
+from bvae_cli.safetensors_files import SUFFIX, read_safetensors, require_safetensors, safetensors_bytes
 from bvae_cli.sources import open_file, parsed_json
 from bvae_cli.torch_files import RefusedError, UnreadableError, read_tensors
 
@@ -55,8 +57,18 @@ def weights_bytes(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
     )
 
 
+def exported_bytes(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> bytes:
+    """Return a file of safetensors with the same weights and facts, which ``read_weights`` reads as well."""
+    ordered = {name: weights[name] for name in sorted(weights)}
+    digest = _digest_of_weights(json.dumps(config, sort_keys=True), ordered)
+    return safetensors_bytes(ordered, {"format": FORMAT, "config": dict(config), "digest": digest})
+
+
 def read_weights(path: Path) -> Checkpoint:
-    """Read a file of weights. Raises InputOutputError for one that is missing, damaged or foreign."""
+    """Read a file of weights, of torch or by its suffix of safetensors.
+
+    Raises InputOutputError for one that is missing, damaged or foreign, UsageError where safetensors is not installed.
+    """
     content = _content_of_weights(path)
     foreign = InputOutputError(f"{path} was not written by bvae.", _GIVE_OURS)
     if not isinstance(content, dict) or {"format", "config", "weights"} - set(content):
@@ -156,9 +168,18 @@ def _is_complete(config: Any) -> bool:
 
 
 def _content_of_weights(path: Path) -> Any:
+    of_safetensors = path.suffix == SUFFIX
+    if of_safetensors:
+        require_safetensors()
     try:
         with open_file(path) as file:
-            return read_tensors(file.read())
+            content = file.read()
+        if not of_safetensors:
+            return read_tensors(content)
+        weights, facts = read_safetensors(content)
+        # The digest is of the text, and equal values are one text.
+        told = {"config": json.dumps(facts["config"], sort_keys=True)} if "config" in facts else {}
+        return {**facts, **told, "weights": {name: weights[name] for name in sorted(weights)}}
     except OSError as error:
         raise cannot_be_read(path, error) from None
     except RefusedError:

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,6 +84,65 @@ def require_no_link(folder: Path, path: Path) -> None:
                 f"{folder / between} is a link that leads out of {folder}: nothing is written through it.",
                 "Remove the link.",
             )
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, overwrite: bool, names: Collection[str]) -> Iterator[Path]:
+    """Give a folder to be filled with files of these names; it has its own name only when the body is done.
+
+    One that is there is replaced where it may be overwritten and holds nothing else.
+    Raises UsageError where it may not, InputOutputError.
+    """
+    require_new_folder(path, overwrite, names)
+    temporary = temporary_beside(path)
+    try:
+        make_folder(path.parent)
+        remove_leftovers(path.parent)
+        temporary.mkdir()
+        yield temporary
+        sync_folder(temporary)
+        _take_the_place(path, temporary)
+    except OSError as error:
+        raise describe_os_error(error, path.parent) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_new_folder(path: Path, overwrite: bool, names: Collection[str]) -> None:
+    """Raise what ``new_folder`` raises of what is there; nothing is written."""
+    if path.name in ("", ".."):
+        raise UsageError(f"{path} is no name of a new folder.", "Name one that can be made, or replaced.")
+    if path.is_symlink():
+        raise InputOutputError(f"Cannot write to {path}: it is a link, which is not replaced.", "Name the folder itself.")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputOutputError(f"Cannot write to {path.parent}: it is a file, not a folder.", ANOTHER_FOLDER)
+    if path.exists() and not path.is_dir():
+        raise InputOutputError(f"Cannot write to {path}: it is a file, not a folder.", ANOTHER_FOLDER)
+    if not path.exists():
+        return
+    with writing(path):
+        found = sorted(entry.name for entry in path.iterdir())
+    if found and not overwrite:
+        raise UsageError(f"{path} is there already.", "Name another folder, or write it anew with --overwrite.")
+    if others := [name for name in found if name not in names]:
+        raise UsageError(
+            f"{path} holds {others[0]}, which is not of an export: it is not overwritten.", "Name another folder."
+        )
+
+
+def _take_the_place(path: Path, temporary: Path) -> None:
+    """Give a folder its name; the one that has it is gone only when the new one is there."""
+    before = temporary_beside(path)
+    if path.exists():
+        path.rename(before)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if before.exists():
+            before.rename(path)
+        raise
+    sync_folder(path.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -181,6 +241,8 @@ def remove_leftovers(folder: Path, alone: bool = False) -> None:
     """
     for path in folder.glob(f"{_TEMPORARY}*{_TEMPORARY_END}"):
         if alone or _writer_is_gone(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "bvae_best_model_with.pt"
+# The names that exported weights have in their folder.
+EXPORTED_WEIGHTS = {"safetensors": "model.safetensors", "torch": "model.pt"}
 LOSS_RECORD = "loss_record_with.txt"
 CONFIG = "config.json"
 LOG = "training_log.txt"
@@ -425,8 +427,12 @@ def namesakes(folder: Path) -> list[Path]:
 
 
 def weights_file(path: Path) -> Path:
-    """Return the weights that a path names: itself, or a run's folder's. Raises InputOutputError where they are not."""
-    found = path / WEIGHTS if path.is_dir() else path
+    """Return the weights that a path names: itself, or those of a run's folder or of one that was exported.
+
+    Raises InputOutputError where they are not there.
+    """
+    names = (WEIGHTS, *EXPORTED_WEIGHTS.values()) if path.is_dir() else ()
+    found = next((path / name for name in names if (path / name).is_file()), path)
     if not found.is_file():
         what = f"{path} holds no {WEIGHTS}" if path.is_dir() else f"There is no file {path}"
         raise InputOutputError(f"{what}.", "`bvae runs` lists the runs that are there.")

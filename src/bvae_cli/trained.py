@@ -1,4 +1,4 @@
-"""What a person can say to the commands that work with a trained model: ``sample``, ``evaluate`` and ``encode``.
+"""What a person can say to the commands that work with a trained model: ``sample``, ``evaluate``, ``encode``, ``export``.
 
 As in ``config``, nothing here imports torch or numpy.
 """
@@ -13,11 +13,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelChoice, PluginRef, parse_dataset
 from bvae_cli.errors import UsageError
+from bvae_cli.extras import require_extra
 from bvae_cli.fields import option
 
 Split = Literal["validation", "test"]
 EncodedSplit = Literal["all", "train", "validation", "test"]
 Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
+ExportFormat = Literal["onnx", "safetensors", "torch"]
 BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
 _FIXED, _BIT = re.compile(r"m([1-9]\d{0,8})=([01])"), re.compile(r"m([1-9]\d{0,8})")
@@ -166,6 +168,38 @@ class EncodeConfig(TrainedChoice):
             raise UsageError(f"--output names no .npy file; got '{self.output}'.", f"As in -o {self.output.stem}.npy.")
         if self.packed and self.write not in BITS:
             raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
+        return self
+
+
+class ExportConfig(TrainedChoice):
+    """What ``export`` needs: which model, as what, where to, and on which rows it is checked and measured."""
+
+    to: Annotated[ExportFormat, option(OUTPUT, decides=False)] = Field(
+        description="onnx: graphs that onnxruntime runs; safetensors: weights; torch: weights for torch.load."
+    )
+    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FOLDER")] = Field(
+        description="Folder to write: the model, and what it is (README.md)."
+    )
+    split: Annotated[Split, option(DATA)] = Field(
+        "validation", description="Rows to check and measure on: validation or test."
+    )
+    iwae_samples: Annotated[int, option(DATA)] = Field(
+        64, ge=1, le=1_000_000, description="Draws S of the tighter bound IWAE-S that the model card tells."
+    )
+    seed: Annotated[int, option(DATA)] = Field(0, ge=0, lt=2**63, description="Seed of the draws of what is measured.")
+    tolerance: Annotated[float, option(OUTPUT, decides=False)] = Field(
+        1e-5,
+        gt=0,
+        le=0.01,
+        description="Largest |a - b| / (1 + |b|) of what is exported, a, and torch, b; beyond it nothing is written.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        if self.to == "onnx":
+            require_extra("onnx", "onnx", "onnxruntime")
+        elif self.to == "safetensors":
+            require_extra("safetensors", "safetensors")
         return self
 
 

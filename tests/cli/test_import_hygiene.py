@@ -65,6 +65,7 @@ QUICK = {
     "help of sample": ({}, ["sample", "--help"]),
     "help of evaluate": ({}, ["evaluate", "--help"]),
     "help of encode": ({}, ["encode", "--help"]),
+    "help of export": ({}, ["export", "--help"]),
     "check-ecc": ({}, ["check-ecc"]),
     "check-ecc of a code": ({}, ["check-ecc", "-n", "5", "--R", "3"]),
     "codes": ({}, ["codes"]),
@@ -100,9 +101,9 @@ def test_the_watch_of_these_tests_sees_torch_and_numpy(tmp_path: Path) -> None:
     assert child(_UNTIL_TORCH, "devices", cwd=tmp_path).returncode == 77
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "encode"])
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "encode", "export"])
 def test_a_sign_of_life_comes_before_torch(command: str, tmp_path: Path) -> None:
-    own = {"evaluate": ["x.pt"], "encode": ["x.pt", "-o", "codes.npy"]}
+    own = {"evaluate": ["x.pt"], "encode": ["x.pt", "-o", "codes.npy"], "export": ["x.pt", "--to", "torch", "-o", "out"]}
     done = child(_UNTIL_TORCH, command, *own.get(command, []), cwd=tmp_path)
     assert done.returncode == 77
     first, *_, last = done.stderr.splitlines()

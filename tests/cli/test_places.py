@@ -387,6 +387,7 @@ def test_files_are_open_to_whom_the_mask_says(mask: int, files: int, folders: in
         run = bvae("train", *TINY, "--json").succeeded().json()["folder"]
         bvae("plot", run).succeeded()
         bvae("encode", run, "-o", "weights/codes.npy").succeeded()
+        bvae("export", run, "--to", "torch", "-o", "weights/out", "--iwae-samples", 1).succeeded()
         bvae("sample", "-w", run, "--iwae-samples", 1).succeeded()
     finally:
         os.umask(before)
@@ -401,6 +402,7 @@ EVERY = {
     "sample": ("sample", "-w", "run", "--iwae-samples", 1),
     "evaluate": ("evaluate", "run", "--iwae-samples", 1),
     "encode": ("encode", "run", "-o", "codes.npy", "--overwrite"),
+    "export": ("export", "run", "--to", "torch", "-o", "out", "--overwrite", "--iwae-samples", 1),
     "compare --dry-run": ("compare", *TINY, "--dataset", "many.npy", "--calibration-bins", 2, "--dry-run", "--R", 3),
     "runs": ("runs", "run"),
     "plot": ("plot", "run"),

@@ -56,6 +56,7 @@ def commands(stage: Stage) -> list[Command]:
     compare = ("--seeds", "2", "--workers", "1", "--iwae-samples", "2", "--calibration-bins", "2")
     measured = ("--noise-epsilon", "0", "--bootstrap-samples", "100")
     comparison = stage.train("compare", *compare, *measured, epochs=2).arguments[1:]
+    measured_little = ("--iwae-samples", "1", "--subset", "4")
     weights = f"weights/{next((given / 'weights').iterdir()).name}"
     return [
         plain,
@@ -64,6 +65,12 @@ def commands(stage: Stage) -> list[Command]:
         stage.train("train --save-every-epoch", "--save-every-epoch"),
         stage.train("train --seeds 2", "--seeds", "2", "--workers", "1", epochs=2),
         Command("encode", ("encode", "-w", weights, "--output", "codes.npy"), given, ("--overwrite",)),
+        Command(
+            "export",
+            ("export", "-w", weights, "--to", "torch", "--output", "out", *measured_little),
+            given,
+            ("--overwrite",),
+        ),
         Command("datasets pack", ("datasets", "pack", str(stage.data), "packed.npz"), None, ("--overwrite",)),
         Command("compare", ("compare", *comparison)),
     ]

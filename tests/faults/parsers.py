@@ -354,6 +354,27 @@ def _write_weights(samples: Samples, chance: Random, folder: Path, inside: bool,
     _write_file(folder, runs.WEIGHTS, changed)
 
 
+def _write_safetensors(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
+    content = samples.files["plain.safetensors"]
+    changed = _header_otherwise(content, chance) if inside else mutate.any_bytes(content, chance)
+    _write_file(folder, runs.EXPORTED_WEIGHTS["safetensors"], changed)
+
+
+def _header_otherwise(content: bytes, chance: Random) -> bytes:
+    """Change the header, or the facts in it, and make its length right again."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header, told = content[8:end], json.loads(content[8:end])
+    if chance.random() < 0.5:
+        header = mutate.any_json(header, chance)
+    else:
+        facts = json.loads(told["__metadata__"]["bvae"])
+        facts.pop("digest" if chance.random() < 0.8 else "format")
+        changed = mutate.any_json(json.dumps(facts).encode(), chance).decode("utf-8", "replace")
+        told["__metadata__"]["bvae"] = changed
+        header = json.dumps(told).encode()
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
 def _changed_member(name: str, content: bytes, chance: Random) -> bytes:
     # Nearly all that a reader of weights does is in the pickle.
     return mutate.any_pickle(content, chance) if name.endswith(".pkl") else mutate.any_bytes(content, chance)
@@ -393,7 +414,7 @@ def _other_tensor(tensor: Any, chance: Random) -> Any:
 
 
 def _read_weights(folder: Path) -> None:
-    rebuilt = load_model(folder / runs.WEIGHTS)
+    rebuilt = load_model(folder)
     assert rebuilt.label
     rebuilt.model.sample(2, None, 1.0)
 
@@ -517,6 +538,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("code files", _write_code, _read_code),
     Parser("weights", _write_weights, _read_weights),
     Parser("weights to sample", partial(_write_weights, described=True), _read_for_samples),
+    Parser("safetensors", _write_safetensors, _read_weights),
     Parser("run folder", partial(_write_folder, kinds=("finished", "unfinished")), _read_run),
     Parser("comparison folder", partial(_write_folder, kinds=("comparison",)), _read_comparison),
 )

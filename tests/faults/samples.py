@@ -93,6 +93,8 @@ def write_samples(folder: Path) -> Samples:
     made |= _contents("finished", finished.folder)
     held = torch.load(io.BytesIO(made[f"finished/{runs.WEIGHTS}"]), weights_only=True)
     made["plain.pt"] = checkpoints.torch_bytes({name: value for name, value in held.items() if name != "digest"})
+    weights = checkpoints.read_weights(finished.folder / runs.WEIGHTS)
+    made["plain.safetensors"] = checkpoints.exported_bytes(weights.config, weights.weights)
     unfinished = TrainConfig(dataset=bits, output_dir=folder / "stopped", seed=1, **_TINY)
     try:
         train(unfinished, _Stopping())

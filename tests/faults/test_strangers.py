@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import struct
@@ -52,12 +53,14 @@ READERS: dict[str, Callable[[Path], object]] = {
     "matrix.csv": lambda path: validated(Linear, {"matrix": str(path)}, "the code"),
     "alist": lambda path: validated(Ldpc, {"alist": str(path)}, "the code"),
     ".pt": runs.load_checkpoint,
+    ".safetensors": runs.load_checkpoint,
     "record": lambda path: runs.read_record(path.parent),
     "toml": lambda path: settings.resolve(TrainConfig, Layer("flags", {}), path),
     "comparison": lambda path: ComparisonFolder(path.parent).load(),
 }
 NAMES = {
     **{".npy": "x.npy", ".npz": "x.npz", ".csv": "x.csv", "idx": "train-images-idx3-ubyte", ".pt": runs.WEIGHTS},
+    ".safetensors": runs.EXPORTED_WEIGHTS["safetensors"],
     **{"alist": "x.alist", "record": runs.LOSS_RECORD, "toml": "config.toml", "comparison": "comparison.json"},
 }
 
@@ -199,6 +202,18 @@ def test_a_member_that_claims_to_be_larger_than_its_archive_is_refused(kind: str
 def test_a_number_that_claims_to_be_many_is_refused(tmp_path: Path) -> None:
     content = weights_of({"w": torch.zeros(1).expand(10**6, 10**6)})
     assert "damaged or cut short" in read_as(".pt", tmp_path, content)
+
+
+@pytest.mark.parametrize("length", [2**20, 2**31, 2**40, 2**63, 2**64 - 1])
+def test_a_header_of_safetensors_that_claims_to_be_huge_fills_no_memory(length: int, tmp_path: Path) -> None:
+    assert "damaged or cut short" in read_as(".safetensors", tmp_path, struct.pack("<Q", length) + b"{" + bytes(100))
+
+
+def test_a_tensor_of_safetensors_that_claims_more_than_its_bytes_is_refused(tmp_path: Path) -> None:
+    for shape in ([2**40], [2**20, 2**20, 2**20], [2**63], [0, 2**62]):
+        header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}).encode()
+        content = struct.pack("<Q", len(header)) + header + bytes(4)
+        assert "damaged or cut short" in read_as(".safetensors", tmp_path, content)
 
 
 def test_a_tensor_that_claims_more_than_its_record_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ _BUILDERS: dict[str, tuple[str, str]] = {
     "sample": ("bvae_cli.cli.sample", "Draw samples from a trained model and measure its quality."),
     "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
     "encode": ("bvae_cli.cli.encode", "Encode data with a trained model, into a file of bits."),
+    "export": ("bvae_cli.cli.export", "Write a trained model for other programs: ONNX, safetensors, torch."),
     "compare": ("bvae_cli.cli.compare", "Compare models with and without a code, over seeds, on the test split."),
     "report": ("bvae_cli.cli.report", "Draw the report of a comparison again."),
     "runs": ("bvae_cli.cli.runs", "List the runs in a folder."),
@@ -247,6 +248,7 @@ _SMALLER = {
     "sample": "Take fewer --num-samples, or fewer rows with --subset.",
     "encode": "Name the same weights with --device cpu, or fewer rows with --subset.",
     "evaluate": "Take fewer rows with --subset, or fewer --iwae-samples.",
+    "export": "Take fewer rows with --subset, or fewer --iwae-samples.",
 }
 
 

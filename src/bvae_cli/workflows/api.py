@@ -18,12 +18,14 @@ from bvae_cli.fields import validated
 from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
-from bvae_cli.trained import EncodeConfig, SampleConfig
+from bvae_cli.trained import EncodeConfig, ExportConfig, SampleConfig
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
 from bvae_cli.workflows.encode import EncodeResult
 from bvae_cli.workflows.encode import encode as _encode
+from bvae_cli.workflows.export import ExportResult
+from bvae_cli.workflows.export import export as _export
 from bvae_cli.workflows.measuring import Quality, measure
 from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.resuming import finished, unfinished
@@ -40,6 +42,7 @@ __all__ = [
     "compare",
     "encode",
     "evaluate",
+    "export",
     "load",
     "resume",
     "sample",
@@ -96,6 +99,16 @@ def encode(weights: Path | str, output: Path | str, overwrite: bool = False, **o
     config = validated(EncodeConfig, {**options, "weights": weights, "output": output}, "encode")
     require_new(config.output, overwrite)
     return _encode(config, frozenset(options))
+
+
+def export(weights: Path | str, output: Path | str, to: str, overwrite: bool = False, **options: Any) -> ExportResult:
+    """Write a trained model into a folder, ``to`` being onnx, safetensors or torch.
+
+    ``options`` are fields of ``ExportConfig``, as ``split="test"``. Raises UsageError where the folder is there already or a
+    package is missing, InputOutputError, BvaeError where what is written computes something else than torch.
+    """
+    config = validated(ExportConfig, {**options, "weights": weights, "output": output, "to": to}, "export")
+    return _export(config, frozenset(options), overwrite=overwrite)
 
 
 def load(path: Path | str, device: str = "auto") -> TrainedModel:

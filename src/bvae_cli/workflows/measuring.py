@@ -22,7 +22,7 @@ from bvae_cli.evaluation.inference import (
 )
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
-from bvae_cli.trained import SampleConfig, TrainedChoice
+from bvae_cli.trained import ExportConfig, SampleConfig, TrainedChoice
 from bvae_cli.workflows.building import Rebuilt, load_model, load_splits, require_fitting, require_same_symbols
 
 OnNote = Callable[[str], None]
@@ -83,16 +83,22 @@ def prepare(
 
 def load_both(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Splits, str]:
     """Load the model, on the chosen device, and its data, which stay where they are; return both and the device."""
+    rebuilt, device = load_alone(config, named, on_note)
+    return rebuilt, load_data(config, rebuilt), device
+
+
+def load_alone(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, str]:
+    """Load the model onto the chosen device, without its data; return both."""
     choice = devices.choose(config.device, "off")
     processor.prepare(config.threads)
     rebuilt = load_model(find_weights(config, named), choice.device)
     if on_note is not None:
         for note in _notes(config, rebuilt):
             on_note(note)
-    return rebuilt, _load_data(config, rebuilt), choice.device
+    return rebuilt, choice.device
 
 
-def measure_on(rebuilt: Rebuilt, x: Tensor | Rows, config: SampleConfig) -> Quality:
+def measure_on(rebuilt: Rebuilt, x: Tensor | Rows, config: SampleConfig | ExportConfig) -> Quality:
     """Measure a model on rows ``[rows, D]``; every draw is decided by ``config.seed``."""
     generator = torch.Generator(x.device).manual_seed(config.seed)
     logits = posterior_logits(rebuilt.model, x)
@@ -129,7 +135,11 @@ def _counted(others: int) -> str:
     return "There is 1 other run" if others == 1 else f"There are {others} other runs"
 
 
-def _load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
+def load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
+    """Load the data that ``config`` names, or those that a model was trained on.
+
+    Raises InputOutputError or PluginError where they cannot be had or have changed, UsageError where they do not fit.
+    """
     recorded = rebuilt.config["data"]
     reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
     if config.dataset is None and reference.type not in registry.names("data set"):

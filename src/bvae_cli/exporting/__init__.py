@@ -1,0 +1,1 @@
+"""What a trained model computes, as files that other programs run."""
