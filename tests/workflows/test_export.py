@@ -259,3 +259,32 @@ def test_the_same_model_is_the_same_files(trained: TrainResult, tmp_path: Path) 
             exported(trained, folder, to)
         first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
         assert first == second
+
+
+OTHER_MODELS: dict[str, dict[str, Any]] = {
+    "gaussian": {"likelihood": "gaussian"},
+    "gaussian, fixed": {"likelihood": "gaussian", "sigma": 0.5},
+    "poisson": {"likelihood": "poisson"},
+    "negative-binomial": {"likelihood": "negative-binomial"},
+    "categorical": {"likelihood": "categorical"},
+    "conv": {"likelihood": "gaussian", "network": "conv", "channels": 2},
+    "dcgan": {"likelihood": "poisson", "network": "dcgan", "channels": 2},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_every_likelihood_and_network_computes_the_same_in_onnxruntime(tmp_path: Path, name: str) -> None:
+    shape = (60, 4, 6) if "network" in OTHER_MODELS[name] else (60, 6)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).poisson(2, shape))
+    options: dict[str, Any] = {"hidden": 8, "latent": 12, "depth": 1, "epochs": 1, "batch_size": 16, **OTHER_MODELS[name]}
+    config = TrainConfig(dataset=tmp_path / "x.npy", output_dir=tmp_path / "w", **options)  # type: ignore[arg-type]
+    result = exported(train(config), tmp_path / "out", "onnx")
+    assert not result.notes
+    assert {check.output for check in result.checks if check.file == "decoder.onnx"} == {
+        "categorical": {"logits", "probabilities"}
+    }.get(name, {"outputs", "means"})
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert OTHER_MODELS[name]["likelihood"] in card.lower().replace("negativebinomial", "negative-binomial")
+    # Symbols of columns of unequal numbers are the hard case, and these are such.
+    weights = exported(train(config), tmp_path / "again", "safetensors")
+    assert max(check.difference for check in weights.checks) == 0

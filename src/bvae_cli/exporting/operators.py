@@ -326,6 +326,24 @@ def _leaky(graph: Graph, step: Step, told: Any, slope: float = 0.01) -> str:
     return graph.node("LeakyRelu", graph.of(told), alpha=float(slope))
 
 
+def _log1p(graph: Graph, step: Step, told: Any) -> str:
+    dtype = step.results[0].dtype
+    return graph.node("Log", graph.node("Add", graph.of(told, dtype), graph.of(1.0, dtype)))
+
+
+def _log_softmax(graph: Graph, step: Step, told: Any, dim: int, half: bool) -> str:
+    return graph.node("LogSoftmax", graph.of(told), axis=dim)
+
+
+def _padded(graph: Graph, step: Step, told: Any, sizes: Sequence[int], value: float = 0) -> str:
+    """Write padding, which torch names from the last dimension to the first: before, behind."""
+    dims = len(told.shape)
+    before, behind = [0] * dims, [0] * dims
+    for place in range(len(sizes) // 2):
+        before[dims - 1 - place], behind[dims - 1 - place] = sizes[2 * place], sizes[2 * place + 1]
+    return graph.node("Pad", graph.of(told), graph.shape([*before, *behind]), graph.of(value, step.results[0].dtype))
+
+
 def _softplus(graph: Graph, step: Step, told: Any, beta: float = 1, threshold: float = 20) -> str:
     if beta != 1:
         raise NotExportableError("softplus has a factor")
@@ -427,5 +445,8 @@ OPERATORS: dict[str, Writer] = {
     "gelu": _gelu,
     "leaky_relu": _leaky,
     "softplus": _softplus,
+    "log1p": _log1p,
+    "_log_softmax": _log_softmax,
+    "constant_pad_nd": _padded,
     "convolution": _convolved,
 }

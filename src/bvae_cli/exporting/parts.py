@@ -40,15 +40,20 @@ def encoder(model: BinaryVAE) -> Part:
 
 def encoder_alone(model: BinaryVAE) -> Part:
     """Return x ``[rows, D]`` to the logits of the code bits ``[rows, N]``, which are not decoded."""
-    return Part("encoder", "x", lambda x: {"code_logits": model.encoder(x)})
+    return Part("encoder", "x", lambda x: {"code_logits": model.code_logits(x)})
 
 
 def decoder(model: BinaryVAE) -> Part:
-    """Return codewords ``[rows, N]`` of 0 and 1 to logits and probabilities of the features, ``[rows, D]``."""
+    """Return codewords ``[rows, N]`` of 0 and 1 to what the likelihood takes, ``[rows, E]``, and to its means ``[rows, D]``.
+
+    Of bits these are ``logits`` and ``probabilities``, of others ``outputs`` and what the likelihood calls its means.
+    """
+    likelihood = model.likelihood
+    taken = "logits" if likelihood.name in ("bernoulli", "categorical") else "outputs"
 
     def decoded(codewords: Tensor) -> dict[str, Tensor]:
-        logits = model.decode_logits(codewords)
-        return {"logits": logits, "probabilities": logits.sigmoid()}
+        outputs = model.outputs(codewords)
+        return {taken: outputs, likelihood.told: likelihood.means(outputs)}
 
     return Part("decoder", "codewords", decoded)
 

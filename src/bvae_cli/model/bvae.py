@@ -60,8 +60,12 @@ class CodedAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """Return the posterior of a batch, ``[..., D] -> ([..., N], [..., K])`` logits."""
-        code_logits = self._network(self.encoder, self.likelihood.encoder_inputs(x))
+        code_logits = self.code_logits(x)
         return Posterior(code_logits, self.code.soft_decode(code_logits))
+
+    def code_logits(self, x: Tensor) -> Tensor:
+        """Return what the encoder says of the code bits, ``[..., D] -> [..., N]`` logits."""
+        return self._network(self.encoder, self.likelihood.encoder_inputs(x))
 
     def outputs(self, codewords: Tensor) -> Tensor:
         """Return what the decoder says of codewords, ``[..., N] -> [..., E]``: of bits the logits, see the likelihood."""

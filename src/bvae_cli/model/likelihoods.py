@@ -408,18 +408,23 @@ class Categorical(Likelihood):
     error_name = "symbol_error_rate"
     support = "numbers of symbols of their columns"
     row_dtype = torch.int16
-    first: Tensor
+    column: Tensor
+    symbol: Tensor
     place: Tensor
 
     def __init__(self, categories: Sequence[int]) -> None:
         super().__init__(len(categories))
         self.categories = tuple(categories)
-        sizes = torch.tensor(self.categories)
-        self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
-        # Where the logits of a column stand in the outputs, [D, S]; what a shorter column lacks is the place behind them.
-        counts = torch.arange(max(self.categories))
+        self._most = max(self.categories)
+        sizes, counts = torch.tensor(self.categories), torch.arange(self._most)
         inside = counts < sizes.unsqueeze(1)
-        self.register_buffer("place", torch.where(inside, self.first.unsqueeze(1) + counts, self.width), persistent=False)
+        # The column and the symbol of each output, [E]; and where the logits of a column stand in the outputs, [D, S]: what
+        # a column lacks of the most symbols is the place behind them.
+        pairs = [(column, symbol) for column, size in enumerate(self.categories) for symbol in range(size)]
+        self.register_buffer("column", torch.tensor([column for column, _ in pairs]), persistent=False)
+        self.register_buffer("symbol", torch.tensor([symbol for _, symbol in pairs]), persistent=False)
+        first = (sizes.cumsum(0) - sizes).unsqueeze(1)
+        self.register_buffer("place", torch.where(inside, first + counts, self.width), persistent=False)
 
     def extra_repr(self) -> str:
         """Say what tells it from others of its kind."""
@@ -437,7 +442,7 @@ class Categorical(Likelihood):
 
     def natural(self, outputs: Tensor) -> Natural:
         """Return the log-probabilities of all symbols, ``[W, E]``, and 0."""
-        logs = self._log_probabilities(outputs).flatten(-2)[..., (self.place < self.width).flatten()]
+        logs = self._log_probabilities(outputs).flatten(-2).index_select(-1, self.column * self._most + self.symbol)
         return Natural(logs, logs.new_zeros(logs.shape[:-1]))
 
     def statistics(self, x: Tensor) -> Tensor:
@@ -446,8 +451,7 @@ class Categorical(Likelihood):
 
     def encoder_inputs(self, x: Tensor) -> Tensor:
         """Return the symbols as bits, ``[..., D] -> [..., E]``."""
-        bits = torch.zeros(*x.shape[:-1], self.width, device=x.device, dtype=_float_of(x))
-        return bits.scatter_(-1, x.long() + self.first, 1.0)
+        return (x.index_select(-1, self.column) == self.symbol).to(_float_of(x))
 
     def means(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of all symbols, ``[..., E]``."""
@@ -473,8 +477,7 @@ class Categorical(Likelihood):
 
     def rows_of(self, means: Tensor) -> Tensor:
         """Return the most probable symbol of each column."""
-        padded = functional.pad(means, (0, 1), value=-1.0)
-        return padded[..., self.place].argmax(-1).to(means.dtype)
+        return self._by_column(means, -1.0).argmax(-1).to(means.dtype)
 
     def shades(self, rows: Tensor) -> Tensor:
         """Return the numbers of the symbols, the last one of a column white."""
@@ -486,8 +489,15 @@ class Categorical(Likelihood):
 
     def _log_probabilities(self, outputs: Tensor) -> Tensor:
         """Return log p of each symbol of each column, ``[..., E] -> [..., D, S]``, −∞ for what a column lacks."""
-        padded = functional.pad(outputs, (0, 1), value=-math.inf)
-        return padded[..., self.place].log_softmax(-1)
+        return self._by_column(outputs, -math.inf).log_softmax(-1)
+
+    def _by_column(self, values: Tensor, lacking: float) -> Tensor:
+        """Return values of all symbols column by column, ``[..., E] -> [..., D, S]``."""
+        if self.width == self.features * self._most:
+            padded = values
+        else:
+            padded = functional.pad(values, (0, 1), value=lacking).index_select(-1, self.place.flatten())
+        return padded.view(*values.shape[:-1], self.features, self._most)
 
 
 class Beginning(NamedTuple):

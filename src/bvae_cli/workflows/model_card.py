@@ -149,16 +149,35 @@ def _use(facts: Described) -> str:
 
 
 def _without_bvae(facts: Described) -> str:
-    """Say how the networks are made of the weights: multilayer perceptrons, whose last numbers are logits."""
+    """Say how the networks are made of the weights: multilayer perceptrons, whose last numbers the likelihood takes."""
+    decides, likelihood = facts.rebuilt.config["decides"], facts.rebuilt.model.likelihood
+    if decides.get("network", "mlp") != "mlp":
+        return "Its networks are convolutions: they are made again by `bvae_cli.load`, or exported as ONNX."
     named = facts.rebuilt.config["decides"]["activation"]
     activation = "leaky-relu (slope 0.2 below 0)" if named == "leaky-relu" else escaped(named)
     return (
-        "Without bvae: the encoder takes x − `encoder.mean` through the layers `encoder.layers.0`, `.2`, … (`weight`, "
-        f"`bias`), with the activation {activation} between them, to logits of the N code bits; the decoder takes 2c − 1 of "
-        "a codeword c in the same way through `decoder.layers`, to the logits of the D features."
+        f"Without bvae: the encoder takes {_SEEN[likelihood.name]} − `encoder.mean` through the layers "
+        f"`encoder.layers.0`, `.2`, … (`weight`, `bias`), with the activation {activation} between them, to logits of the N "
+        "code bits; the decoder takes 2c − 1 of a codeword c in the same way through `decoder.layers`, to "
+        f"{_TAKEN[likelihood.name]}."
     )
 
 
+# What the encoder sees of a row x, and what the decoder's last numbers are.
+_SEEN = {
+    "bernoulli": "x",
+    "gaussian": "(x − `likelihood.location`) / `likelihood.spread`, cut off at ±10,",
+    "poisson": "log(1 + x)",
+    "negative-binomial": "log(1 + x)",
+    "categorical": "the symbols as bits, of which one in each column is set,",
+}
+_TAKEN = {
+    "bernoulli": "the logits of the D features",
+    "gaussian": "the means of the D features, in units of `likelihood.spread` from `likelihood.location`",
+    "poisson": "the logarithms of the D means",
+    "negative-binomial": "the logarithms of the D means; those of the dispersions are `likelihood.log_dispersion`",
+    "categorical": "the logits of the symbols, column after column",
+}
 _ONNX_EXAMPLE = """\
 import numpy, onnxruntime
 
@@ -182,10 +201,20 @@ def _model_rows(facts: Described) -> list[tuple[str, object]]:
         ("minimum distance of the code", distance),
         ("soft decoding", code.spec.soft_decoding()),
         ("values in a row D", model.features),
-        ("hidden layers in encoder and in decoder", f"{decides.get('depth')} of {decides.get('hidden')}"),
+        ("likelihood", repr(model.likelihood) if model.likelihood.extra_repr() else model.likelihood.name),
+        ("networks", _networks(decides)),
         ("activation", decides.get("activation")),
         ("parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"),
     ]
+
+
+def _networks(decides: dict[str, Any]) -> str:
+    hidden, depth, network = decides.get("hidden"), decides.get("depth"), decides.get("network", "mlp")
+    if network == "mlp":
+        return f"{depth} hidden layers of {hidden} in encoder and in decoder"
+    return (
+        f"{network}: pictures halved {depth} times, {decides.get('channels', 32)} channels at first, {hidden} hidden units"
+    )
 
 
 def _data_rows(facts: Described) -> list[tuple[str, object]]:

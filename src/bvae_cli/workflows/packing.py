@@ -59,5 +59,5 @@ def _require_bits(splits: Splits, reference: PluginRef) -> None:
     if splits.fresh_bits or any(part.dtype != torch.uint8 for part in (splits.train, splits.validation, splits.test)):
         raise UsageError(
             f"The rows of {reference.label()} are not all bits, and only bits can be packed.",
-            "Make them 0 or 1; `mnist:binarize=threshold` does. Real values and counts are mapped from a .npy file as they are.",
+            "Make them 0 or 1; `mnist:binarize=threshold` does. Real values and counts stay in a .npy file as they are.",
         )
