@@ -3,7 +3,8 @@
     python benchmarks/large_data.py [--rows 100000 1000000] [--rounds 5] [--threads 2] [--batch 1000] [--subset 0]
 
 The rows are digits of binarised MNIST, drawn with replacement, each pixel flipped with probability 1/32. Throughput is that
-of the largest size, set 1: an epoch from memory and an epoch from the file in turn, round after round, and so for `encode`.
+of the largest size, set 1: an epoch from memory and an epoch from the file in turn, round after round, and so for `encode`,
+beside what the products with the encoder's weights take by themselves, on rows that lie ready as float32.
 Memory is that of a process of its own for each size and each way, by the kernel's count: what it is before the data are
 opened, and the most it is until the end of an epoch, or of the encoding. Pages of a mapped file that a process holds are
 counted (RssFile).
@@ -28,7 +29,9 @@ import torch
 from bvae_cli import processor
 from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
+from bvae_cli.model.networks import layers_with_weights
 from bvae_cli.trained import EncodeConfig
+from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.encode import encode
 from bvae_cli.workflows.fit import Fit
 from bvae_cli.workflows.planning import prepare
@@ -39,6 +42,9 @@ _CHUNK = 50_000
 _SECONDS_BETWEEN_LOOKS = 0.01
 WAYS = {"memory": "never", "file": "always"}
 TASKS = ("train", "encode")
+PRODUCTS = "the encoder's products alone"
+# As many as `encode` takes at once.
+_ROWS_OF_A_PRODUCT = 2000
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -78,6 +84,21 @@ def encoding(folder: Path, reference: PluginRef, threads: int) -> float:
     return encode(config).images_per_second
 
 
+@torch.no_grad()
+def bare_products(folder: Path, rows: int) -> float:
+    """Return the images/s of the products of the encoder's weights alone, on the same few rows again and again."""
+    model = load_model(next((folder / "model").iterdir())).model
+    inputs = [torch.rand(_ROWS_OF_A_PRODUCT, layer.in_features) for layer, _ in layers_with_weights(model.encoder.layers)]
+    weights = [layer.weight.t() for layer, _ in layers_with_weights(model.encoder.layers)]
+    outputs = [one @ weight for one, weight in zip(inputs, weights, strict=True)]
+    times = rows // _ROWS_OF_A_PRODUCT
+    started = time.perf_counter()
+    for _ in range(times):
+        for one, weight, output in zip(inputs, weights, outputs, strict=True):
+            torch.mm(one, weight, out=output)
+    return times * _ROWS_OF_A_PRODUCT / (time.perf_counter() - started)
+
+
 def throughput(folder: Path, rows: int, arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Return images/s by task and way, one for each round."""
     rates: dict[str, dict[str, list[float]]] = {task: {way: [] for way in WAYS} for task in TASKS}
@@ -91,10 +112,14 @@ def throughput(folder: Path, rows: int, arguments: argparse.Namespace) -> dict[s
                 rates["train"][way].append(rate)
     del fits
     for round_number in range(max(2, arguments.rounds) + 1):
-        for way in list(WAYS)[:: 1 if round_number % 2 else -1]:
-            rate = encoding(folder, data(folder, rows, way), arguments.threads)
+        for way in [*WAYS, PRODUCTS][:: 1 if round_number % 2 else -1]:
+            rate = (
+                bare_products(folder, rows)
+                if way == PRODUCTS
+                else encoding(folder, data(folder, rows, way), arguments.threads)
+            )
             if round_number:
-                rates["encode"][way].append(rate)
+                rates["encode"].setdefault(way, []).append(rate)
     return rates
 
 
@@ -141,12 +166,14 @@ def measure_memory(folder: Path, task: str, rows: int, way: str, batch: int, thr
 
 def show_throughput(rows: int, rates: dict[str, dict[str, list[float]]]) -> None:
     """Print medians, quartiles and the ratio."""
-    print(f"\n{rows:,} rows\n\n| task | from | images/s, median | quartiles | beside memory |\n|---|---|---|---|---|")
+    columns = "| task | from | images/s, median | quartiles | beside memory | beside the products |"
+    print(f"\n{rows:,} rows\n\n{columns}\n|---|---|---|---|---|---|")
     for task, by_way in rates.items():
         middle = statistics.median(by_way["memory"])
         for way, values in by_way.items():
             low, median, high = statistics.quantiles(values, n=4)
-            print(f"| {task} | {way} | {median:,.0f} | {low:,.0f}–{high:,.0f} | {median / middle:.3f} |")
+            bare = f"{median / statistics.median(by_way[PRODUCTS]):.3f}" if PRODUCTS in by_way else ""
+            print(f"| {task} | {way} | {median:,.0f} | {low:,.0f}–{high:,.0f} | {median / middle:.3f} | {bare} |")
 
 
 def show_memory(folder: Path, arguments: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ Split = Literal["validation", "test"]
 EncodedSplit = Literal["all", "train", "validation", "test"]
 Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
 ExportFormat = Literal["onnx", "safetensors", "torch"]
+PARQUET = ".parquet"
 BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
 _FIXED, _BIT = re.compile(r"m([1-9]\d{0,8})=([01])"), re.compile(r"m([1-9]\d{0,8})")
@@ -147,8 +148,8 @@ class EncodeConfig(TrainedChoice):
     split: Annotated[EncodedSplit, option(DATA)] = Field(
         "all", description="Rows to encode: one split, or all of them in the order of their file."
     )
-    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
-        description="File to write: .npy, one row for each row of the data."
+    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE")] = Field(
+        description="File to write, one row for each row of the data: .npy, or .parquet."
     )
     write: Annotated[Encoded, option(OUTPUT)] = Field(
         "information-bits",
@@ -164,8 +165,12 @@ class EncodeConfig(TrainedChoice):
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
-        if self.output.suffix != ".npy":
-            raise UsageError(f"--output names no .npy file; got '{self.output}'.", f"As in -o {self.output.stem}.npy.")
+        if self.output.suffix not in (".npy", PARQUET):
+            raise UsageError(
+                f"--output names no .npy or .parquet file; got '{self.output}'.", f"As in -o {self.output.stem}.npy."
+            )
+        if self.output.suffix == PARQUET:
+            require_extra("parquet", "pyarrow")
         if self.packed and self.write not in BITS:
             raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
         return self

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import bvae_cli
+from bvae_cli import extras
 from bvae_cli.config import PluginRef
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.trained import EncodeConfig
 from bvae_cli.workflows import encode as encode_module
+from bvae_cli.workflows import encoded_files
 from bvae_cli.workflows.encode import encode
 from bvae_cli.workflows.observing import TrainResult
 
@@ -170,3 +172,39 @@ def test_a_file_cannot_be_written_into_a_file_or_over_a_folder(trained: TrainRes
     (tmp_path / "d.npy").mkdir()
     with pytest.raises(InputOutputError, match="it is a folder, not a file"):
         bvae_cli.encode(trained.folder, tmp_path / "d.npy", overwrite=True)
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("write", ["information-bits", "codewords", "probabilities", "code-logits"])
+def test_a_table_holds_what_an_array_holds(
+    trained: TrainResult, write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    # Groups of rows that the last one does not fill.
+    monkeypatch.setattr(encode_module, "_ROWS", 7)
+    monkeypatch.setattr(encoded_files, "_ROWS_OF_A_GROUP", 20)
+    values = encoded(trained, tmp_path, write=write)
+    config = EncodeConfig(weights=trained.folder, output=tmp_path / "codes.parquet", write=write)  # type: ignore[arg-type]
+    result = encode(config)
+    table = parquet.read_table(result.file)
+    assert table.column_names == [f"b{number}" for number in range(1, values.shape[1] + 1)]
+    assert np.array_equal(np.stack([column.to_numpy() for column in table.columns], 1), values)
+    assert parquet.ParquetFile(result.file).num_row_groups > 1
+
+
+def test_a_table_of_packed_bits_holds_their_bytes(trained: TrainResult, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    packed = encoded(trained, tmp_path, packed=True)
+    config = EncodeConfig(weights=trained.folder, output=tmp_path / "codes.parquet", packed=True)
+    column = parquet.read_table(encode(config).file)["code"]
+    assert column.to_pylist() == [row.tobytes() for row in packed]
+
+
+def test_without_pyarrow_a_table_is_refused_with_what_to_install(
+    trained: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "_is_installed", lambda package: False)
+    with pytest.raises(UsageError, match="pyarrow is not installed"):
+        EncodeConfig(weights=trained.folder, output=tmp_path / "codes.parquet")

@@ -32,7 +32,7 @@ def _encode(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Encode data with a trained model, into a .npy file with a row for each row of the data.
+    """Encode data with a trained model, into a .npy or .parquet file with a row for each row of the data.
 
     Data of any size: rows are read, encoded and written some at once. By default every row of the data is encoded, in
     the order of its file, and its information bits are written as 0 and 1.

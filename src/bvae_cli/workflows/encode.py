@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy
 import torch
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +17,8 @@ from bvae_cli import files
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.trained import BITS, EncodeConfig
+from bvae_cli.trained import BITS, PARQUET, EncodeConfig
+from bvae_cli.workflows.encoded_files import ArrayFile, EncodedFile, ParquetFile
 from bvae_cli.workflows.measuring import OnNote, load_both
 
 _ROWS = 2000
@@ -28,7 +28,7 @@ OnRows = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """What was written: an array ``[rows, columns]`` of ``dtype``, ``bits_in_a_row`` of it where it is of bits."""
+    """What was written: an array or table, ``[rows, columns]`` of ``dtype``; ``bits_in_a_row`` of it where it is of bits."""
 
     file: Path
     written: str
@@ -51,9 +51,10 @@ def encode(
     on_note: OnNote | None = None,
     on_rows: OnRows | None = None,
 ) -> EncodeResult:
-    """Write what the model's encoder says of every row as a .npy file; ``on_rows`` is told how many of them are done.
+    """Write what the model's encoder says of every row as a .npy or .parquet file.
 
-    Rows are read, encoded and written some at once, and the file has its name only when it is whole.
+    ``on_rows`` is told how many rows are done, of how many. Rows are read, encoded and written some at once, and the file
+    has its name only when it is whole.
     Raises InputOutputError where weights or data cannot be read or the file not be written.
     """
     rebuilt, splits, device = load_both(config, named, on_note)
@@ -63,14 +64,19 @@ def encode(
     columns = -(-width // 8) if config.packed else width
     dtype = "uint8" if config.write in BITS else config.precision
     with files.new_file(config.output) as file:
-        npy_format.write_array_header_1_0(file, _header((len(x), columns), dtype))
+        writer: EncodedFile
+        if config.output.suffix == PARQUET:
+            writer = ParquetFile(file, columns, dtype, config.packed)
+        else:
+            writer = ArrayFile(file, len(x), columns, dtype)
         done = 0
         for chunk in x.split(_ROWS):
             values = _written(rebuilt.model, chunk, config)
-            file.write((numpy.packbits(values, axis=1) if config.packed else values).tobytes())
+            writer.write(numpy.packbits(values, axis=1) if config.packed else values)
             done += len(values)
             if on_rows is not None:
                 on_rows(done, len(x))
+        writer.close()
     seconds = time.perf_counter() - started
     return EncodeResult(
         file=config.output,
@@ -109,7 +115,3 @@ def _written(model: BinaryVAE, x: Tensor, config: EncodeConfig) -> NDArray[Any]:
         "code-logits": posterior.code_logits,
     }[config.write]
     return values.cpu().numpy().astype(config.precision)
-
-
-def _header(shape: tuple[int, int], dtype: str) -> dict[str, Any]:
-    return {"shape": shape, "fortran_order": False, "descr": npy_format.dtype_to_descr(numpy.dtype(dtype))}
