@@ -153,7 +153,8 @@ class Arrays(DividedFile):
         return _Table(*checked_rows(text_table.read_table(self.path), str(self.path), line_of, text_table.COUNTED))
 
     def _from_mapped(self, found: Found) -> _Table:
-        from bvae_cli.datasets.mapped import MappedRows, MappedTable
+        from bvae_cli.datasets.mapped import MappedRows
+        from bvae_cli.mapped_table import MappedTable
 
         feature_shape = found.shape[1:]
         assert found.offset is not None  # else it is not mapped
