@@ -27,7 +27,7 @@ _ROWS_OF_A_BLOCK = 2**15
 # Codes that a thread takes at once.
 _ROWS_OF_A_CHUNK = 2**17
 # Where fewer than so many of the codes of a block can still be near, the others are left alone from there on.
-_FEW = 1 / 8
+FEW = 1 / 8
 
 OnRows = Callable[[int, int], None]
 
@@ -95,13 +95,9 @@ class HammingBlock:
             if number:
                 distances = np.add(distances, self._more, dtype=_type(number))
             places = np.flatnonzero(distances < limit)
-            if len(places) < _FEW * len(distances):
+            if len(places) < FEW * len(distances):
                 return self._go_on(query, number + 1, places, distances[places].astype(np.int64), limit)
         return places, distances[places].astype(np.int64)
-
-    def all(self, query: int) -> NDArray[Any]:
-        """Return the distances of all codes of the block, ``[rows]``."""
-        return self.near(query, np.inf)[1]
 
     def _go_on(
         self, query: int, number: int, places: NDArray[np.int64], distances: NDArray[np.int64], limit: int
