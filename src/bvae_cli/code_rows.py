@@ -86,7 +86,7 @@ class CodeRows:
     def _checked_packed(self, start: int, stop: int) -> NDArray[np.uint8]:
         rows: NDArray[np.uint8] = self.table.take(slice(start, stop))
         if spare := -self.width % 8:
-            wrong = (rows[:, -1] & ((1 << spare) - 1)).view(np.bool_) if spare == 1 else rows[:, -1] & ((1 << spare) - 1) != 0
+            wrong = (rows[:, -1] & ((1 << spare) - 1)) != 0
             if wrong.any():
                 row = start + int(wrong.argmax())
                 raise InputOutputError(
@@ -177,7 +177,8 @@ def _values(codes: CodeRows) -> Iterator[NDArray[Any]]:
 
 def _no_reading(path: Path, columns: int, what: str, widths: Mapping[str, int], owner: str) -> InputOutputError:
     known = " or ".join(f"{width} {name}" for name, width in widths.items())
-    packed = "" if what == "logits" else f" (packed {' or '.join(str(packed_bytes(width)) for width in widths.values())} bytes)"
+    sizes = " or ".join(str(packed_bytes(width)) for width in widths.values())
+    packed = "" if what == "logits" else f" ({sizes} bytes packed)"
     verb = "are" if not owner else f"of {owner} are"
     return InputOutputError(
         f"{path} has rows of {columns} {what}; the codes {verb} {known}{packed}.",

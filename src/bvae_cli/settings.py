@@ -19,7 +19,7 @@ from bvae_cli.config import IMPLIED_CODE, ModelChoice, PluginRef, Sizes, parse_c
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest, reason_of
 from bvae_cli.fields import validated
 from bvae_cli.sources import read_text, require_shallow
-from bvae_cli.trained import EncodeConfig, SampleConfig
+from bvae_cli.trained import DecodeConfig, EncodeConfig, SampleConfig, SearchConfig
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
@@ -27,7 +27,8 @@ _FOLDER_VARIABLE = "BVAE_CONFIG_DIR"
 _OPTION_PREFIX = "ecc_"
 _LARGEST_FILE, _MOST_POINTS = 2**16, 500
 DEFAULT = "default"
-KNOWN_KEYS = frozenset().union(*(model.model_fields for model in (CompareConfig, SampleConfig, EncodeConfig)))
+_MODELS = (CompareConfig, SampleConfig, EncodeConfig, DecodeConfig, SearchConfig)
+KNOWN_KEYS = frozenset().union(*(model.model_fields for model in _MODELS))
 
 Config = TypeVar("Config", bound=ModelChoice)
 

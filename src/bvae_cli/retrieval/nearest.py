@@ -174,7 +174,7 @@ class _Chunks:
         self._next, self._lock = 0, threading.Lock()
 
     def __len__(self) -> int:
-        return -(-self._rows // self._size)
+        return (self._rows + self._size - 1) // self._size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         while True:
@@ -198,7 +198,7 @@ class _Best:
         self.below: float = np.inf
 
     def add(self, first: int, places: NDArray[np.int64], distances: NDArray[Any]) -> None:
-        """Add codes, by their places behind number ``first``; what comes later and is as far as the last kept is no nearer."""
+        """Add codes, by their places behind number ``first``; what comes later and is as far as the last is no nearer."""
         if self._without is not None:
             others = places != self._without - first
             places, distances = places[others], distances[others]

@@ -40,7 +40,7 @@ def relevant_neighbours(found: Neighbours, labels: NDArray[np.int64], wanted: ND
 
 
 def average_precision_at_k(relevant: NDArray[np.bool_], there: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return AP@k = Σ_{i ≤ k} P(i) rel(i) / min(R, k) of each list, ``[queries, k]``, with ``there`` R relevant codes in all.
+    """Return AP@k = Σ_{i ≤ k} P(i) rel(i) / min(R, k) of lists ``[queries, k]``, with ``there`` R relevant codes in all.
 
     >>> average_precision_at_k(np.array([[True, False, True]]), np.array([5])).round(4)
     array([0.5556])
@@ -54,10 +54,10 @@ def average_precision_at_k(relevant: NDArray[np.bool_], there: NDArray[np.int64]
 def average_precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the expected average precision of rankings whose ties are broken by chance.
 
-    ``counts [queries, distances, 2]`` are the codes at each distance, those that are not relevant and those that are. A group of n
-    codes at one distance, r of them relevant, behind N codes with R relevant, adds
-    (r / n) Σ_{i=1}^{n} (R + 1 + (i − 1)(r − 1)/(n − 1)) / (N + i) to the sum of precisions (McSherry and Najork 2008, §3):
-    so it depends on the distances alone, and not on the order of a file.
+    ``counts [queries, distances, 2]`` are the codes at each distance, those that are not relevant and those that are. A
+    group of n codes at one distance, r of them relevant, behind N codes with R relevant, adds
+    (r / n) Σ_{i=1}^{n} (R + 1 + (i − 1)(r − 1)/(n − 1)) / (N + i) to the sum of precisions (McSherry and Najork 2008), so
+    that it depends on the distances alone, and not on the order of a file.
 
     >>> average_precision(np.array([[[0, 1], [1, 1]]])).round(4)
     array([0.9167])
@@ -83,7 +83,10 @@ def counts_by_distance(
     width: int,
     without: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Return, for each packed query, how many codes are at each distance, not relevant and relevant: ``[queries, width + 1, 2]``."""
+    """Return how many codes are at each distance of each packed query, not relevant and relevant.
+
+    The counts are ``[queries, width + 1, 2]``.
+    """
     counts = np.zeros((len(queries), width + 1, 2), np.int64)
     words = np.ascontiguousarray(words_of(np.ascontiguousarray(queries)).T)
     for start in range(0, len(codes), _ROWS_OF_A_CHUNK):

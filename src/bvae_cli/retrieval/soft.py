@@ -29,8 +29,8 @@ def soft_nearest(
 ) -> Neighbours:
     """Return the ``k`` most probable codes given each query's logits λ ``[queries, bits]``, independent bit by bit.
 
-    The distance of a code b is Σ_i |λ_i| [b_i ≠ 1[λ_i > 0]], in nats: −log q(b) = that + Σ_i log(1 + e^{−|λ_i|}), of which the
-    last sum is the same for all codes. It is summed in float64, byte after byte, of logits clamped to ±1e4.
+    The distance of a code b is Σ_i |λ_i| [b_i ≠ 1[λ_i > 0]], in nats: −log q(b) = that + Σ_i log(1 + e^{−|λ_i|}), of which
+    the last sum is the same for all codes. It is summed in float64, byte after byte, of logits clamped to ±1e4.
     """
     tables = penalties(logits)
     return scan(codes, len(logits), k, lambda packed: SoftBlock(tables, packed), threads, without, on_rows)

@@ -45,7 +45,8 @@ def words_of(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def _counted_by_table(words: NDArray[np.uint64], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Count the ones of words by a table of those of 16 bits."""
     ones = _ONES[words.view(np.uint16)].reshape(-1, 4)
-    return ones.sum(1, dtype=np.uint8, out=out)
+    ones.sum(1, dtype=np.uint8, out=out)
+    return out
 
 
 def _counted_by_numpy(words: NDArray[np.uint64], out: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -57,13 +57,13 @@ def encode(
     Raises InputOutputError where weights or data cannot be read or the file not be written.
     """
     rebuilt, splits, device = load_both(config, named, on_note)
-    x = first_rows(_rows_of(splits, config.split), config.subset).to(device)
+    x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     started = time.perf_counter()
     width = _written(rebuilt.model, x[:1], config).shape[1]
     columns = -(-width // 8) if config.packed else width
     dtype = "uint8" if config.write in BITS else config.precision
     with files.new_file(config.output) as file:
-        npy_format.write_array_header_1_0(file, _header((len(x), columns), dtype))
+        npy_format.write_array_header_1_0(file, header((len(x), columns), dtype))
         done = 0
         for chunk in x.split(_ROWS):
             values = _written(rebuilt.model, chunk, config)
@@ -89,7 +89,8 @@ def encode(
     )
 
 
-def _rows_of(splits: Splits, split: str) -> Tensor | Rows:
+def rows_of(splits: Splits, split: str) -> Tensor | Rows:
+    """Return the rows of a split, or all of them in the order of their file."""
     if split == "all":
         return splits.all_rows()
     return {"train": splits.train, "validation": splits.validation, "test": splits.test}[split]
@@ -111,5 +112,6 @@ def _written(model: BinaryVAE, x: Tensor, config: EncodeConfig) -> NDArray[Any]:
     return values.cpu().numpy().astype(config.precision)
 
 
-def _header(shape: tuple[int, int], dtype: str) -> dict[str, Any]:
+def header(shape: tuple[int, int], dtype: str) -> dict[str, Any]:
+    """Return what the header of a .npy file says of rows that follow it one by one."""
     return {"shape": shape, "fortran_order": False, "descr": npy_format.dtype_to_descr(numpy.dtype(dtype))}
