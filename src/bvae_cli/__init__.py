@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         TrainedModel,
         TrainResult,
         compare,
+        decode,
         encode,
         evaluate,
         load,
         resume,
         sample,
+        search,
         train,
     )
 
@@ -41,11 +43,13 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "compare",
+    "decode",
     "encode",
     "evaluate",
     "load",
     "resume",
     "sample",
+    "search",
     "train",
 ]
 

@@ -187,6 +187,14 @@ class CodesChoice(TrainedChoice):
         """Say whether a model or a code is named, by flags (``named``), a file or a variable."""
         return self.weights is not None or self.ecc.type != "none" or bool(named & {"ecc", "latent", "params"})
 
+    def require_code(self, named: frozenset[str]) -> None:
+        """Raise UsageError where neither a model nor a code is named."""
+        if not self.names_a_code(named):
+            raise UsageError(
+                "Nothing says which code these are of.",
+                "Name the run's folder, or the code with its size, as --ecc repetition --R 3 --latent 300.",
+            )
+
 
 class DecodeConfig(CodesChoice):
     """What ``decode`` needs: which codes, of which code or model, and what is written of each."""

@@ -52,11 +52,7 @@ def _decode(
     config: DecodeConfig = resolved.config
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
-    if not config.names_a_code(given.named):
-        raise UsageError(
-            "Nothing says which code these are of.",
-            "Name the run's folder, or the code with its size, as --ecc repetition --R 3 --latent 300.",
-        )
+    config.require_code(given.named)
     require_file(config.codes)
     for path in (config.output, config.unsure):
         if path is not None:
@@ -98,9 +94,12 @@ def _facts(result: DecodeResult) -> Iterator[tuple[str, object]]:
         yield "untouched", f"{result.untouched:,} rows are codewords"
         yield "repaired", f"{result.repaired:,} rows, {result.repaired_bits:,} bits"
     yield "not sure", _unsure(result)
-    if result.likely_error_rate is not None:
-        flipped = f"{result.repaired_rate:.3%} of the bits were repaired; if chance flipped no more than these"
-        yield "expected", f"{percent(result.likely_error_rate)} wrong information bits or more ({flipped})"
+    if result.likely is not None:
+        of = (("information bits", result.likely.hard_bit), ("rows", result.likely.hard_word))
+        told = [f"{percent(rate)} of the {what}" for what, rate in of if rate is not None]
+        if told:
+            repaired = f"{percent(result.repaired_rate)} of the bits were repaired, and by chance no fewer were flipped"
+            yield "expected", f"{' and '.join(told)} wrong or more, seen or not: {repaired}"
     if result.expected_wrong_bits is not None:
         yield "expected", f"{result.expected_wrong_bits:.4g} wrong information bits in all, if the logits are calibrated"
     if result.file is not None:

@@ -36,7 +36,8 @@ _ENOUGH_CHECKS = 20
 class Damage:
     """Damage made on purpose, each bit flipped with probability ``epsilon``, and what was wrong after it was repaired.
 
-    The errors stand beside the closed form. ``wrong_and_sure`` counts rows that are wrong though the code could be sure of them: more was flipped than it corrects.
+    The errors stand beside the closed form. ``wrong_and_sure`` counts rows that are wrong though nothing shows it: more was
+    flipped in a block than the code corrects, and another codeword came nearer.
     """
 
     epsilon: float
@@ -58,9 +59,8 @@ class DecodeResult:
     be wrong than ``doubt``; ``first_unsure`` are the numbers of the first of them.
 
     A code cannot see every mistake of its own: ``repaired_rate`` is the share of the bits of codewords that were repaired,
-    which for a decoder of nearest codewords is no more than was flipped, and ``likely_error_rate`` the share of wrong
-    information bits that the closed form gives for flips at that rate, None where there is none. ``expected_wrong_bits`` is
-    Σ σ(−|λ|), of logits.
+    which for a decoder of nearest codewords is no more than was flipped, and ``likely`` what the closed form says of flips at
+    that rate. ``expected_wrong_bits`` is Σ σ(−|λ|), of logits.
     """
 
     codes: Path
@@ -77,7 +77,7 @@ class DecodeResult:
     first_unsure: list[int]
     doubt: float | None
     repaired_rate: float | None
-    likely_error_rate: float | None
+    likely: ErrorRates | None
     expected_wrong_bits: float | None
     damage: Damage | None
     file: Path | None
@@ -119,6 +119,7 @@ def decode(config: DecodeConfig, named: frozenset[str] = frozenset(), on_rows: O
     there is nothing to repair or no decoder, InputOutputError where files cannot be read or written.
     """
     started = time.perf_counter()
+    config.require_code(named)
     owner = coded(config, named, with_model=config.write in OF_MODEL)
     rows = owner.open(config.codes, config.bits)
     decoder = _Decoder(owner, rows, config)
@@ -153,7 +154,7 @@ def decode(config: DecodeConfig, named: frozenset[str] = frozenset(), on_rows: O
         first_unsure=unsure[:_SHOWN].tolist(),
         doubt=config.doubt if rows.kind == "logits" else None,
         repaired_rate=rate,
-        likely_error_rate=owner.code.spec.error_rates(owner.code.n, rate).hard_bit if rate else None,
+        likely=owner.code.spec.error_rates(owner.code.n, rate) if rate else None,
         expected_wrong_bits=counted.expected_wrong_bits if rows.kind == "logits" else None,
         damage=None if config.flip is None else _damage(config.flip, config.seed, counted, owner, len(rows)),
         file=config.output,
@@ -255,8 +256,8 @@ class _Decoder:
         if self.of_information and (config.write == "information-bits" or config.flip is not None):
             raise UsageError(
                 f"{path} holds {self.held} of {self._owner.owner}, which alone show no damage: nothing can be repaired.",
-                "Keep codes with `bvae encode --write codewords` or code-logits; --write codewords, probabilities and samples "
-                "need no repair.",
+                "Keep codes with `bvae encode --write codewords` or code-logits; --write codewords, probabilities and "
+                "samples need no repair.",
             )
         if config.flip is not None and self._soft:
             raise UsageError(f"--flip flips bits; {path} holds logits.", "Take codewords, or leave it out.")
@@ -268,8 +269,8 @@ class _Decoder:
         wrong = (stored != codewords).any(-1)
         if wrong.any():
             raise InputOutputError(
-                f"Row {start + int(wrong.int().argmax())} of {self._rows.path} is no codeword of {self._owner.owner}: what is "
-                "repaired of --flip cannot be told from the damage that is there.",
+                f"Row {start + int(wrong.int().argmax())} of {self._rows.path} is no codeword of {self._owner.owner}: the "
+                "damage that --flip makes cannot be told from the damage that is there.",
                 "Give --flip codewords, or leave it out to repair what is there.",
             )
 
@@ -285,7 +286,8 @@ class _Decoder:
         are_words = (code.encode(code.decode(turned)) == turned).all(-1)
         if 2 * int(are_words.sum()) > stop:
             raise InputOutputError(
-                f"{self._rows.path} is packed in another bit order: its rows are codewords if the first bit is a byte's lowest.",
+                f"{self._rows.path} is packed in another bit order: its rows are codewords if a byte begins with its "
+                "lowest bit.",
                 "Pack it as numpy.packbits does without bitorder: the first bit is the highest.",
             )
 

@@ -15,7 +15,7 @@ from bvae_cli.trained import SearchConfig
 from bvae_cli.workflows.coded import Coded
 from bvae_cli.workflows.encode import rows_of
 from bvae_cli.workflows.measuring import load_both
-from bvae_cli.workflows.search import Queries, chosen_rows, read_labels, require_bits
+from bvae_cli.workflows.queries import Queries, chosen_rows, read_labels, require_bits
 
 _ROWS = 2000
 
