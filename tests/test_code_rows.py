@@ -99,9 +99,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("values", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_is_no_file_of_such_codes_is_refused_with_its_first_row(save: Save, values: Any, words: str) -> None:
+    path = save(values)
     with pytest.raises(InputOutputError, match=f"(?s){words}"):
-        codes = open_codes(save(values), WIDTHS, "the model")
-        codes.logits(0, len(codes)) if codes.kind == "logits" else codes.packed(0, len(codes))
+        _read(path)
+
+
+def _read(path: Path) -> np.ndarray:
+    codes = open_codes(path, WIDTHS, "the model")
+    return codes.logits(0, len(codes)) if codes.kind == "logits" else codes.packed(0, len(codes))
 
 
 def test_a_bad_row_is_named_by_its_number_in_the_file(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +115,9 @@ def test_a_bad_row_is_named_by_its_number_in_the_file(save: Save, monkeypatch: p
     values[7, 3] = 5
     codes = open_codes(save(values), WIDTHS)
     assert list(codes.spans()) == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 9)]
+    assert codes.bits(4, 6).shape == (2, 12)
     with pytest.raises(InputOutputError, match=r"Row 7 of .* holds 5\."):
-        for start, stop in codes.spans():
-            codes.bits(start, stop)
+        codes.bits(6, 8)
 
 
 @pytest.mark.parametrize("length", [10, 140])

@@ -1,4 +1,4 @@
-"""What ``decode`` repairs is what the code corrects: exactly up to t errors in a block, and at the rate of the closed form."""
+"""What ``decode`` repairs is what the code corrects: up to t errors in a block exactly, and the rate of the closed form."""
 
 from __future__ import annotations
 

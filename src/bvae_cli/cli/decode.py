@@ -96,10 +96,10 @@ def _facts(result: DecodeResult) -> Iterator[tuple[str, object]]:
     yield "not sure", _unsure(result)
     if result.likely is not None:
         of = (("information bits", result.likely.hard_bit), ("rows", result.likely.hard_word))
-        told = [f"{percent(rate)} of the {what}" for what, rate in of if rate is not None]
-        if told:
+        shares = [f"{percent(rate)} of the {what}" for what, rate in of if rate is not None]
+        if shares:
             repaired = f"{percent(result.repaired_rate)} of the bits were repaired, and by chance no fewer were flipped"
-            yield "expected", f"{' and '.join(told)} wrong or more, seen or not: {repaired}"
+            yield "expected", f"{' and '.join(shares)} wrong or more, seen or not: {repaired}"
     if result.expected_wrong_bits is not None:
         yield "expected", f"{result.expected_wrong_bits:.4g} wrong information bits in all, if the logits are calibrated"
     if result.file is not None:

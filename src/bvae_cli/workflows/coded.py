@@ -8,6 +8,7 @@ from pathlib import Path
 from bvae_cli import devices, processor
 from bvae_cli.code_rows import CodeRows, open_codes
 from bvae_cli.codes.base import Code
+from bvae_cli.config import PluginRef
 from bvae_cli.errors import UsageError
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.trained import CodesChoice
@@ -17,13 +18,18 @@ from bvae_cli.workflows.measuring import find_weights
 
 @dataclass(frozen=True)
 class Coded:
-    """A code, what it is called, and the model around it, where there is one, with the place of its weights."""
+    """A code, and the model around it, where there is one, with the place of its weights."""
 
     code: Code
-    label: str
     model: BinaryVAE | None = None
     weights: Path | None = None
     device: str = "cpu"
+
+    @property
+    def label(self) -> str:
+        """The code as --ecc takes it."""
+        spec = self.code.spec
+        return PluginRef(type=spec.family, options=spec.told_options()).shown()
 
     @property
     def owner(self) -> str:
@@ -54,8 +60,8 @@ def coded(config: CodesChoice, named: frozenset[str], *, with_model: bool) -> Co
     Raises UsageError, InputOutputError, PluginError where it cannot be had.
     """
     if not with_model and config.weights is None:
-        return Coded(build_code(config.ecc, config.sizes.latent), config.ecc.shown())
+        return Coded(build_code(config.ecc, config.sizes.latent))
     device = devices.choose(config.device, "off").device
     processor.prepare(config.threads)
     rebuilt = load_model(find_weights(config, named), device)
-    return Coded(rebuilt.model.code, rebuilt.label, rebuilt.model, rebuilt.weights, device)
+    return Coded(rebuilt.model.code, rebuilt.model, rebuilt.weights, device)

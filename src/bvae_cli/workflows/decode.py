@@ -59,8 +59,8 @@ class DecodeResult:
     be wrong than ``doubt``; ``first_unsure`` are the numbers of the first of them.
 
     A code cannot see every mistake of its own: ``repaired_rate`` is the share of the bits of codewords that were repaired,
-    which for a decoder of nearest codewords is no more than was flipped, and ``likely`` what the closed form says of flips at
-    that rate. ``expected_wrong_bits`` is Σ σ(−|λ|), of logits.
+    which for a decoder of nearest codewords is no more than was flipped, and ``likely`` what the closed form says of flips
+    at that rate. ``expected_wrong_bits`` is Σ σ(−|λ|), of logits.
     """
 
     codes: Path

@@ -25,7 +25,7 @@ def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callab
     """Open the codes, and encode rows of the data set as queries of their kind: information bits or codewords, or logits."""
     rebuilt, splits, device = load_both(config, named, on_note)
     model = rebuilt.model
-    owner = Coded(model.code, rebuilt.label, model, rebuilt.weights, device)
+    owner = Coded(model.code, model, rebuilt.weights, device)
     codes = owner.open(config.codes, config.bits)
     require_bits(codes)
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
