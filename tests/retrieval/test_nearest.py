@@ -34,6 +34,7 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, np.ndarray |
 def way(request: pytest.FixtureRequest) -> object:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "one block":
+            patch.setattr(nearest_module, "_ROWS_OF_THE_FIRST", 4)
             patch.setattr(nearest_module, "_ROWS_OF_A_BLOCK", 8)
             patch.setattr(nearest_module, "_ROWS_OF_A_CHUNK", 16)
         yield {"threads": 1 if request.param == "one block" else 2}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Codes whose words, and what is made of them for one query, stay in the cache of a core.
 _ROWS_OF_A_BLOCK = 2**15
+# Those of a thread's first block: the nearest of few codes already leave most of the others out.
+_ROWS_OF_THE_FIRST = 2**10
 # Codes that a thread takes at once.
 _ROWS_OF_A_CHUNK = 2**17
 # Where fewer than so many of the codes of a block can still be near, the others are left alone from there on.
@@ -149,12 +151,14 @@ def scan(
 
     def work() -> list[_Best]:
         best = [_Best(k, None if without is None else int(without[query])) for query in range(queries)]
+        size = min(_ROWS_OF_THE_FIRST, _ROWS_OF_A_BLOCK)
         for start, stop in chunks:
-            packed = codes.packed(start, stop)
-            for first in range(0, len(packed), _ROWS_OF_A_BLOCK):
-                block = prepare(packed[first : first + _ROWS_OF_A_BLOCK])
+            packed, first = codes.packed(start, stop), 0
+            while first < len(packed):
+                block = prepare(packed[first : first + size])
                 for query, kept in enumerate(best):
                     kept.add(start + first, *block.near(query, kept.below))
+                first, size = first + size, min(2 * size, _ROWS_OF_A_BLOCK)
         return best
 
     if takers == 1 or len(chunks) == 1:
