@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -267,11 +267,13 @@ class SearchConfig(CodesChoice):
     soft: Annotated[bool, option(DATA)] = Field(
         False, description="Without QUERY: search by the encoder's logits instead of its bits."
     )
-    labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy")] = Field(
-        None, description="A whole number for each code: measures precision@k and mAP."
+    labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
+        None,
+        description="A whole number for each code, or the split of the data set whose rows the codes are, in their order: "
+        "measures precision@k and mAP.",
     )
-    query_labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy")] = Field(
-        None, description="A whole number for each row of QUERY [default: those of the data set, where rows are encoded]."
+    query_labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
+        None, description="The same for each row of QUERY [default: those of --split, where rows are encoded]."
     )
     exclude_self: Annotated[bool, option(DATA)] = Field(
         False, description="Query row i is row i of the codes: leave it out of its own neighbours."
@@ -299,9 +301,24 @@ class SearchConfig(CodesChoice):
             raise UsageError("--query-labels are there and --labels are not.", "Name the labels of the codes with --labels.")
         if self.labels is not None and self.query is not None and self.query_labels is None:
             raise UsageError("--labels are there and --query-labels are not.", "Name a label for each row of QUERY.")
+        if self.query is not None and self.dataset is None and (name := self._split_for_labels()):
+            raise UsageError(
+                f"'{name}' names the labels of a data set, and none is named.",
+                "Name it with --dataset, or a .npy of labels.",
+            )
         if self.engine == "faiss" and importlib.util.find_spec("faiss") is None:
             raise UsageError("faiss is not installed.", "pip install 'bvae-cli[search]', or take --engine numpy.")
         return self
+
+    def _split_for_labels(self) -> str | None:
+        """Return the first split that is named for its labels."""
+        return next((str(path) for path in (self.labels, self.query_labels) if str(path) in get_args(EncodedSplit)), None)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are going to be read."""
+        named = [self.codes, self.query, self.labels, self.query_labels]
+        return [path for path in named if path is not None and str(path) not in get_args(EncodedSplit)]
 
     @property
     def chosen(self) -> list[int]:

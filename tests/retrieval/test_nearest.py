@@ -34,6 +34,7 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, np.ndarray |
 def way(request: pytest.FixtureRequest) -> object:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "one block":
+            patch.setattr(nearest_module, "_WORTH_A_THREAD", 1)
             patch.setattr(nearest_module, "_ROWS_OF_THE_FIRST", 4)
             patch.setattr(nearest_module, "_ROWS_OF_A_BLOCK", 8)
             patch.setattr(nearest_module, "_ROWS_OF_A_CHUNK", 16)
@@ -104,7 +105,8 @@ def test_words_hold_every_bit_once_and_both_ways_count_them(size: int, rows: int
         assert (sum(counted) == ones).all()
 
 
-def test_rows_are_told_as_they_are_taken() -> None:
+def test_rows_are_told_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_module, "_WORTH_A_THREAD", 1)
     told: list[tuple[int, int]] = []
     codes = CodesInMemory(np.zeros((5, 2), np.uint8))
     nearest(codes, np.zeros((1, 2), np.uint8), 1, threads=2, on_rows=lambda done, rows: told.append((done, rows)))

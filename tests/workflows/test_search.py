@@ -163,6 +163,20 @@ def test_labels_of_a_data_set_are_those_of_the_rows_that_are_encoded(
         at = result.ids == result.query_labels[:, None]
         assert at.sum(1).tolist() == [1] * len(result.rows)
         assert (result.distances[at] == 0).all()
+        # The split that the codes are of has them too.
+        named = bvae_cli.search("codes.npy", weights=trained.folder, **{**options, "labels": "all"})
+        assert named.labels is not None
+        assert named.labels.tolist() == list(range(60))
+        of_file = {"dataset": "labelled.npz", "labels": "all", "query_labels": "all", "neighbours": 1}
+        own = bvae_cli.search("codes.npy", "codes.npy", **of_file)
+        assert own.relevance is not None
+        assert own.relevance.queries == 60
+    with pytest.raises(UsageError, match=r"The test rows of .* are 6; there are 60 rows in codes\.npy"):
+        bvae_cli.search("codes.npy", "codes.npy", **{**of_file, "labels": "test"})
+    with pytest.raises(UsageError, match="'all' names the labels of a data set"):
+        bvae_cli.search("codes.npy", "codes.npy", labels="all", query_labels="labels.npy")
+    with pytest.raises(UsageError, match="has no labels"):
+        bvae_cli.search("codes.npy", "codes.npy", **{**of_file, "dataset": str(trained.folder.parents[1] / "bits.npy")})
     with pytest.raises(UsageError, match="no labels of the queries"):
         bvae_cli.search("codes.npy", weights=trained.folder, labels="labels.npy")
 

@@ -49,9 +49,8 @@ def _search(
     config: SearchConfig = resolved.config
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
-    for path in (config.codes, config.query, config.labels, config.query_labels):
-        if path is not None:
-            require_file(path)
+    for path in config.files:
+        require_file(path)
     if config.output is not None:
         require_new(config.output, overwrite)
     if config.query is None or config.names_a_code(given.named):

@@ -28,6 +28,8 @@ _ROWS_OF_A_BLOCK = 2**15
 _ROWS_OF_THE_FIRST = 2**10
 # Codes that a thread takes at once.
 _ROWS_OF_A_CHUNK = 2**17
+# Distances that take about a thousandth of a second: for fewer no thread is started.
+_WORTH_A_THREAD = 2**20
 # Where fewer than so many of the codes of a block can still be near, the others are left alone from there on.
 FEW = 1 / 8
 
@@ -146,7 +148,7 @@ def scan(
     on_rows: OnRows | None = None,
 ) -> Neighbours:
     """Return the ``k`` codes of least distance to each of so many queries, by the distances of prepared blocks."""
-    takers = _processors() if threads == 0 else threads
+    takers = min(_processors() if threads == 0 else threads, -(-len(codes) * queries // _WORTH_A_THREAD))
     chunks = _Chunks(len(codes), max(1, min(_ROWS_OF_A_CHUNK, -(-len(codes) // takers))), on_rows)
 
     def work() -> list[_Best]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from bvae_cli.code_rows import CodeRows, open_codes
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
 from bvae_cli.numpy_files import read_npy
+from bvae_cli.trained import EncodedSplit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bvae_cli.config import PluginRef
+    from bvae_cli.datasets.base import Splits
     from bvae_cli.trained import SearchConfig
     from bvae_cli.workflows.coded import Coded
 
@@ -29,7 +32,7 @@ class Queries:
     """What is searched for: packed bits ``[queries, bytes]`` or logits ``[queries, bits]``, and where each came from.
 
     ``rows`` are their numbers in the file or split; ``unsure`` those of them that hold more damage than the code always
-    corrects; ``labels`` are None where none are known.
+    corrects; ``labels`` are None where none are known, ``data`` is the data set that they were encoded of.
     """
 
     rows: NDArray[np.int64]
@@ -39,6 +42,7 @@ class Queries:
     said: str
     unsure: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None
+    data: Splits | None = None
 
 
 def opened(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tuple[CodeRows, Queries]:
@@ -136,7 +140,7 @@ def _queries(config: SearchConfig, query: CodeRows, rows: NDArray[np.int64]) -> 
 def _labels_of(config: SearchConfig, query: CodeRows, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
     if config.query_labels is None:
         return None
-    return read_labels(config.query_labels, len(query), f"rows in {query.path}")[rows]
+    return read_labels(config.query_labels, len(query), f"rows in {query.path}", config.dataset)[rows]
 
 
 def _taken(take: Callable[[int, int], NDArray[Any]], query: CodeRows, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -185,8 +189,17 @@ def _doubt(owner: Coded, query: CodeRows, unsure: NDArray[np.int64], queries: in
     )
 
 
-def read_labels(path: Path, rows: int, of: str) -> NDArray[np.int64]:
-    """Read a whole number for each of so many rows. Raises InputOutputError where a file is not of these."""
+def read_labels(
+    path: Path, rows: int, of: str, dataset: PluginRef | None = None, data: Splits | None = None
+) -> NDArray[np.int64]:
+    """Read a whole number for each of so many rows, from a file or of the split of a data set that ``path`` names.
+
+    Raises InputOutputError where a file is not of these, UsageError where a data set has no labels or other rows.
+    """
+    if str(path) in get_args(EncodedSplit):
+        from bvae_cli.workflows.encoded_queries import labels_of_split
+
+        return labels_of_split(str(path), rows, of, dataset, data)
     labels = read_npy(path)
     if labels.shape != (rows,) or labels.dtype.kind not in "biu":
         raise InputOutputError(

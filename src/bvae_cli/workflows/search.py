@@ -68,7 +68,10 @@ def search(
     codes, queries = opened(config, named, on_note or (lambda note: None))
     without = queries.rows if config.exclude_self else None
     _require_enough(config, codes, queries)
-    labels = None if config.labels is None else read_labels(config.labels, len(codes), f"codes in {codes.path}")
+    labels = None
+    if config.labels is not None:
+        of = f"rows in {codes.path}"
+        labels = read_labels(config.labels, len(codes), of, config.dataset, queries.data)
     engine = _engine(config, queries)
     started = time.perf_counter()
     found = _found(codes, queries, config, engine, without, on_rows)
