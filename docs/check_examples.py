@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import glob
 import importlib.util
 import os
 import pickle
@@ -83,12 +82,18 @@ def wrong_lines(page: Path) -> list[str]:
         for block in _CONSOLE.findall(page.read_text(encoding="utf-8")):
             for step in block.split("$ bvae ")[1:]:
                 command, *shown = step.splitlines()
-                done = _bvae(" ".join(word for part in command.split() for word in sorted(glob.glob(part)) or [part]))
+                done = _bvae(_expanded(command))
                 printed = {_masked(line) for line in done.stdout.splitlines()}
                 missing = [line for line in shown if _masked(line) not in printed]
                 if done.returncode or missing:
                     wrong.append(f"$ bvae {command}\n  is not shown: {missing}\n{done.stdout}{done.stderr}")
     return wrong
+
+
+def _expanded(command: str) -> str:
+    """Put the paths that a word with * stands for in its place, as a shell does."""
+    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in command.split()]
+    return " ".join(path for paths in words for path in paths)
 
 
 def _masked(line: str) -> str:
