@@ -31,7 +31,7 @@ _ROWS_OF_A_CHUNK = 2**17
 # Distances that take about a thousandth of a second: for fewer no thread is started.
 _WORTH_A_THREAD = 2**20
 # Where fewer than so many of the codes of a block can still be near, the others are left alone from there on.
-FEW = 1 / 8
+FEW = 1 / 4
 
 OnRows = Callable[[int, int], None]
 

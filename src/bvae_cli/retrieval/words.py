@@ -25,7 +25,7 @@ def words_of(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """
     rows, size = packed.shape
     count = -(-size // _BYTES)
-    words = np.zeros((count, rows), np.uint64)
+    words = np.empty((count, rows), np.uint64)
     if size < _BYTES or not packed.flags.c_contiguous:
         bytes_of_words = np.zeros((rows, count * _BYTES), np.uint8)
         bytes_of_words[:, :size] = packed
