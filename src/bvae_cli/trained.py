@@ -284,6 +284,9 @@ class SearchConfig(CodesChoice):
     output: Annotated[Path | None, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npz")] = Field(
         None, description="File to write: .npz with ids, distances and queries, and show no neighbours."
     )
+    threads: Annotated[int, option(MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="Threads that search; 0 takes one for each processor."
+    )
     engine: Annotated[Literal["auto", "numpy", "faiss"], option(MACHINE, decides=False)] = Field(
         "auto",
         description="What searches by Hamming distance; all find the same. auto takes faiss only where numpy is older "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bvae_cli.code_rows import packed_bytes
+from bvae_cli.errors import InputOutputError
 from bvae_cli.retrieval import faiss_engine, words
 from bvae_cli.retrieval import nearest as nearest_module
 from bvae_cli.retrieval.nearest import CodesInMemory, nearest
@@ -111,3 +114,21 @@ def test_rows_are_told_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     codes = CodesInMemory(np.zeros((5, 2), np.uint8))
     nearest(codes, np.zeros((1, 2), np.uint8), 1, threads=2, on_rows=lambda done, rows: told.append((done, rows)))
     assert told == [(3, 5), (5, 5)]
+
+
+def test_what_goes_wrong_in_one_thread_ends_the_others_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_module, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(nearest_module, "_ROWS_OF_A_CHUNK", 1)
+    taken: list[int] = []
+
+    class Bad(CodesInMemory):
+        def packed(self, start: int, stop: int) -> np.ndarray:
+            taken.append(start)
+            time.sleep(0.001)
+            if start == 5:
+                raise InputOutputError("Row 5 is bad.")
+            return super().packed(start, stop)
+
+    with pytest.raises(InputOutputError, match="Row 5"):
+        nearest(Bad(np.zeros((5000, 2), np.uint8)), np.zeros((1, 2), np.uint8), 1, threads=2)
+    assert len(taken) < 5000

@@ -167,7 +167,12 @@ def scan(
         found = [work()]
     else:
         with ThreadPoolExecutor(min(takers, len(chunks))) as pool:
-            found = [future.result() for future in [pool.submit(work) for _ in range(min(takers, len(chunks)))]]
+            futures = [pool.submit(work) for _ in range(min(takers, len(chunks)))]
+            try:
+                found = [future.result() for future in futures]
+            except BaseException:  # an interruption too: the pool waits for all of its threads
+                chunks.stop()
+                raise
     joined = [_joined([best[query] for best in found], k) for query in range(queries)]
     return Neighbours(np.stack([ids for ids, _ in joined]), np.stack([distances for _, distances in joined]))
 
@@ -181,6 +186,11 @@ class _Chunks:
 
     def __len__(self) -> int:
         return (self._rows + self._size - 1) // self._size
+
+    def stop(self) -> None:
+        """Give out no more."""
+        with self._lock:
+            self._next = self._rows
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         while True:
