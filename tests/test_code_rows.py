@@ -83,8 +83,8 @@ def test_what_can_be_read_in_two_ways_is_refused_unless_the_values_decide(save: 
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "padding": (np.array([[3, 240], [1, 8]], np.uint8), "Row 1 of .* packed code of 12 bits: the last 4 .*another order"),
-    "another length": (bits_of(2, 11), "rows of 11 uint8; the codes of the model are 12 code bits or 4 information bits"),
-    "other logits": (np.zeros((2, 11)), "rows of 11 logits; the codes of the model are 12 code bits"),
+    "another length": (bits_of(2, 11), "rows of 11 uint8; codes of the model have 12 code bits or 4 information bits"),
+    "other logits": (np.zeros((2, 11)), "rows of 11 logits; codes of the model have 12 code bits"),
     "packed in another type": (np.zeros((2, 2), np.int64), "rows of 2 int64"),
     "no bit": (np.full((3, 12), 2, np.uint8), "Row 0 of .* holds 2"),
     "less than a bit": (np.array([[0, 1, -1, 0]]), "Row 0 of .* holds -1"),

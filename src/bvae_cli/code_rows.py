@@ -179,8 +179,8 @@ def _no_reading(path: Path, columns: int, what: str, widths: Mapping[str, int], 
     known = " or ".join(f"{width} {name}" for name, width in widths.items())
     sizes = " or ".join(str(packed_bytes(width)) for width in widths.values())
     packed = "" if what == "logits" else f" ({sizes} bytes packed)"
-    verb = "are" if not owner else f"of {owner} are"
+    codes = f"codes of {owner}" if owner else "codes"
     return InputOutputError(
-        f"{path} has rows of {columns} {what}; the codes {verb} {known}{packed}.",
+        f"{path} has rows of {columns} {what}; {codes} have {known}{packed}.",
         "Name the model or the code that made the file." if owner else _BITS_HINT,
     )

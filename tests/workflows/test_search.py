@@ -200,8 +200,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "labels of one side": ({"labels": "labels.npy"}, "--query-labels are not"),
     "labels of the other": ({"query_labels": "labels.npy"}, "--labels are not"),
     "another file": ({"output": "ids.npy"}, r"names no \.npz file"),
-    "a length of its own": ({"bits": 21}, "rows of 20 uint8; the codes are 21 bits"),
-    "another code": ({"ecc": "golay", "latent": 24}, "rows of 20 uint8; the codes of golay"),
+    "a length of its own": ({"bits": 21}, "rows of 20 uint8; codes have 21 bits"),
+    "another code": ({"ecc": "golay", "latent": 24}, "rows of 20 uint8; codes of golay"),
 }
 
 

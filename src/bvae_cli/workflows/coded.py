@@ -34,7 +34,7 @@ class Coded:
     @property
     def owner(self) -> str:
         """Whose codes these are, in a sentence."""
-        return f"the model in {self.weights}" if self.weights is not None else f"{self.label} of {self.code.n} code bits"
+        return f"the model in {self.weights}" if self.weights is not None else f"{self.label} (N={self.code.n})"
 
     def open(self, path: Path, bits: int | None) -> CodeRows:
         """Open a file of information bits or of codewords of the code. Raises BvaeError as ``open_codes`` does.
