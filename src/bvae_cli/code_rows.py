@@ -112,6 +112,13 @@ def packed_bytes(width: int) -> int:
     return -(-width // 8)
 
 
+def doubtful_logits(path: Path, values: NDArray[np.float32]) -> str | None:
+    """Say in a sentence that logits look like probabilities, where all of them lie between 0 and 1; else return None."""
+    if not ((values >= 0) & (values <= 1)).all():
+        return None
+    return f"All numbers in {path} lie in 0…1 and are taken for logits; the logit of a probability p is ln(p / (1 - p))."
+
+
 def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRows:
     """Open a file of codes, each of one of the ``widths`` in bits, by what they are called; ``owner`` has these widths.
 

@@ -59,7 +59,9 @@ def test_damage_on_purpose_is_shown_beside_the_closed_form(bvae: Bvae, words: np
 
 def test_logits_are_said_to_be_sure_or_not(bvae: Bvae, words: np.ndarray) -> None:
     np.save("logits.npy", np.full((3, 24), 0.01, np.float32))
-    out = bvae("decode", "logits.npy", *GOLAY).succeeded().out
+    outcome = bvae("decode", "logits.npy", *GOLAY).succeeded()
+    out = outcome.out
+    assert "Note: All numbers in logits.npy lie in 0…1 and are taken for logits" in outcome.err
     assert "logits.npy, code logits of 3 rows" in out
     assert "3 rows (an information bit is wrong with more than 0.01): 0, 1, 2" in out
     assert "wrong information bits in all, if the logits are calibrated" in out

@@ -63,6 +63,9 @@ def test_soft_queries_rank_by_nats(bvae: Bvae, codes: Path) -> None:
     out = bvae("search", "logits.npy", "--in", "codes.npy", "-k", 2).succeeded().out
     assert "nats" in out
     assert "soft, by logits" in out
+    np.save("probabilities.npy", np.array([[0.5, 0.25, 1.0, 0.0]]))
+    said = bvae("search", "probabilities.npy", "--in", "codes.npy", "-k", 2).succeeded().err
+    assert "Note: All numbers in probabilities.npy lie in 0…1" in said
     assert [line.split() for line in out.splitlines() if line.strip()[:1] == "0"] == [
         ["0", "1", "0", "0.25"],
         ["0", "2", "2", "0.25"],

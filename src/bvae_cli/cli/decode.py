@@ -63,7 +63,7 @@ def _decode(
     from bvae_cli.workflows.decode import decode
 
     with rows_shown("decoded", quiet) as on_rows:
-        result = decode(config, given.named, on_rows)
+        result = decode(config, given.named, lambda note: say(f"Note: {note}", quiet), on_rows)
     if json:
         show_json(result)
     else:

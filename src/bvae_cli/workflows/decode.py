@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from bvae_cli import files
-from bvae_cli.code_rows import CodeRows, packed_bytes
+from bvae_cli.code_rows import CodeRows, doubtful_logits, packed_bytes
 from bvae_cli.codes.base import ErrorRates
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.channel import ChannelErrors, errors_of
@@ -24,6 +24,7 @@ from bvae_cli.trained import DecodeConfig
 from bvae_cli.workflows.coded import Coded, coded
 from bvae_cli.workflows.encode import header
 
+OnNote = Callable[[str], None]
 OnRows = Callable[[int, int], None]
 OF_MODEL = ("probabilities", "samples")
 _VALUES_AT_ONCE = 2**21
@@ -112,8 +113,13 @@ class _Decided:
     logits: Tensor | None = None
 
 
-def decode(config: DecodeConfig, named: frozenset[str] = frozenset(), on_rows: OnRows | None = None) -> DecodeResult:
-    """Decode every row of a file of codes; ``on_rows`` is told how many of them are done.
+def decode(
+    config: DecodeConfig,
+    named: frozenset[str] = frozenset(),
+    on_note: OnNote | None = None,
+    on_rows: OnRows | None = None,
+) -> DecodeResult:
+    """Decode every row of a file of codes; ``on_rows`` is told how many are done, ``on_note`` what is strange of them.
 
     Rows are read, decoded and written some at once, and a file has its name only when it is whole. Raises UsageError where
     there is nothing to repair or no decoder, InputOutputError where files cannot be read or written.
@@ -123,6 +129,10 @@ def decode(config: DecodeConfig, named: frozenset[str] = frozenset(), on_rows: O
     owner = coded(config, named, with_model=config.write in OF_MODEL)
     rows = owner.open(config.codes, config.bits)
     decoder = _Decoder(owner, rows, config)
+    if rows.kind == "logits" and on_note is not None:
+        doubt = doubtful_logits(rows.path, rows.logits(*next(rows.spans())))
+        if doubt is not None:
+            on_note(doubt)
     counted = _Counted()
     with _output(config, owner, rows) as file, torch.no_grad():
         done = 0
@@ -191,7 +201,7 @@ class _Decoder:
             counted.untouched += int((repaired == 0).sum())
             counted.repaired_bits += int(repaired.sum())
         if decided.logits is not None:
-            counted.expected_wrong_bits += float(torch.sigmoid(-decided.logits.abs().double()).sum())
+            counted.expected_wrong_bits += float(torch.sigmoid(-decided.logits.cpu().double().abs()).sum())
         counted.unsure.append(start + (~decided.sure).nonzero(as_tuple=True)[0].cpu().numpy())
         return decided
 
@@ -242,10 +252,10 @@ class _Decoder:
         if self._config.flip is not None:
             truth = code.decode(stored)
             self._require_codewords(stored, code.encode(truth), start)
-            wrong = (bits != truth).double()
+            wrong = (bits != truth).cpu().double()
             share, any_wrong = wrong.mean(-1), wrong.amax(-1)
-            counted.errors += torch.stack([share.sum(), share.square().sum(), any_wrong.sum()]).cpu()
-            counted.wrong_and_sure += int(((any_wrong > 0) & sure).sum())
+            counted.errors += torch.stack([share.sum(), share.square().sum(), any_wrong.sum()])
+            counted.wrong_and_sure += int(((any_wrong > 0) & sure.cpu()).sum())
         return _Decided(bits, sure, repaired)
 
     def _bits(self, start: int, stop: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from bvae_cli.code_rows import CodeRows, open_codes
+from bvae_cli.code_rows import CodeRows, doubtful_logits, open_codes
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
 from bvae_cli.numpy_files import read_npy
 from bvae_cli.trained import EncodedSplit
@@ -64,7 +64,10 @@ def opened(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tupl
             return codes, _translated(owner, codes, query, config, on_note)
     else:
         codes, query = _opened_alike(config)
-    return codes, _queries(config, query, chosen_rows(config, len(query), str(query.path)))
+    queries = _queries(config, query, chosen_rows(config, len(query), str(query.path)))
+    if queries.logits is not None and (doubt := doubtful_logits(query.path, queries.logits)):
+        on_note(doubt)
+    return codes, queries
 
 
 def _opened_alike(config: SearchConfig) -> tuple[CodeRows, CodeRows]:
