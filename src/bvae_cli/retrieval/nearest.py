@@ -6,6 +6,7 @@ one answer whatever the threads, the blocks and the engine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from abc import abstractmethod
@@ -154,13 +155,14 @@ def scan(
     def work() -> list[_Best]:
         best = [_Best(k, None if without is None else int(without[query])) for query in range(queries)]
         size = min(_ROWS_OF_THE_FIRST, _ROWS_OF_A_BLOCK)
-        for start, stop in chunks:
-            packed, first = codes.packed(start, stop), 0
-            while first < len(packed):
-                block = prepare(packed[first : first + size])
-                for query, kept in enumerate(best):
-                    kept.add(start + first, *block.near(query, kept.below))
-                first, size = first + size, min(2 * size, _ROWS_OF_A_BLOCK)
+        with chunks.stopped_by_what_goes_wrong():
+            for start, stop in chunks:
+                packed, first = codes.packed(start, stop), 0
+                while first < len(packed):
+                    block = prepare(packed[first : first + size])
+                    for query, kept in enumerate(best):
+                        kept.add(start + first, *block.near(query, kept.below))
+                    first, size = first + size, min(2 * size, _ROWS_OF_A_BLOCK)
         return best
 
     if takers == 1 or len(chunks) == 1:
@@ -168,11 +170,8 @@ def scan(
     else:
         with ThreadPoolExecutor(min(takers, len(chunks))) as pool:
             futures = [pool.submit(work) for _ in range(min(takers, len(chunks)))]
-            try:
+            with chunks.stopped_by_what_goes_wrong():  # an interruption, which comes here
                 found = [future.result() for future in futures]
-            except BaseException:  # an interruption too: the pool waits for all of its threads
-                chunks.stop()
-                raise
     joined = [_joined([best[query] for best in found], k) for query in range(queries)]
     return Neighbours(np.stack([ids for ids, _ in joined]), np.stack([distances for _, distances in joined]))
 
@@ -187,10 +186,15 @@ class _Chunks:
     def __len__(self) -> int:
         return (self._rows + self._size - 1) // self._size
 
-    def stop(self) -> None:
-        """Give out no more."""
-        with self._lock:
-            self._next = self._rows
+    @contextlib.contextmanager
+    def stopped_by_what_goes_wrong(self) -> Iterator[None]:
+        """Give out no more after an exception of the body: the pool waits for all of its threads."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._next = self._rows
+            raise
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         while True:
