@@ -1,6 +1,6 @@
 """Files of codes as ``bvae encode`` writes them: packed bits, bits one to a byte, or logits; a .npy file, a row a code.
 
-What a file holds is decided by what its rows may be, never guessed: rows of numbers that are not whole are logits; rows as
+What a file holds is decided by what its rows may be, never guessed: rows of floating-point numbers are logits; rows as
 long as a code are its bits, one to a number; rows of ⌈bits / 8⌉ bytes are its bits as numpy.packbits packs them along a row.
 Where a file can be read in two ways it is refused.
 """
