@@ -1,9 +1,10 @@
-"""Run what the pages show: the refusals of ``troubleshooting.md`` and the Python examples of ``guide.md``, ``theory.md``,
-``export.md``.
+"""Run what the pages show: refusals of ``troubleshooting.md``, the lines of ``use-the-bits.md``, examples in Python.
 
     python docs/check_examples.py
 
 A block ``console`` of ``troubleshooting.md`` holds one command and the ``Error:`` and ``Hint:`` lines that it must print.
+The commands of ``use-the-bits.md`` run one after the other in a folder; below each stand lines that it must print, in which numbers
+may be others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import numpy as np
 import torch
 
 _DOCS = Path(__file__).resolve().parent
+_CONSOLE = re.compile(r"^```console\n(.+?)^```$", re.MULTILINE | re.DOTALL)
+_NUMBER = re.compile(r"\d[\d,.]*|…")
 _BLOCK = re.compile(r"^```console\n\$ (?P<command>.+)\n(?P<said>(?:.+\n)+?)```$", re.MULTILINE)
 
 
@@ -73,6 +76,32 @@ def _wrong(command: str, said: str) -> str | None:
     return f"$ {command}\n  the page says:\n{said}  bvae says (exit {done.returncode}):\n{printed}"
 
 
+def wrong_lines(page: Path) -> list[str]:
+    """Run the commands of a page in turn in a folder of their own, and say which fail or print other lines than are shown."""
+    wrong = []
+    with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
+        for block in _CONSOLE.findall(page.read_text(encoding="utf-8")):
+            for step in block.split("$ bvae ")[1:]:
+                command, *shown = step.splitlines()
+                done = _bvae(_expanded(command))
+                printed = {_masked(line) for line in done.stdout.splitlines()}
+                missing = [line for line in shown if _masked(line) not in printed]
+                if done.returncode or missing:
+                    wrong.append(f"$ bvae {command}\n  is not shown: {missing}\n{done.stdout}{done.stderr}")
+    return wrong
+
+
+def _expanded(command: str) -> str:
+    """Put the paths that a word with * stands for in its place, as a shell does."""
+    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in command.split()]
+    return " ".join(path for paths in words for path in paths)
+
+
+def _masked(line: str) -> str:
+    """Return a line without its numbers and the width of its columns; a list of numbers is as good as one."""
+    return re.sub(r"#(, #)+", "#", " ".join(_NUMBER.sub("#", line).split()))
+
+
 def _bvae(arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BVAE_", "DISABLE_"))}
     environment |= {"BVAE_CONFIG_DIR": "none", "BVAE_THREADS": "1", **(variables or {})}
@@ -103,8 +132,9 @@ def main() -> int:
         Path("weights").mkdir(exist_ok=True)
         make_files()
         wrong = wrong_refusals()
+    wrong += wrong_lines(_DOCS / "use-the-bits.md")
     print("\n".join(wrong))
-    print(f"{failed} examples and {len(wrong)} refusals differ from the pages.")
+    print(f"{failed} examples and {len(wrong)} commands differ from the pages.")
     return 1 if failed or wrong else 0
 
 

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         TrainedModel,
         TrainResult,
         compare,
+        decode,
         encode,
         evaluate,
         export,
         load,
         resume,
         sample,
+        search,
         train,
     )
 
@@ -42,12 +44,14 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "compare",
+    "decode",
     "encode",
     "evaluate",
     "export",
     "load",
     "resume",
     "sample",
+    "search",
     "train",
 ]
 

@@ -20,7 +20,7 @@ from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest, re
 from bvae_cli.fields import validated
 from bvae_cli.presets import PRESETS, beneath
 from bvae_cli.sources import read_text, require_shallow
-from bvae_cli.trained import EncodeConfig, ExportConfig, SampleConfig
+from bvae_cli.trained import DecodeConfig, EncodeConfig, ExportConfig, SampleConfig, SearchConfig
 
 _PREFIX = "BVAE_"
 _FILE_VARIABLE = "BVAE_CONFIG"
@@ -28,7 +28,8 @@ _FOLDER_VARIABLE = "BVAE_CONFIG_DIR"
 _OPTION_PREFIX = "ecc_"
 _LARGEST_FILE, _MOST_POINTS = 2**16, 500
 DEFAULT = "default"
-KNOWN_KEYS = frozenset().union(*(model.model_fields for model in (CompareConfig, SampleConfig, EncodeConfig, ExportConfig)))
+_MODELS = (CompareConfig, SampleConfig, EncodeConfig, DecodeConfig, SearchConfig, ExportConfig)
+KNOWN_KEYS = frozenset().union(*(model.model_fields for model in _MODELS))
 
 Config = TypeVar("Config", bound=ModelChoice)
 

@@ -1,13 +1,14 @@
-"""What a person can say to the commands that work with a trained model: ``sample``, ``evaluate``, ``encode``, ``export``.
+"""What a person can say to the commands that work with a trained model or its codes.
 
 As in ``config``, nothing here imports torch or numpy.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -21,10 +22,13 @@ EncodedSplit = Literal["all", "train", "validation", "test"]
 Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
 ExportFormat = Literal["onnx", "safetensors", "torch"]
 PARQUET = ".parquet"
+Decoded = Literal["information-bits", "codewords", "probabilities", "means", "samples"]
 BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
 _FIXED, _BIT = re.compile(r"m([1-9]\d{0,8})=([01])"), re.compile(r"m([1-9]\d{0,8})")
-_ROW = re.compile(r"\d{1,9}")
+_ROW, _ROWS = re.compile(r"\d{1,9}"), re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+# Rows that can be named one by one; all of them need no names.
+_MOST_ROWS = 10_000_000
 STRONGEST = "strongest"
 SHEETS = ("sweep", "posterior", "between")
 # What `evaluate`, which draws nothing, does without.
@@ -206,6 +210,173 @@ class ExportConfig(TrainedChoice):
         elif self.to == "safetensors":
             require_extra("safetensors", "safetensors")
         return self
+
+
+class CodesChoice(TrainedChoice):
+    """What the commands share that read files of codes: how long a code is."""
+
+    bits: Annotated[int | None, option(DATA)] = Field(
+        None,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="Bits of a code, packed or not [default: those of the model's or the code's words].",
+    )
+
+    def names_a_code(self, named: frozenset[str]) -> bool:
+        """Say whether a model or a code is named, by flags (``named``), a file or a variable."""
+        return self.weights is not None or self.ecc.type != "none" or bool(named & {"ecc", "latent", "params"})
+
+    def require_code(self, named: frozenset[str]) -> None:
+        """Raise UsageError where neither a model nor a code is named."""
+        if not self.names_a_code(named):
+            raise UsageError(
+                "Nothing says which code these are of.",
+                "Name the run's folder, or the code with its size, as --ecc repetition --R 3 --latent 300.",
+            )
+
+
+class DecodeConfig(CodesChoice):
+    """What ``decode`` needs: which codes, of which code or model, and what is written of each."""
+
+    codes: Annotated[Path, option(DATA, decides=False)] = Field(
+        description="Codes, possibly damaged: .npy of codewords, packed or not, or of logits of the code bits."
+    )
+    flip: Annotated[float | None, option(DATA)] = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="Flip each bit with this probability first, and measure what is repaired beside the closed form.",
+    )
+    doubt: Annotated[float, option(DATA)] = Field(
+        0.01,
+        ge=0,
+        le=0.5,
+        description="Logits only: a row is not sure where some information bit is more likely than this to be wrong.",
+    )
+    seed: Annotated[int, option(DATA)] = Field(
+        0, ge=0, lt=2**63, description="Seed of flips, of the coins that break ties, and of samples."
+    )
+    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
+        None, description="File to write: .npy, one row for each code [default: only the report]."
+    )
+    write: Annotated[Decoded, option(OUTPUT)] = Field(
+        "information-bits",
+        description="What to write: the information bits, their codewords, or what the model's decoder makes of them: "
+        "probabilities (of real values and counts means), or samples.",
+    )
+    packed: Annotated[bool, option(OUTPUT)] = Field(
+        False, description="Write bits eight to a byte, as numpy.packbits does along a row; else one to a byte."
+    )
+    precision: Annotated[Literal["float32", "float16"], option(OUTPUT)] = Field(
+        "float32", description="Type of what is not bits."
+    )
+    unsure: Annotated[Path | None, option(OUTPUT, decides=False, metavar="FILE.npy")] = Field(
+        None, description="Also write the numbers of the rows of which the code cannot be sure."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        for name in ("output", "unsure"):
+            path = getattr(self, name)
+            if path is not None and path.suffix != ".npy":
+                raise UsageError(f"--{name} names no .npy file; got '{path}'.", f"As in --{name} {path.stem}.npy.")
+        if self.output is not None and self.output == self.unsure:
+            raise UsageError(f"--output and --unsure both name {self.output}.", "Name two files.")
+        if self.packed and self.write in ("probabilities", "means"):
+            raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
+        return self
+
+
+class SearchConfig(CodesChoice):
+    """What ``search`` needs: queries, the codes to search, how many neighbours, and what is known of them."""
+
+    query: Annotated[Path | None, option(DATA, decides=False)] = Field(
+        None,
+        description="Queries: .npy of codes, packed or not, or of logits; without it rows of a data set are encoded.",
+    )
+    codes: Annotated[Path, option(DATA, "--in", decides=False, metavar="FILE.npy")] = Field(
+        description="Codes to search: .npy, packed or not, as `bvae encode` writes them."
+    )
+    split: Annotated[EncodedSplit, option(DATA)] = Field(
+        "test", description="Without QUERY: rows to encode as queries, one split or all of them in the order of their file."
+    )
+    rows: Annotated[str, option(DATA, metavar="ROWS")] = Field(
+        "", description="Take these rows of QUERY, or of the split, alone, counted from 0: 0,5 or 0-99."
+    )
+    soft: Annotated[bool, option(DATA)] = Field(
+        False, description="Without QUERY: search by the encoder's logits instead of its bits."
+    )
+    labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
+        None,
+        description="A whole number for each code, or the split of the data set whose rows the codes are, in their order: "
+        "measures precision@k and mAP.",
+    )
+    query_labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
+        None, description="The same for each row of QUERY [default: those of --split, where rows are encoded]."
+    )
+    exclude_self: Annotated[bool, option(DATA)] = Field(
+        False, description="Query row i is row i of the codes: leave it out of its own neighbours."
+    )
+    neighbours: Annotated[int, option(OUTPUT, "-k", "--neighbours")] = Field(
+        10, ge=1, le=LARGEST_COUNT, description="Neighbours of each query."
+    )
+    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npz")] = Field(
+        None, description="File to write: .npz with ids, distances and queries, and show no neighbours."
+    )
+    threads: Annotated[int, option(MACHINE, decides=False)] = Field(
+        0, ge=0, le=4096, description="Threads that search; 0 takes one for each processor."
+    )
+    engine: Annotated[Literal["auto", "numpy", "faiss"], option(MACHINE, decides=False)] = Field(
+        "auto",
+        description="What searches by Hamming distance; all find the same. auto takes faiss only where numpy is older "
+        "than 2 and faiss is installed.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        _ = self.chosen
+        if self.output is not None and self.output.suffix != ".npz":
+            raise UsageError(f"--output names no .npz file; got '{self.output}'.", f"As in -o {self.output.stem}.npz.")
+        if self.query is not None and self.soft:
+            raise UsageError("--soft is for rows that are encoded.", "A QUERY of logits is a soft query by itself.")
+        if self.query_labels is not None and self.labels is None:
+            raise UsageError("--query-labels are there and --labels are not.", "Name the labels of the codes with --labels.")
+        if self.labels is not None and self.query is not None and self.query_labels is None:
+            raise UsageError("--labels are there and --query-labels are not.", "Name a label for each row of QUERY.")
+        if self.query is not None and self.dataset is None and (name := self._split_for_labels()):
+            raise UsageError(
+                f"'{name}' names the labels of a data set, and none is named.",
+                "Name it with --dataset, or a .npy of labels.",
+            )
+        if self.engine == "faiss" and importlib.util.find_spec("faiss") is None:
+            raise UsageError("faiss is not installed.", "pip install 'bvae-cli[search]', or take --engine numpy.")
+        return self
+
+    def _split_for_labels(self) -> str | None:
+        """Return the first split that is named for its labels."""
+        return next((str(path) for path in (self.labels, self.query_labels) if str(path) in get_args(EncodedSplit)), None)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are going to be read."""
+        named = [self.codes, self.query, self.labels, self.query_labels]
+        return [path for path in named if path is not None and str(path) not in get_args(EncodedSplit)]
+
+    @property
+    def chosen(self) -> list[int]:
+        """The rows that are queries, counted from 0, as they were named; none where all are."""
+        found: list[int] = []
+        for part in _parts(self.rows):
+            match = _ROWS.fullmatch(part)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if last < first:
+                raise UsageError(
+                    f"--rows '{self.rows}': '{part}' names no rows.", "As in 0,5 or 0-99, the first row being 0."
+                )
+            if len(found) + last - first >= _MOST_ROWS:
+                raise UsageError(f"--rows names more than {_MOST_ROWS:,} rows.", "Leave it out to take all rows.")
+            found.extend(range(first, last + 1))
+        return found
 
 
 def _parts(text: str) -> list[str]:

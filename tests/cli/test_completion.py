@@ -60,7 +60,7 @@ def test_the_line_is_completed(offered: Offered, line: str, expected: list[str])
 
 
 def test_every_command_is_offered(offered: Offered) -> None:
-    assert len(offered("bvae ")) == 15
+    assert len(offered("bvae ")) == 17
 
 
 @pytest.mark.parametrize("line", ["bvae train --ecc nothing --ep", "bvae train --ecc --ep", "bvae train -n 99 --ep"])

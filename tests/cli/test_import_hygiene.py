@@ -66,6 +66,8 @@ QUICK = {
     "help of evaluate": ({}, ["evaluate", "--help"]),
     "help of encode": ({}, ["encode", "--help"]),
     "help of export": ({}, ["export", "--help"]),
+    "help of decode": ({}, ["decode", "--help"]),
+    "help of search": ({}, ["search", "--help"]),
     "check-ecc": ({}, ["check-ecc"]),
     "check-ecc of a code": ({}, ["check-ecc", "-n", "5", "--R", "3"]),
     "codes": ({}, ["codes"]),

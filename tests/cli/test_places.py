@@ -403,6 +403,8 @@ EVERY = {
     "evaluate": ("evaluate", "run", "--iwae-samples", 1),
     "encode": ("encode", "run", "-o", "codes.npy", "--overwrite"),
     "export": ("export", "run", "--to", "torch", "-o", "out", "--overwrite", "--iwae-samples", 1),
+    "decode": ("decode", "words.npy", "--ecc", "repetition", "--latent", 12, "-o", "decoded.npy", "--overwrite"),
+    "search": ("search", "words.npy", "--in", "words.npy", "-o", "found.npz", "--overwrite"),
     "compare --dry-run": ("compare", *TINY, "--dataset", "many.npy", "--calibration-bins", 2, "--dry-run", "--R", 3),
     "runs": ("runs", "run"),
     "plot": ("plot", "run"),
@@ -421,6 +423,7 @@ def test_whoever_reads_nothing_of_any_command_stops_nothing(
 ) -> None:
     shutil.copytree(run_folder, "run")
     write_bits(Path("many.npy"), rows=300)
+    write_bits(Path("words.npy"))
     for name, line in EVERY.items():
         for more in ((), ("--json",), ("--help",)):
             if name == "plot" and more == ("--json",):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bvae_cli.codes import hamming
-from bvae_cli.codes.base import Block, CodeSpec, ErrorRates, joined_error_rates
+from bvae_cli.codes.base import Block, Code, CodeSpec, ErrorRates, joined_error_rates
 from bvae_cli.codes.bch import Bch
 from bvae_cli.codes.convolutional import Convolutional
 from bvae_cli.codes.ldpc import Ldpc
@@ -587,3 +587,11 @@ def test_rates_of_parts_are_joined_bit_by_bit_and_stay_as_they_are() -> None:
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(measured, field.name, 1)
     assert (CodeSpec.family, CodeSpec.summary, CodeSpec.api_version) == ("", "", 1)
+
+
+def test_a_code_that_does_not_say_where_its_blocks_lie_is_sure_within_one_block_alone() -> None:
+    code = Hamming().build(14)  # two blocks, each of which corrects one bit
+    apart = torch.zeros(3, 14)
+    apart[1, 0] = apart[2, 0] = apart[2, 9] = 1
+    assert code.is_guaranteed(apart).tolist() == [True, True, True]
+    assert Code.is_guaranteed(code, apart).tolist() == [True, True, False]

@@ -16,11 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bvae_cli import mapped_table as table_module
 from bvae_cli.datasets import mapped as mapped_module
 from bvae_cli.datasets.base import Splits
-from bvae_cli.datasets.mapped import MappedRows, MappedTable
+from bvae_cli.datasets.mapped import MappedRows
 from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Joined, Rows, bytes_in_memory, extremes, first_rows, mean_row, pieces, taken
+from bvae_cli.mapped_table import MappedTable
 
 from ..helpers import property_settings
 from .refusal import refused
@@ -48,8 +50,8 @@ def plain_rows(path: Path, values: np.ndarray, are_bits: bool) -> MappedRows:
 def pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """All ways in which rows of a map are read: as a small file's, as a large one's, as a very large one's."""
     if request.param != "kept":
-        monkeypatch.setattr(mapped_module, "_PAGES_HELD", 24)
-        monkeypatch.setattr(mapped_module, "_BYTES_OF_A_FAULT", 12 if request.param == "let go" else 24)
+        monkeypatch.setattr(table_module, "_PAGES_HELD", 24)
+        monkeypatch.setattr(table_module, "_BYTES_OF_A_FAULT", 12 if request.param == "let go" else 24)
         monkeypatch.setattr(mapped_module, "_BYTES_AHEAD", 40)
     return str(request.param)
 
@@ -235,7 +237,8 @@ _HELD = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from bvae_cli.datasets.mapped import MappedRows, MappedTable
+from bvae_cli.datasets.mapped import MappedRows
+from bvae_cli.mapped_table import MappedTable
 
 def held():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -20,6 +20,7 @@ from bvae_cli import checkpoints, runs, settings
 from bvae_cli.arms import CompareConfig, arms_of, command_of, tuned_settings
 from bvae_cli.cli.comparison import show_comparison
 from bvae_cli.cli.render import show_json
+from bvae_cli.code_rows import open_codes
 from bvae_cli.codes.ldpc import Ldpc
 from bvae_cli.codes.matrix import Linear
 from bvae_cli.comparisons import ComparisonFolder
@@ -34,6 +35,7 @@ from bvae_cli.datasets.packed import Packed
 from bvae_cli.errors import BvaeError
 from bvae_cli.fields import validated
 from bvae_cli.report.page import write_report
+from bvae_cli.retrieval.nearest import nearest
 from bvae_cli.settings import Layer
 from bvae_cli.trained import SampleConfig
 from bvae_cli.workflows.building import load_model
@@ -259,6 +261,21 @@ def _read_packed(folder: Path) -> None:
         splits = Packed(path=path, features=12 if path.suffix == ".npy" else 0, mapped=mapped).load()
         assert splits.problem() is None
         splits.digest()
+
+
+def _write_codes(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
+    name, content = _chosen(samples, chance, "codes")
+    _write_file(folder, name, (mutate.any_npy if inside else mutate.any_bytes)(content, chance))
+
+
+def _read_codes(folder: Path) -> None:
+    (path,) = folder.iterdir()
+    for widths in ({}, {"code bits": 12, "information bits": 4}):
+        codes = open_codes(path, widths)
+        for start, stop in codes.spans():
+            assert codes.bits(start, stop).shape == (stop - start, codes.width)
+        found = nearest(codes, codes.packed(0, 1), 1, threads=1)
+        assert found.distances.tolist() == [[0]]
 
 
 def _write_idx(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
@@ -534,6 +551,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("npy and npz", _write_npy, _read_arrays),
     Parser("csv", _write_csv, _read_arrays),
     Parser("packed data", _write_packed, _read_packed),
+    Parser("codes to search", _write_codes, _read_codes),
     Parser("pictures, archives and other tables", _write_public, _read_public),
     Parser("code files", _write_code, _read_code),
     Parser("weights", _write_weights, _read_weights),

@@ -42,6 +42,8 @@ _BUILDERS: dict[str, tuple[str, str]] = {
     "evaluate": ("bvae_cli.cli.evaluate", "Measure a trained model: bounds, errors, use of the bits."),
     "encode": ("bvae_cli.cli.encode", "Encode data with a trained model, into a file of bits."),
     "export": ("bvae_cli.cli.export", "Write a trained model for other programs: ONNX, safetensors, torch."),
+    "decode": ("bvae_cli.cli.decode", "Repair codes by the code, and say of which it is not sure."),
+    "search": ("bvae_cli.cli.search", "Find the nearest codes of each query, exactly."),
     "compare": ("bvae_cli.cli.compare", "Compare models with and without a code, over seeds, on the test split."),
     "report": ("bvae_cli.cli.report", "Draw the report of a comparison again."),
     "runs": ("bvae_cli.cli.runs", "List the runs in a folder."),
@@ -247,6 +249,7 @@ _SMALLER = {
     "compare": "Take a smaller --batch-size, --hidden or --latent; `bvae train --dry-run` says what a model needs.",
     "sample": "Take fewer --num-samples, or fewer rows with --subset.",
     "encode": "Name the same weights with --device cpu, or fewer rows with --subset.",
+    "search": "Ask for fewer --neighbours, or of fewer --rows at once.",
     "evaluate": "Take fewer rows with --subset, or fewer --iwae-samples.",
     "export": "Take fewer rows with --subset, or fewer --iwae-samples.",
 }

@@ -248,6 +248,15 @@ class Code(ABC):
     def soft_decode(self, logits: Tensor) -> Tensor:
         """Posterior logits of the information bits from the logits of the code bits, ``[..., n] -> [..., k]``."""
 
+    def is_guaranteed(self, repaired: Tensor) -> Tensor:
+        """Say whether a decision is sure, bool ``[..., n] -> [...]``.
+
+        ``repaired`` is where its codeword is not the received word. No block may have more than t = ⌊(d − 1)/2⌋ such bits:
+        no other codeword is as near then, and what was stored is found again unless more than t bits of a block were
+        flipped. A code that does not say where its blocks lie is taken for one block.
+        """
+        return repaired.sum(-1) <= (self.correctable or 0)
+
     def encode_logits(self, logits: Tensor) -> Tensor:
         """Code bit logits from independent information bit logits, ``[..., k] -> [..., n]``, differentiably."""
         return self.encode_probs(logits.sigmoid()).logit(eps=1e-6)

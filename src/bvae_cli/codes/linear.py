@@ -56,6 +56,11 @@ class BlockCode(Code):
     def _soft_decode_blocks(self, blocks: Tensor) -> Tensor:
         """Posterior logits from clamped logits of at least single precision, ``[rows, n] -> [rows, k]``."""
 
+    def is_guaranteed(self, repaired: Tensor) -> Tensor:
+        """Say whether no block has more bits repaired than it always corrects, ``[..., N] -> [...]``."""
+        sure: Tensor = (repaired.unflatten(-1, (-1, self.block_n)).sum(-1) <= (self.correctable or 0)).all(-1)
+        return sure
+
     def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
         """Decode block by block, ties by a fair coin, ``[..., N] -> [..., K]``."""
         if generator is None:

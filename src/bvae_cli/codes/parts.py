@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ class PartsCode(Code):
     def encode_logits(self, logits: Tensor) -> Tensor:
         """Encode the logits of each part."""
         return _each([part.encode_logits for part in self.parts], logits, self._bits)
+
+    def is_guaranteed(self, repaired: Tensor) -> Tensor:
+        """Say whether the decision of every part is sure."""
+        parts = zip(self.parts, repaired.split(self._code_bits, -1), strict=True)
+        return functools.reduce(operator.and_, (part.is_guaranteed(bits) for part, bits in parts))
 
     def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
         """Decode each part, ``[..., N] -> [..., K]``."""

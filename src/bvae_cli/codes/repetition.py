@@ -97,6 +97,12 @@ class RepetitionCode(Code):
         """Repeat the logits."""
         return self.encode(logits)
 
+    def is_guaranteed(self, repaired: Tensor) -> Tensor:
+        """Say whether of each bit fewer than half of the copies are in the minority, ``[..., R K] -> [...]``."""
+        minority = repaired.unflatten(-1, (self.copies, self.k)).sum(-2)
+        sure: Tensor = (minority <= (self.copies - 1) // 2).all(-1)
+        return sure
+
     def decode(self, bits: Tensor, generator: Generator | None = None) -> Tensor:
         """Majority of the copies, a fair coin where they tie (even R only), ``[..., R K] -> [..., K]``."""
         import torch

@@ -205,7 +205,8 @@ class Arrays(DividedFile):
         return checked_rows(array, where, likelihood=self.likelihood, **counting)
 
     def _from_mapped(self, found: Found) -> _Table:
-        from bvae_cli.datasets.mapped import MappedRows, MappedTable
+        from bvae_cli.datasets.mapped import MappedRows
+        from bvae_cli.mapped_table import MappedTable
 
         feature_shape = found.shape[1:]
         assert found.offset is not None  # else it is not mapped

@@ -79,7 +79,8 @@ class Packed(DividedFile):
         where = str(self.path) if name is None else self.named(name)
         _require_packed(found, features, where)
         if self.maps(found, found.shape[0] * features):
-            from bvae_cli.datasets.mapped import MappedRows, MappedTable
+            from bvae_cli.datasets.mapped import MappedRows
+            from bvae_cli.mapped_table import MappedTable
 
             assert found.offset is not None  # else it is not mapped
             rows, columns = found.shape

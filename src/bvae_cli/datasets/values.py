@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bvae_cli.datasets.mapped import MappedTable
+    from bvae_cli.mapped_table import MappedTable
 
 _LARGEST_GREY = 255
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127

@@ -44,10 +44,18 @@ def measure_channel(code: Code, epsilon: float, words: int, channel: Channel, se
         share = wrong.mean(-1)
         sums += torch.stack([share.sum(), share.square().sum(), wrong.amax(-1).sum()])
         done += count
+    return errors_of(sums, words, code.k, epsilon)
+
+
+def errors_of(sums: torch.Tensor, words: int, k: int, epsilon: float) -> ChannelErrors:
+    """Return the rates of so many words of ``k`` information bits, flipped with probability ε.
+
+    ``sums`` are those of the words' shares of wrong bits, of the squares of these, and of the words with any wrong bit.
+    """
     bit, square, word = (sums / words).tolist()
     if not word and epsilon > 0:
         # No error in so many words does not say that there are none: one more word could have had one.
-        return ChannelErrors(Estimate(0.0, 1 / (words * code.k)), Estimate(0.0, 1 / words), words)
+        return ChannelErrors(Estimate(0.0, 1 / (words * k)), Estimate(0.0, 1 / words), words)
     return ChannelErrors(
         Estimate(bit, math.sqrt(max(0.0, square - bit * bit) / words)),
         Estimate(word, math.sqrt(max(0.0, word * (1 - word)) / words)),

@@ -18,10 +18,12 @@ from bvae_cli.fields import validated
 from bvae_cli.files import require_new
 from bvae_cli.model.bvae import BinaryVAE, Samples
 from bvae_cli.model.objective import elbo, iwae, log_likelihood
-from bvae_cli.trained import EncodeConfig, ExportConfig, SampleConfig
+from bvae_cli.trained import DecodeConfig, EncodeConfig, ExportConfig, SampleConfig, SearchConfig
 from bvae_cli.workflows.building import load_model
 from bvae_cli.workflows.compare import CompareObserver
 from bvae_cli.workflows.compare import compare as _compare
+from bvae_cli.workflows.decode import DecodeResult
+from bvae_cli.workflows.decode import decode as _decode
 from bvae_cli.workflows.encode import EncodeResult
 from bvae_cli.workflows.encode import encode as _encode
 from bvae_cli.workflows.export import ExportResult
@@ -31,6 +33,8 @@ from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.resuming import finished, unfinished
 from bvae_cli.workflows.sample import SampleResult
 from bvae_cli.workflows.sample import sample as _sample
+from bvae_cli.workflows.search import SearchResult
+from bvae_cli.workflows.search import search as _search
 from bvae_cli.workflows.train import train as _train
 
 __all__ = [
@@ -40,12 +44,14 @@ __all__ = [
     "TrainResult",
     "TrainedModel",
     "compare",
+    "decode",
     "encode",
     "evaluate",
     "export",
     "load",
     "resume",
     "sample",
+    "search",
     "train",
 ]
 
@@ -109,6 +115,29 @@ def export(weights: Path | str, output: Path | str, to: str, overwrite: bool = F
     """
     config = validated(ExportConfig, {**options, "weights": weights, "output": output, "to": to}, "export")
     return _export(config, frozenset(options), overwrite=overwrite)
+
+
+def decode(codes: Path | str, overwrite: bool = False, **options: Any) -> DecodeResult:
+    """Repair codes of a .npy file; ``options`` are fields of ``DecodeConfig``, as ``ecc="golay", latent=240``.
+
+    Raises UsageError where a file is there already and is not to be overwritten, InputOutputError.
+    """
+    config = validated(DecodeConfig, {**options, "codes": codes}, "decode")
+    for path in (config.output, config.unsure):
+        if path is not None:
+            require_new(path, overwrite)
+    return _decode(config, frozenset(options))
+
+
+def search(codes: Path | str, query: Path | str | None = None, overwrite: bool = False, **options: Any) -> SearchResult:
+    """Find the nearest codes of each query; ``options`` are fields of ``SearchConfig``, as ``neighbours=10``.
+
+    Without ``query`` rows of a data set are encoded: name a model by its ``weights``. Raises UsageError, InputOutputError.
+    """
+    config = validated(SearchConfig, {**options, "codes": codes, "query": query}, "search")
+    if config.output is not None:
+        require_new(config.output, overwrite)
+    return _search(config, frozenset(options))
 
 
 def load(path: Path | str, device: str = "auto") -> TrainedModel:

@@ -58,7 +58,7 @@ def encode(
     Raises InputOutputError where weights or data cannot be read or the file not be written.
     """
     rebuilt, splits, device = load_both(config, named, on_note)
-    x = first_rows(_rows_of(splits, config.split), config.subset).to(device)
+    x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     started = time.perf_counter()
     width = _written(rebuilt.model, x[:1], config).shape[1]
     columns = -(-width // 8) if config.packed else width
@@ -95,7 +95,8 @@ def encode(
     )
 
 
-def _rows_of(splits: Splits, split: str) -> Tensor | Rows:
+def rows_of(splits: Splits, split: str) -> Tensor | Rows:
+    """Return the rows of a split, or all of them in the order of their file."""
     if split == "all":
         return splits.all_rows()
     return {"train": splits.train, "validation": splits.validation, "test": splits.test}[split]

@@ -1,0 +1,101 @@
+"""A table of numbers that stays in its file: read from a memory map, of which no page is kept for long."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bvae_cli.errors import InputOutputError
+from bvae_cli.sources import reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A mapped page counts as memory of the process until it is let go: so many bytes of them may be held at once.
+_PAGES_HELD = 2**24
+# A page that is missing comes with its neighbours, at most so many bytes of them (the kernel's fault_around_bytes).
+_BYTES_OF_A_FAULT = 2**16
+
+
+class MappedTable:
+    """A table ``[rows, columns]`` of numbers in a file, from the byte ``offset`` on, row by row.
+
+    What is read is copied, and pages are let go before they are more than 16 MiB, so that the memory of the process does not
+    grow with the file. They stay in the system's cache of files, where there is room.
+    """
+
+    def __init__(self, path: Path, offset: int, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
+        self.path = path
+        with reading(path):
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, self._descriptor)
+            self._seen = self._identity()
+            self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        self._values = np.frombuffer(self._map, dtype, rows * columns, offset).reshape(rows, columns)
+        self._span = max(1, _PAGES_HELD // max(1, columns * dtype.itemsize))
+        self._lets_go = len(self._map) > _PAGES_HELD and hasattr(mmap, "MADV_DONTNEED")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (rows, columns)."""
+        return self._values.shape
+
+    @property
+    def bytes_in_a_row(self) -> int:
+        """Return what a row takes in the file."""
+        return self._values.strides[0]
+
+    def take(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Return a copy of rows by their numbers ``[n]``, or of those of a slice.
+
+        Raises InputOutputError where the file is not what it was when it was opened: a page that is gone would end the
+        process.
+        """
+        self._require_unchanged()
+        if isinstance(rows, slice):
+            values = self._values[rows].copy()
+        elif self._lets_go:
+            return self._taken_in_order(rows)
+        else:
+            values = self._values.take(rows, axis=0)
+        self._let_go()
+        return values
+
+    def _taken_in_order(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Read rows in the order of the file, and let the pages go now and then."""
+        in_order = rows.argsort()
+        rows = rows[in_order]
+        fewest = _PAGES_HELD // _BYTES_OF_A_FAULT
+        ends = np.searchsorted(rows, np.arange(self._span, self.shape[0] + self._span, self._span))
+        if len(ends) * fewest > len(rows):
+            ends = np.arange(fewest, len(rows) + fewest, fewest)
+        values = np.empty((len(rows), self.shape[1]), self._values.dtype)
+        start = 0
+        for end in ends.tolist():
+            if end > start:
+                values[in_order[start:end]] = self._values.take(rows[start:end], axis=0)
+                self._let_go()
+                start = end
+        return values
+
+    def _let_go(self) -> None:
+        if self._lets_go:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def _identity(self) -> tuple[int, int]:
+        state = os.fstat(self._descriptor)
+        return state.st_size, state.st_mtime_ns
+
+    def _require_unchanged(self) -> None:
+        with reading(self.path):
+            unchanged = self._identity() == self._seen
+        if not unchanged:
+            raise InputOutputError(
+                f"{self.path} has changed since it was opened.",
+                "Leave a file of data alone while it is in use: write another one, and rename it.",
+            )

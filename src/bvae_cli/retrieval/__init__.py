@@ -1,0 +1,1 @@
+"""Finding the nearest codes of many: exactly, by Hamming distance or by what an encoder says of each bit."""

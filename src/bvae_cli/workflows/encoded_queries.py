@@ -1,0 +1,90 @@
+"""Queries that are rows of a data set, as a model's encoder sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bvae_cli.code_rows import CodeRows
+from bvae_cli.config import PluginRef
+from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.rows import first_rows
+from bvae_cli.errors import UsageError
+from bvae_cli.trained import SearchConfig
+from bvae_cli.workflows.building import load_splits
+from bvae_cli.workflows.coded import Coded
+from bvae_cli.workflows.encode import rows_of
+from bvae_cli.workflows.measuring import load_both
+from bvae_cli.workflows.queries import Queries, chosen_rows, read_labels, require_bits
+
+_ROWS = 2000
+
+
+@torch.no_grad()
+def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callable[[str], None]) -> tuple[CodeRows, Queries]:
+    """Open the codes, and encode rows of the data set as queries of their kind: information bits or codewords, or logits."""
+    rebuilt, splits, device = load_both(config, named, on_note)
+    model = rebuilt.model
+    owner = Coded(model.code, model, rebuilt.weights, device)
+    codes = owner.open(config.codes, config.bits)
+    require_bits(codes)
+    x = first_rows(rows_of(splits, config.split), config.subset).to(device)
+    rows = chosen_rows(config, len(x), f"the {config.split} split")
+    if config.query_labels is None:
+        labels = _labels(splits, config.split)
+    else:
+        labels = read_labels(config.query_labels, len(x), f"{config.split} rows", config.dataset, splits)
+    of_words = codes.width != model.code.n or model.code.k == model.code.n
+    parts: list[NDArray[np.float32]] = []
+    packed: list[NDArray[np.uint8]] = []
+    for numbers in torch.from_numpy(rows).split(_ROWS):
+        posterior = model.encode(x[numbers.to(device)].to(model.dtype))
+        if config.soft:
+            parts.append((posterior.logits if of_words else posterior.code_logits).float().cpu().numpy())
+            continue
+        bits = posterior.information_bits
+        bits = bits if of_words else model.code.encode(bits)
+        packed.append(np.packbits(bits.to(torch.uint8).cpu().numpy(), axis=1))
+    return codes, Queries(
+        rows=rows,
+        packed=None if config.soft else np.concatenate(packed),
+        logits=np.concatenate(parts) if config.soft else None,
+        width=codes.width,
+        said=f"the {config.split} rows of {splits.source}",
+        unsure=np.empty(0, np.int64),
+        labels=None if labels is None else labels[rows],
+        data=splits,
+    )
+
+
+def labels_of_split(split: str, rows: int, of: str, dataset: PluginRef | None, data: Splits | None) -> NDArray[np.int64]:
+    """Return the labels of a split of a data set, which are those of so many rows.
+
+    Raises UsageError where it has none, or other rows.
+    """
+    if data is None:
+        assert dataset is not None  # or the configuration was refused
+        data = load_splits(dataset)
+    labels = _labels(data, split)
+    if labels is None:
+        raise UsageError(f"{data.source} has no labels.", "Name a .npy of a whole number for each row.")
+    if len(labels) != rows:
+        raise UsageError(
+            f"The {split} rows of {data.source} are {len(labels):,}; there are {rows:,} {of}.",
+            "Name the split that was encoded whole, or a .npy of labels.",
+        )
+    return labels
+
+
+def _labels(splits: Splits, split: str) -> NDArray[np.int64] | None:
+    found = [splits.train_labels, splits.validation_labels, splits.test_labels]
+    if split != "all":
+        chosen = found[("train", "validation", "test").index(split)]
+        return None if chosen is None else chosen.numpy()
+    if any(labels is None for labels in found):
+        return None
+    joined = torch.cat([labels for labels in found if labels is not None])
+    return (joined if splits.order is None else joined[splits.order.argsort()]).numpy()

@@ -1,0 +1,169 @@
+"""Search codes for the nearest of each query, and compare their labels."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bvae_cli import files
+from bvae_cli.code_rows import CodeRows
+from bvae_cli.errors import UsageError
+from bvae_cli.retrieval import faiss_engine
+from bvae_cli.retrieval.nearest import Neighbours, nearest
+from bvae_cli.retrieval.relevance import Relevance, counts_by_distance, measure_relevance
+from bvae_cli.retrieval.soft import soft_nearest
+from bvae_cli.retrieval.words import COUNTS_BITS
+from bvae_cli.workflows.queries import OnNote, Queries, opened, read_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bvae_cli.trained import SearchConfig
+
+OnRows = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The neighbours: ``ids`` and ``distances`` ``[queries, k]``, of the queries with the numbers ``rows``.
+
+    Distances are differing bits, or of ``soft`` queries nats. ``relevance`` is None without labels.
+    """
+
+    codes: Path
+    searched: int
+    bits: int
+    packed: bool
+    queries: str
+    rows: NDArray[np.int64]
+    unsure: NDArray[np.int64]
+    soft: bool
+    k: int
+    ids: NDArray[np.int64]
+    distances: NDArray[Any]
+    engine: str
+    relevance: Relevance | None
+    labels: NDArray[np.int64] | None
+    query_labels: NDArray[np.int64] | None
+    file: Path | None
+    seconds: float
+
+
+def search(
+    config: SearchConfig,
+    named: frozenset[str] = frozenset(),
+    on_note: OnNote | None = None,
+    on_rows: OnRows | None = None,
+) -> SearchResult:
+    """Find the nearest codes of each query, exactly; ``seconds`` are those of the search alone.
+
+    Raises UsageError for what does not fit each other, InputOutputError where files cannot be read or written.
+    """
+    codes, queries = opened(config, named, on_note or (lambda note: None))
+    without = queries.rows if config.exclude_self else None
+    _require_enough(config, codes, queries)
+    labels = None
+    if config.labels is not None:
+        of = f"rows in {codes.path}"
+        labels = read_labels(config.labels, len(codes), of, config.dataset, queries.data)
+    engine = _engine(config, queries)
+    started = time.perf_counter()
+    found = _found(codes, queries, config, engine, without, on_rows)
+    seconds = time.perf_counter() - started
+    relevance = None if labels is None else _relevance(codes, queries, found, labels, without)
+    if config.output is not None:
+        files.write_file(config.output, _archive(queries.rows, found))
+    return SearchResult(
+        codes=codes.path,
+        searched=len(codes),
+        bits=codes.width,
+        packed=codes.kind == "packed",
+        queries=queries.said,
+        rows=queries.rows,
+        unsure=queries.unsure,
+        soft=queries.logits is not None,
+        k=config.neighbours,
+        ids=found.ids,
+        distances=found.distances,
+        engine=engine,
+        relevance=relevance,
+        labels=labels,
+        query_labels=queries.labels,
+        file=config.output,
+        seconds=seconds,
+    )
+
+
+def _require_enough(config: SearchConfig, codes: CodeRows, queries: Queries) -> None:
+    there = len(codes) - config.exclude_self
+    if config.neighbours > there:
+        raise UsageError(
+            f"-k {config.neighbours} asks for more neighbours than there are: {codes.path} holds {len(codes)} codes.",
+            f"Take -k {there} at most." if there else "Search more codes.",
+        )
+    if config.exclude_self and (queries.rows >= len(codes)).any():
+        row = int(queries.rows[queries.rows >= len(codes)][0])
+        raise UsageError(
+            f"--exclude-self: query row {row} is no row of {codes.path}, which holds {len(codes)} codes.",
+            "Leave it out where the queries are not the codes themselves.",
+        )
+    if config.labels is not None and queries.labels is None:
+        raise UsageError(f"There are no labels of the queries: {queries.said} has none.", "Name them with --query-labels.")
+
+
+def _engine(config: SearchConfig, queries: Queries) -> str:
+    if queries.logits is not None:
+        if config.engine == "faiss":
+            raise UsageError("faiss searches by Hamming distance, and these queries are soft.", "Leave --engine out.")
+        return "numpy"
+    if config.engine != "auto":
+        return config.engine
+    return "numpy" if COUNTS_BITS or not faiss_engine.is_installed() else "faiss"
+
+
+def _found(
+    codes: CodeRows,
+    queries: Queries,
+    config: SearchConfig,
+    engine: str,
+    without: NDArray[np.int64] | None,
+    on_rows: OnRows | None,
+) -> Neighbours:
+    k, threads = config.neighbours, config.threads
+    if queries.logits is not None:
+        return soft_nearest(codes, queries.logits, k, threads=threads, without=without, on_rows=on_rows)
+    assert queries.packed is not None
+    by = faiss_engine.nearest_by_faiss if engine == "faiss" else nearest
+    return by(codes, queries.packed, k, threads=threads, without=without, on_rows=on_rows)
+
+
+def _relevance(
+    codes: CodeRows,
+    queries: Queries,
+    found: Neighbours,
+    labels: NDArray[np.int64],
+    without: NDArray[np.int64] | None,
+) -> Relevance | None:
+    wanted = queries.labels
+    assert wanted is not None
+    values, of_each = np.unique(labels, return_counts=True)
+    place = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+    there = np.where(values[place] == wanted, of_each[place], 0)
+    if without is not None:
+        there = there - (labels[without] == wanted)
+    counts = None
+    if queries.packed is not None:
+        counts = counts_by_distance(codes, queries.packed, labels, wanted, codes.width, without)
+    return measure_relevance(found, labels, wanted, there, counts)
+
+
+def _archive(rows: NDArray[np.int64], found: Neighbours) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, ids=found.ids, distances=found.distances, queries=rows)
+    return buffer.getvalue()
