@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_the_weights_of_an_epoch_stand_beside_the_best(run: runs.Run) -> None:
     run.save_weights(CONFIG, WEIGHTS, epoch=7)
     assert not run.weights.exists()
     assert runs.load_checkpoint(run.folder / "epochs" / "epoch_0007.pt").config == CONFIG
+
+
+@pytest.mark.parametrize("epoch", [None, 3])
+def test_weights_bring_no_folder_back_that_vanished_with_all_that_was_in_it(tmp_path: Path, epoch: int | None) -> None:
+    run = runs.Run(tmp_path / "run")
+    run.start(CONFIG)
+    shutil.rmtree(run.folder)
+    with pytest.raises(InputOutputError):
+        run.save_weights(CONFIG, WEIGHTS, epoch)
+    assert not run.folder.exists()
 
 
 def test_a_run_is_empty_then_unfinished_then_finished_or_diverged(tmp_path: Path) -> None:

@@ -211,7 +211,10 @@ class Run:
         path = self.weights if epoch is None else self.folder / EPOCHS_FOLDER / f"epoch_{epoch:04d}.pt"
         with self._writing():
             require_no_link(self.folder, path)
-            make_folder(path.parent)
+            # Only ``start`` makes the run's own folder: one that vanished with all that was in it must not come half back.
+            if epoch is not None and not path.parent.exists():
+                path.parent.mkdir()
+                sync_folder(self.folder)
             write_atomically(path, weights_bytes(config, weights))
 
     def save_state(self, state: Mapping[str, Any]) -> None:

@@ -119,7 +119,7 @@ def _vanishing(stage: Stage, size: Size) -> Row:
     command = stage.train("train")
     numbers = [event.number for event in stage.reference(command).log if event.kind in _FAILING]
     try_one = functools.partial(_vanished, stage, command)
-    outcomes = spread(sampled(numbers[_MADE:], size.of(24, 3)), try_one, size.jobs, math.inf)
+    outcomes = spread(sampled(numbers[_MADE:], size.of(80, 3)), try_one, size.jobs, math.inf)
     return row_of("folder vanishes: train", outcomes, "removed with all that is in it")
 
 
