@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import bvae_cli
+from bvae_cli.config import TrainConfig
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.errors import InputOutputError
 from bvae_cli.trained import SampleConfig
@@ -93,3 +94,19 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(trained: TrainResult
     (tmp_path / "file").write_text("")
     with pytest.raises(InputOutputError, match="Cannot write to"):
         draw(trained, tmp_path / "file" / "samples")
+
+
+def test_symbols_with_names_are_written_as_text(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("\n".join(["ACGT", "AACC", "TTGA", "GATC"] * 10))
+    config = TrainConfig(
+        dataset=f"symbols:path={tmp_path / 'words.txt'}",  # type: ignore[arg-type]
+        hidden=8,
+        latent=6,
+        depth=1,
+        epochs=1,
+        output_dir=tmp_path / "w",
+    )
+    result = sample(SampleConfig(weights=train(config).folder, num_samples=5, iwae_samples=1))
+    assert result.text_file is not None
+    numbers = np.load(result.file)["samples"]
+    assert result.text_file.read_text().splitlines() == ["".join("ACGT"[number] for number in row) for row in numbers]

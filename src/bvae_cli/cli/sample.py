@@ -50,7 +50,8 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     novelty = percent(result.novelty) if result.novelty is not None else "–"
     rows.append(("novelty of the samples", novelty, "", "share of distinct samples that are not training rows"))
     show_table(("quantity", "value", "± s.e.", "meaning"), rows, _title(result))
-    show_facts([("samples", result.file), ("picture", picture)])
+    as_text = [] if result.text_file is None else [("as text", result.text_file)]
+    show_facts([("samples", result.file), *as_text, ("picture", picture)])
     if result.count > _LARGEST_GRID:
         say(f"The picture shows the first {_LARGEST_GRID} of {result.count} samples.", quiet)
 

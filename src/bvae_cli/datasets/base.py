@@ -81,6 +81,11 @@ class Splits:
         """Return every row: in the order of the file that they were divided from, else split after split."""
         return Joined([self.train, self.validation, self.test], None if self.order is None else self.order.argsort())
 
+    def texts_of(self, rows: Tensor) -> list[str]:
+        """Return rows of symbols as text, by the vocabulary: characters one behind the other, longer names with blanks."""
+        between = "" if all(len(symbol) == 1 for symbol in self.vocabulary) else " "
+        return [between.join(self.vocabulary[number] for number in row) for row in rows.long().tolist()]
+
     def limited(self, subset: int) -> Splits:
         """Return the same data with at most ``subset`` training rows, the first ones (0 keeps them all)."""
         if not subset:

@@ -127,10 +127,9 @@ def _values(splits: Splits, least: float, largest: float) -> str:
 def _first_rows(splits: Splits) -> tuple[str, ...]:
     if not splits.vocabulary:
         return ()
-    between = "" if all(len(symbol) == 1 for symbol in splits.vocabulary) else " "
-    rows = torch.as_tensor(splits.train[:_ROWS_TOLD])[:, :_SYMBOLS_TOLD].tolist()
+    rows = torch.as_tensor(splits.train[:_ROWS_TOLD])[:, :_SYMBOLS_TOLD]
     more = "…" if splits.features > _SYMBOLS_TOLD else ""
-    return tuple(between.join(splits.vocabulary[number] for number in row) + more for row in rows)
+    return tuple(text + more for text in splits.texts_of(rows))
 
 
 def _range(splits: Splits, least: float, largest: float) -> tuple[float, float]:

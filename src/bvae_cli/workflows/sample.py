@@ -24,10 +24,12 @@ class SampleResult:
     """Where the samples are, how various and new they are, and the quality of the model that made them.
 
     ``novelty`` is None where the training data are neither bits nor symbols: nothing there equals a sample but by chance.
-    ``pictures`` are what a picture shows of the means, ``[count, D]`` in 0…1.
+    ``pictures`` are what a picture shows of the means, ``[count, D]`` in 0…1. Symbols that have names are also written as
+    text, a sample a line, into ``text_file``.
     """
 
     file: Path
+    text_file: Path | None
     count: int
     uniqueness: float
     novelty: float | None
@@ -52,8 +54,12 @@ def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: O
     file = folder / f"samples_seed_{config.seed}.npz"
     likelihood = rebuilt.model.likelihood
     files.write_file(file, _packed(samples, likelihood))
+    text_file = file.with_suffix(".txt") if splits.vocabulary else None
+    if text_file is not None:
+        files.write_file(text_file, "".join(f"{text}\n" for text in splits.texts_of(samples.rows)).encode())
     return SampleResult(
         file=file,
+        text_file=text_file,
         count=config.num_samples,
         uniqueness=uniqueness(samples.rows),
         novelty=novelty(samples.rows, splits.train) if comparable(splits.train, likelihood.row_dtype) else None,
