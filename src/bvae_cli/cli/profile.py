@@ -86,7 +86,7 @@ def _show(measured: Profile) -> None:
     show_table(
         ("phase", "ms", "share", "operations", "FLOP/s"),
         _phase_rows(measured),
-        f"\nA step under torch's profiler: {measured.watched_milliseconds:.3g} ms "
+        f"A step under torch's profiler: {measured.watched_milliseconds:.3g} ms "
         f"({measured.step_milliseconds:.3g} ms without it)",
     )
     show_table(

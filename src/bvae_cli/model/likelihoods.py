@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from bvae_cli.config import LikelihoodName
 from bvae_cli.datasets.base import Splits
-from bvae_cli.datasets.rows import Rows, mean_row, moments
+from bvae_cli.datasets.rows import Rows, extremes, mean_row, moments
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.model.terms import negative_log_likelihood
 
@@ -197,12 +197,15 @@ class Gaussian(Likelihood):
     support = "finite numbers"
     location: Tensor
     spread: Tensor
+    extremes: Tensor
 
     def __init__(self, features: int, sigma: float = 0.0) -> None:
         super().__init__(features)
         self.sigma = sigma
         self.register_buffer("location", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
+        # The least and the largest value of the training rows: what is black and white in pictures.
+        self.register_buffer("extremes", torch.tensor([0.0, 1.0]))
         if not sigma:
             # σ = spread at the start: that of the best model that says the same of every row.
             self.raw_sigma = nn.Parameter(torch.full((features,), _softplus_inverse(-math.log(_SMALLEST_SIGMA))))
@@ -270,9 +273,9 @@ class Gaussian(Likelihood):
         return means / self.spread.unsqueeze(-2)
 
     def shades(self, rows: Tensor) -> Tensor:
-        """Return rows from black to white over two spreads around all locations."""
-        low, high = (self.location - 2 * self.spread).min(), (self.location + 2 * self.spread).max()
-        return ((rows - low) / (high - low)).clamp(0, 1)
+        """Return rows, the least value of the training rows black and the largest white."""
+        low, high = self.extremes[0], self.extremes[1]
+        return ((rows - low) / (high - low).clamp_min(torch.finfo(high.dtype).tiny)).clamp(0, 1)
 
     def guess(self) -> float:
         """Return D nats and what the units of the data add or take."""
@@ -570,6 +573,7 @@ def _gaussian_beginning(likelihood: Gaussian, train: Tensor | Rows, source: str)
         )
     likelihood.location.copy_(mean)
     likelihood.spread.copy_(torch.where(constant, 1.0, spread))
+    likelihood.extremes.copy_(torch.tensor(extremes(train)))
     zero = torch.zeros(likelihood.width)
     return Beginning(likelihood, zero, zero)
 

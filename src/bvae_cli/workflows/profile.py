@@ -249,10 +249,10 @@ def _seconds(fit: Fit, steps: int, on_step: StepHook | None = None) -> float:
 
 
 def _ceilings(layers: list[LayerArithmetic], batch: int, device: torch.device) -> dict[LayerArithmetic, LayerCeiling]:
-    """Measure each layer; layers of one shape once."""
-    shapes = {layer: (layer.inputs, layer.outputs, layer.passes_to_inputs) for layer in layers}
+    """Measure each layer; layers of one shape once. A convolution is a product with as many rows as it has positions."""
+    shapes = {layer: (layer.inputs, layer.outputs, layer.positions, layer.passes_to_inputs) for layer in layers}
     of_shape = {shape: layer for layer, shape in shapes.items()}
-    measured = {shape: layer_ceiling(layer, batch, device) for shape, layer in of_shape.items()}
+    measured = {shape: layer_ceiling(layer, batch * layer.positions, device) for shape, layer in of_shape.items()}
     return {layer: measured[shape] for layer, shape in shapes.items()}
 
 
