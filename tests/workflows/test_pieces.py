@@ -85,6 +85,7 @@ import resource, torch
 torch.set_num_threads(1)
 from bvae_cli.codes.uncoded import Uncoded
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.networks import Architecture
 from bvae_cli.workflows.fit import Fit
 
 def fit():
