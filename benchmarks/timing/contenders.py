@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from bvae_cli import processor
-from bvae_cli.config import Sizes, parse_code
+from bvae_cli.config import parse_code
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
+from bvae_cli.model.likelihoods import bernoulli_beginning
+from bvae_cli.model.networks import Architecture
 from bvae_cli.workflows.building import build_code, new_model
 from bvae_cli.workflows.choosing import compiler_problem
 from bvae_cli.workflows.fit import Fit
@@ -67,11 +69,11 @@ def fits_of(
 ) -> list[Fit]:
     """Return the training runs that ``bvae train`` would take with this setting, its defaults and these seeds."""
     code = build_code(parse_code(setting.code), setting.latent)
-    mean = train.float().mean(0).cpu()
-    sizes = Sizes(setting.hidden, setting.latent, setting.depth)
+    begins = bernoulli_beginning(train.float().mean(0).cpu())
+    architecture = Architecture(setting.hidden, setting.depth)
     fits = []
     for seed in seeds:
-        model = new_model(code, mean, sizes, "leaky-relu", seed).to(setting.device)
+        model = new_model(code, begins, architecture, seed).to(setting.device)
         model.autocast_dtype = precision
         fits.append(
             Fit(
