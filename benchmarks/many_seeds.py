@@ -114,7 +114,7 @@ def main() -> None:
     threads, seeds = torch.get_num_threads(), arguments.seeds
     workers = arguments.workers if arguments.workers is not None else [threads] if threads > 1 else []
     data = SharedData(load_splits(config.dataset))
-    data.mean(config.subset)  # found out here, as is the digest, and used by every way
+    data.beginning(config.subset, "bernoulli", 0.0)  # found out here, as is the digest, and used by every way
     digest = data.digest
     rows = len(data.limited(config.subset).train)
     chosen: list[str] = []
