@@ -68,7 +68,10 @@ USAGE: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "unknown device": (("train", "--device", "gpu"), ("--device", "'gpu'", "auto, cpu, cuda")),
     "temperatures that rise": (("train", "--tau-start", 0.1), ("--tau-end 0.4 is above --tau-start 0.1",)),
     "encoding into nothing": (("encode",), ("--output", "File to write")),
-    "encoding into a text file": (("encode", "-o", "codes.csv"), ("no .npy or .parquet file", "'codes.csv'", "-o codes.npy")),
+    "encoding into a text file": (
+        ("encode", "-o", "codes.csv"),
+        ("no .npy or .parquet file", "'codes.csv'", "-o codes.npy"),
+    ),
     "packed numbers": (("encode", "-o", "c.npy", "--packed", "--write", "logits"), ("--packed", "logits are numbers")),
     "unknown split to encode": (("encode", "-o", "c.npy", "--split", "tests"), ("--split", "Did you mean 'test'?")),
     "exporting into nothing": (("export", "--to", "torch"), ("--output", "Folder to write")),
