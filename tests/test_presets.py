@@ -50,6 +50,7 @@ def test_a_comparison_of_a_preset_has_the_three_arms_of_its_code() -> None:
     assert {arm.config.network for arm in arms} == {"dcgan"}
 
 
-def test_an_unknown_preset_is_named() -> None:
+@pytest.mark.parametrize("name", ["coded-dvea", "", 3, ["coded-dvae"], {"coded-dvae": 1}])
+def test_what_is_no_preset_is_refused_by_its_name(name: object) -> None:
     with pytest.raises(UsageError, match="preset"):
-        resolve(TrainConfig, Layer("flag", {"preset": "coded-dvea"}))
+        resolve(TrainConfig, Layer("flag", {"preset": name}))

@@ -376,7 +376,8 @@ class TrainConfig(ModelChoice):
     @model_validator(mode="before")
     @classmethod
     def _upon_its_preset(cls, values: Any) -> Any:
-        return beneath(values, values["preset"]) if isinstance(values, dict) and values.get("preset") in PRESETS else values
+        named = values.get("preset") if isinstance(values, dict) else None
+        return beneath(values, named) if isinstance(named, str) and named in PRESETS else values
 
     @model_validator(mode="after")
     def _temperatures_extras_and_data(self) -> Self:
