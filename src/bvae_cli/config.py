@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bvae_cli import paths, registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
-from bvae_cli.presets import PRESETS, beneath
+from bvae_cli.presets import beneath
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
 Sampling = Literal["codeword", "bitwise"]
@@ -376,8 +376,7 @@ class TrainConfig(ModelChoice):
     @model_validator(mode="before")
     @classmethod
     def _upon_its_preset(cls, values: Any) -> Any:
-        named = values.get("preset") if isinstance(values, dict) else None
-        return beneath(values, named) if isinstance(named, str) and named in PRESETS else values
+        return beneath(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _temperatures_extras_and_data(self) -> Self:

@@ -42,9 +42,13 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def beneath(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return values with those of a preset where they say nothing; a parameter set that they name brings its own sizes."""
-    preset = dict(PRESETS[name].values)
+def beneath(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with those of the ``preset`` that they name, if it is one, where they say nothing themselves.
+
+    A parameter set that they name brings its own sizes.
+    """
+    name = values.get("preset")
+    preset = dict(PRESETS[name].values) if isinstance(name, str) and name in PRESETS else {}
     if values.get("params") is not None:
         for size in ("hidden", "latent", "depth"):
             preset.pop(size, None)

@@ -18,7 +18,7 @@ from bvae_cli.arms import CompareConfig
 from bvae_cli.config import IMPLIED_CODE, ModelChoice, PluginRef, Sizes, parse_code
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError, nearest, reason_of
 from bvae_cli.fields import validated
-from bvae_cli.presets import PRESETS, beneath
+from bvae_cli.presets import beneath
 from bvae_cli.sources import read_text, require_shallow
 from bvae_cli.trained import DecodeConfig, EncodeConfig, ExportConfig, SampleConfig, SearchConfig
 
@@ -73,9 +73,8 @@ def resolve(model: type[Config], flags: Layer, config_file: Path | None = None) 
         values["ecc"], origins["ecc"] = PluginRef(type=code, options=options), code_origin
     below = {name: origins[name] for name in values if origins[name] != flags.origin}
     config = validated(model, values, "this command", below)
-    if isinstance(preset := values.get("preset"), str) and preset in PRESETS:
-        of_preset = beneath(values, preset).keys() - values.keys()
-        origins |= dict.fromkeys(of_preset, f"preset {preset}")
+    of_preset = beneath(values).keys() - values.keys()
+    origins |= dict.fromkeys(of_preset, f"preset {values.get('preset')}")
     return Resolved(config, {name: origins.get(name, DEFAULT) for name in model.model_fields}, notes)
 
 

@@ -37,8 +37,7 @@ def test_log_p_of_a_trained_model_is_near_the_entropy_and_the_bounds_are_below_i
     entropy, best = data.entropy(), float(data.log_prob(data.load().test).mean())  # type: ignore[arg-type]
     assert bounds.log_likelihood is not None
     log_p = bounds.log_likelihood.mean
-    # A model that knows nothing but the mean of each bit is far away.
-    assert abs(log_p + entropy) < 0.05 * entropy < 0.2 * (16 * 0.6931 - entropy)
+    assert abs(log_p + entropy) < 0.05 * entropy
     # On these rows nobody is above the truth but by what chance lets rows fall; nor is a bound above log p.
     assert bounds.elbo.mean < bounds.iwae.mean + 0.02
     assert bounds.elbo.mean < log_p

@@ -17,11 +17,12 @@ from bvae_cli.datasets import text_table
 from bvae_cli.datasets.base import SplitName, Splits
 from bvae_cli.datasets.divided import LABEL_NAMES, SPLITS, DividedFile, label_name
 from bvae_cli.datasets.packed import FEATURE_SHAPE, Packed
-from bvae_cli.datasets.parquet import read_parquet, require_pyarrow
+from bvae_cli.datasets.parquet import read_parquet
 from bvae_cli.datasets.sparse import is_sparse, read_sparse
 from bvae_cli.datasets.split_file import read_split_file
 from bvae_cli.datasets.values import Table, categories_of, checked_labels, checked_rows, checked_table
 from bvae_cli.errors import InputOutputError, UsageError
+from bvae_cli.extras import require_extra
 from bvae_cli.numpy_files import Found
 from bvae_cli.paths import expanded
 from bvae_cli.sources import require_file
@@ -97,7 +98,7 @@ class Arrays(DividedFile):
         if self.split_file is not None:
             require_file(self.split_file)
         if self.suffix == ".parquet":
-            require_pyarrow()
+            require_extra("parquet", "pyarrow")
 
     def load(self) -> Splits:
         """Read the file, or map it. Raises InputOutputError, naming the first bad cell, where it cannot."""

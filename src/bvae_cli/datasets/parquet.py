@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvae_cli.errors import InputOutputError, UsageError, is_out_of_memory
+from bvae_cli.errors import InputOutputError, is_out_of_memory
 from bvae_cli.sources import open_file, reading, require_plausible
 
 if TYPE_CHECKING:
@@ -15,12 +14,6 @@ if TYPE_CHECKING:
 
 # A footer says how long its parts are; no table of numbers has longer ones.
 _LONGEST_TEXT, _MOST_ITEMS = 2**24, 2**20
-
-
-def require_pyarrow() -> None:
-    """Raise UsageError where pyarrow is not installed; it is not imported here."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError("pyarrow, which reads Parquet, is not installed.", "pip install 'bvae-cli[parquet]'")
 
 
 def read_parquet(

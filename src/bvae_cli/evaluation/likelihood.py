@@ -65,7 +65,7 @@ def bound_values(model: BinaryVAE, x: Tensor | Rows, iwae_samples: int, generato
     elbos = torch.cat([elbo(model, chunk.float(), generator) for chunk in x.split(_ROWS)])
     iwaes = torch.cat([iwae(model, chunk.float(), iwae_samples, generator) for chunk in x.split(_ROWS)])
     exact = None
-    if enumerable(model.code.k, len(x), model.features):
+    if enumerable(model.code.k, len(x), model.likelihood.width):
         exact = torch.cat([log_likelihood(model, chunk.float()) for chunk in x.split(_ROWS)])
     kl = torch.cat([kl_to_uniform(model.encode(chunk.float()).logits) for chunk in x.split(_ROWS)])
     return BoundValues(elbos, iwaes, exact, kl)

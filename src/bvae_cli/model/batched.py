@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch.func import functional_call
 
 from bvae_cli.model.adam import across
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
+from bvae_cli.model.likelihoods import Likelihood
 from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
 
 
@@ -88,7 +90,7 @@ class StackedVAE(CodedAutoencoder):
         encoder = StackedEncoder([model.encoder for model in models])
         likelihoods = [model.likelihood for model in models]
         decoder = StackedDecoder([model.decoder for model in models])
-        super().__init__(models[0].code, likelihoods[0].stacked(likelihoods), encoder, decoder)
+        super().__init__(models[0].code, _stacked_likelihood(likelihoods), encoder, decoder)
         self.autocast_dtype = models[0].autocast_dtype
 
 
@@ -121,6 +123,14 @@ def clipping_scales(gradients: Sequence[Tensor], largest: Tensor) -> Tensor:
 
 def _stacked_layers(networks: Sequence[nn.Sequential]) -> nn.Sequential:
     return nn.Sequential(*[_stacked_layer(list(layers)) for layers in zip(*networks, strict=True)])
+
+
+def _stacked_likelihood(likelihoods: Sequence[Likelihood]) -> Likelihood:
+    """Return likelihoods of one kind as one, whose shared parameters are ``[M, D]``; what they know of data is the same."""
+    whole = copy.deepcopy(likelihoods[0])
+    for name, _ in likelihoods[0].named_parameters():
+        setattr(whole, name, stacked([getattr(likelihood, name) for likelihood in likelihoods]))
+    return whole
 
 
 def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:

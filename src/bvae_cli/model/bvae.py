@@ -58,6 +58,11 @@ class CodedAutoencoder(nn.Module):
         """The dtype of weights, logits and losses."""
         return self.encoder.mean.dtype
 
+    @property
+    def features(self) -> int:
+        """Number of values D in one row."""
+        return self.likelihood.features
+
     def encode(self, x: Tensor) -> Posterior:
         """Return the posterior of a batch, ``[..., D] -> ([..., N], [..., K])`` logits."""
         code_logits = self.code_logits(x)
@@ -107,7 +112,6 @@ class BinaryVAE(CodedAutoencoder):
         decoder = CenteredDecoder(start.bias, architecture, code.n)
         # A copy: what it learns is this model's.
         super().__init__(code, copy.deepcopy(start.likelihood), encoder, decoder)
-        self.features = start.likelihood.features
 
     @torch.no_grad()
     def sample(

@@ -6,11 +6,10 @@ all words by products of matrices; training uses the direct form, which loses no
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import numpy
 import torch
@@ -121,18 +120,6 @@ class Likelihood(nn.Module):
     def guess(self) -> float:
         """Return about what a row costs where nothing is known of it but its range, in nats: a scale for what explodes."""
         return self.features * math.log(2)
-
-    def stacked(self, others: Sequence[Self]) -> Self:
-        """Return several of these as one, each with a leading M; those that it is made of go on as its slices."""
-        whole = copy.deepcopy(self)
-        for name in self._parameters:
-            parts = [other._parameters[name] for other in others]
-            joined = nn.Parameter(torch.stack([part.detach() for part in parts if part is not None]))
-            for part, share in zip(parts, joined.detach(), strict=True):
-                if part is not None:
-                    part.data = share
-            whole._parameters[name] = joined
-        return whole
 
 
 class Bernoulli(Likelihood):

@@ -59,7 +59,7 @@ def training_losses(
     ``[M, 1, 1]``.
 
     With ``channel_epsilon`` ε the decoder sees the drawn word over a binary symmetric channel, each of its N bits flipped
-    with probability ε (NECST, Choi et al. 2019, eq. 2), from N numbers more of ``uniform``. That is no bound either.
+    with probability ε (NECST, Choi et al. 2019), from N numbers more of ``uniform``. That is no bound either.
     """
     posterior = model.encode(x)
     expected_loss = ESTIMATORS[estimator].expected_loss

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy
 import torch
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -22,7 +21,7 @@ from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.evaluation.channel import ChannelErrors, errors_of
 from bvae_cli.trained import DecodeConfig
 from bvae_cli.workflows.coded import Coded, coded
-from bvae_cli.workflows.encoded_files import array_header
+from bvae_cli.workflows.encoded_files import ArrayFile
 
 OnNote = Callable[[str], None]
 OnRows = Callable[[int, int], None]
@@ -140,7 +139,7 @@ def decode(
             stop = min(done + max(1, _VALUES_AT_ONCE // owner.code.n), len(rows))
             decided = decoder.decide(done, stop, counted)
             if file is not None:
-                file.write(decoder.written(decided.information_bits).tobytes())
+                file.write(decoder.written(decided.information_bits))
             done = stop
             if on_rows is not None:
                 on_rows(done, len(rows))
@@ -356,13 +355,12 @@ def _dtype(config: DecodeConfig, owner: Coded) -> str:
 
 
 @contextlib.contextmanager
-def _output(config: DecodeConfig, owner: Coded, rows: CodeRows) -> Iterator[BinaryIO | None]:
+def _output(config: DecodeConfig, owner: Coded, rows: CodeRows) -> Iterator[ArrayFile | None]:
     if config.output is None:
         yield None
         return
     with files.new_file(config.output) as file:
-        npy_format.write_array_header_1_0(file, array_header((len(rows), _columns(config, owner)), _dtype(config, owner)))
-        yield file
+        yield ArrayFile(file, len(rows), _columns(config, owner), _dtype(config, owner))
 
 
 def _write_numbers(path: Path, numbers: NDArray[numpy.int64]) -> None:

@@ -22,17 +22,13 @@ class EncodedFile(Protocol):
         """Write what is left."""
 
 
-def array_header(shape: tuple[int, int], dtype: str) -> dict[str, Any]:
-    """Return what the header of a .npy file says of rows that follow it one by one."""
-    return {"shape": shape, "fortran_order": False, "descr": npy_format.dtype_to_descr(numpy.dtype(dtype))}
-
-
 class ArrayFile:
     """A .npy file, ``[rows, columns]``."""
 
     def __init__(self, file: BinaryIO, rows: int, columns: int, dtype: str) -> None:
         self._file = file
-        npy_format.write_array_header_1_0(file, array_header((rows, columns), dtype))
+        kind = npy_format.dtype_to_descr(numpy.dtype(dtype))
+        npy_format.write_array_header_1_0(file, {"shape": (rows, columns), "fortran_order": False, "descr": kind})
 
     def write(self, values: NDArray[Any]) -> None:
         """Take the next rows."""
