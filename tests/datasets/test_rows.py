@@ -19,7 +19,7 @@ from torch import Tensor
 from bvae_cli import mapped_table as table_module
 from bvae_cli.datasets import mapped as mapped_module
 from bvae_cli.datasets.base import Splits
-from bvae_cli.datasets.mapped import MappedRows
+from bvae_cli.datasets.mapped import MappedRows, joined
 from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Joined, Rows, bytes_in_memory, extremes, first_rows, mean_row, pieces, taken
 from bvae_cli.mapped_table import MappedTable
@@ -195,15 +195,41 @@ def test_joined_parts_are_their_rows_in_order_or_by_their_numbers(
     parts = [packed_rows(tmp_path / f"{place}", part.numpy()) if place % 2 else part for place, part in enumerate(tensors)]
     everything = torch.cat(tensors)
     numbers = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))
-    for joined, expected in ((Joined(parts), everything), (Joined(parts, numbers), everything[numbers])):
-        assert (joined.shape, joined.dtype, len(joined)) == (tuple(expected.shape), torch.uint8, len(expected))
-        same(joined.split(size), expected.split(size))
-        assert torch.equal(joined[2:size], expected[2:size])
-        assert torch.equal(joined[numbers], expected[numbers])
-        assert torch.equal(joined[numbers[:4].reshape(1, -1)], expected[numbers[:4].reshape(1, -1)])
-        same(joined.batches(numbers, size), [expected[part] for part in numbers.split(size)])
-        assert torch.equal(first_rows(joined, size)[:], expected[:size])
-        assert first_rows(joined, 0) is joined
+    for one, expected in ((Joined(parts), everything), (Joined(parts, numbers), everything[numbers])):
+        assert (one.shape, one.dtype, len(one)) == (tuple(expected.shape), torch.uint8, len(expected))
+        same(one.split(size), expected.split(size))
+        assert torch.equal(one[2:size], expected[2:size])
+        assert torch.equal(one[numbers], expected[numbers])
+        assert torch.equal(one[numbers[:4].reshape(1, -1)], expected[numbers[:4].reshape(1, -1)])
+        same(one.batches(numbers, size), [expected[part] for part in numbers.split(size)])
+        assert torch.equal(first_rows(one, size)[:], expected[:size])
+        assert first_rows(one, 0) is one
+
+
+def test_parts_of_one_table_are_rows_of_it_taken_as_they_lie_where_they_are_all_of_it(tmp_path: Path) -> None:
+    everything = bits(60, 9)
+    whole = packed_rows(tmp_path / "bits", everything)
+    order = np.random.default_rng(0).permutation(60)
+    parts = [whole.indexed(part) for part in np.split(order, [30, 50])]
+    in_order = joined(parts, torch.from_numpy(order.argsort()))
+    as_they_came = joined(parts, None)
+    assert isinstance(in_order, MappedRows)
+    assert isinstance(as_they_came, MappedRows)
+    same(in_order.split(7), torch.from_numpy(everything).split(7))
+    same(as_they_came.split(7), torch.from_numpy(everything[order]).split(7))
+    few = joined(parts[:2], torch.tensor([3, 41, 3]))
+    assert torch.equal(few[:], torch.from_numpy(everything[order[[3, 41, 3]]]))
+
+
+def test_parts_of_several_tables_or_of_memory_are_joined_as_they_are(tmp_path: Path) -> None:
+    one, other = (packed_rows(tmp_path / name, bits(4, 8)) for name in ("one", "other"))
+    for parts in (
+        [one, other],
+        [one, torch.from_numpy(bits(4, 8))],
+        [torch.from_numpy(bits(4, 8)), one],
+        [one, one.as_numbers()],
+    ):
+        assert isinstance(joined(parts, None), Joined)
 
 
 # --- the file
@@ -237,7 +263,7 @@ _HELD = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from bvae_cli.datasets.mapped import MappedRows
+from bvae_cli.datasets.mapped import MappedRows, joined
 from bvae_cli.mapped_table import MappedTable
 
 def held():

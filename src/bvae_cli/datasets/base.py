@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from bvae_cli.config import FITTING, LikelihoodName
-from bvae_cli.datasets.rows import Joined, Rows, extremes, first_rows, pieces
+from bvae_cli.datasets.rows import Rows, extremes, first_rows, pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +79,9 @@ class Splits:
 
     def all_rows(self) -> Rows:
         """Return every row: in the order of the file that they were divided from, else split after split."""
-        return Joined([self.train, self.validation, self.test], None if self.order is None else self.order.argsort())
+        from bvae_cli.datasets.mapped import joined
+
+        return joined([self.train, self.validation, self.test], None if self.order is None else self.order.argsort())
 
     def texts_of(self, rows: Tensor) -> list[str]:
         """Return rows of symbols as text, by the vocabulary: characters one behind the other, longer names with blanks."""

@@ -5,7 +5,7 @@ torch and numpy are needed here, so that a spec imports this inside its ``load``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bvae_cli.datasets.rows import Joined, Rows
 from bvae_cli.mapped_table import MappedTable
 
 # Rows that are read at once where the order of many is known: in the order of the file, each page is then needed once.
@@ -83,6 +84,17 @@ class MappedRows:
         """Return the rows with these numbers, in this order; nothing is read."""
         return self._like(index if self._index is None else self._index[index], self._device)
 
+    def beside(self, others: Sequence[MappedRows], numbers: NDArray[np.int64] | None) -> MappedRows | None:
+        """Return these rows and others as one, or of them those with the numbers; None where not all are of one table."""
+        parts = [self, *others]
+        if len({(id(part._table), part._bits, part._are_bits, part._device) for part in parts}) > 1:
+            return None
+        everything = np.arange(self._table.shape[0])
+        indices = [everything if part._index is None else part._index for part in parts]
+        index = np.concatenate(indices) if numbers is None else np.concatenate(indices)[numbers]
+        # Without numbers rows are taken as they lie.
+        return self._like(None if np.array_equal(index, everything) else index, self._device)
+
     def as_numbers(self) -> MappedRows:
         """Return the same rows as float32, though all may be bits; nothing is read."""
         return MappedRows(self._table, bits=self._bits, are_bits=False, index=self._index, device=self._device)
@@ -111,3 +123,17 @@ class MappedRows:
         if self._device.type == "cuda":
             return taken.pin_memory().to(self._device, non_blocking=True)
         return taken.to(self._device)
+
+
+def joined(parts: Sequence[Tensor | Rows], numbers: Tensor | None) -> Rows:
+    """Return the rows of several parts as one, ``[Σ rows, D]``: in their order, or row i number ``numbers[i]`` of them.
+
+    Parts of one table in a file are rows of that table: taken in the order of the file, if they are all of it.
+    """
+    first, *others = parts
+    if isinstance(first, MappedRows):
+        mapped = [part for part in others if isinstance(part, MappedRows)]
+        whole = first.beside(mapped, None if numbers is None else numbers.numpy()) if len(mapped) == len(others) else None
+        if whole is not None:
+            return whole
+    return Joined(parts, numbers)

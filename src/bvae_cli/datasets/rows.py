@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def taken(rows: Tensor | Rows, numbers: Tensor) -> Tensor:
     if isinstance(rows, Rows):
         return rows[numbers]
     # Of many rows index_select takes a fraction of the time of [].
-    return rows.index_select(0, numbers.flatten()).view(*numbers.shape, -1)
+    return rows.index_select(0, numbers.flatten()).view(*numbers.shape, rows.shape[1])
 
 
 def bytes_in_memory(rows: Tensor | Rows) -> int:
@@ -152,15 +153,14 @@ class Joined:
             numbers = rows.cpu()
         if self._numbers is not None:
             numbers = self._numbers[numbers]
-        flat = numbers.reshape(-1)
-        taken = torch.empty(len(flat), self.shape[1], dtype=self.dtype, device=self.device)
-        for part, first, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
-            (here,) = ((flat >= first) & (flat < stop)).nonzero(as_tuple=True)
-            inner_numbers = (flat[here] - first).to(self.device)
-            # A tensor finds rows far sooner by index_select than by [].
-            of_part = part[inner_numbers] if isinstance(part, Rows) else part.index_select(0, inner_numbers)
-            taken.index_copy_(0, here.to(self.device), of_part)
-        return taken.reshape(*numbers.shape, self.shape[1])
+        # Sorted, the rows of a part are taken at once; copied to their places part by part they would take twice the time.
+        in_order, places = numbers.reshape(-1).sort()
+        bounds = torch.searchsorted(in_order, torch.tensor(self._starts)).tolist()
+        ranges = zip(self._parts, self._starts, pairwise(bounds), strict=False)
+        found = torch.cat(
+            [taken(part, (in_order[start:stop] - first).to(self.device)) for part, first, (start, stop) in ranges]
+        )
+        return found.index_select(0, places.argsort().to(self.device)).reshape(*numbers.shape, self.shape[1])
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Take all rows in their order, ``size`` at once."""

@@ -106,10 +106,10 @@ def rows_of(splits: Splits, split: str) -> Tensor | Rows:
 def _written(model: BinaryVAE, x: Tensor, config: EncodeConfig) -> NDArray[Any]:
     """Return what is written of rows ``x [B, D]``, unpacked: ``[B, K]``, or ``[B, N]`` of codewords and code logits."""
     posterior = model.encode(x.to(model.dtype))
-    if config.write in BITS:
-        bits = posterior.information_bits
-        bits = bits if config.write == "information-bits" else model.code.encode(bits)
-        return bits.to(torch.uint8).cpu().numpy()
+    if config.write == "information-bits":
+        return (posterior.logits > 0).cpu().numpy().view(numpy.uint8)
+    if config.write == "codewords":
+        return model.code.encode(posterior.information_bits).to(torch.uint8).cpu().numpy()
     values = {
         "logits": posterior.logits,
         "probabilities": posterior.logits.sigmoid(),
