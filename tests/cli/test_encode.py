@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bvae_cli.cli import progress
+from bvae_cli.cli import row_progress
 
 from ..outcome import Bvae
 
@@ -49,6 +49,6 @@ def test_the_weights_are_named_once_and_must_be_there(bvae: Bvae, run_folder: Pa
 
 
 def test_how_far_it_is_is_said_on_stderr(bvae: Bvae, run_folder: Path, workplace: Path, monkeypatch) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(row_progress, "_SECONDS_BETWEEN_LINES", 0)
     assert "60 of 60 rows encoded\n" in bvae("encode", run_folder, "-o", "codes.npy").succeeded().err
     assert bvae("encode", run_folder, "-o", "codes.npy", "--overwrite", "-q").succeeded().err == ""

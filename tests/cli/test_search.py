@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bvae_cli.cli import row_progress
+
 from ..outcome import Bvae
 
 CODES = np.array([[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1], [1, 1, 1, 1]], np.uint8)
@@ -24,6 +26,12 @@ def test_neighbours_are_shown_in_their_order(bvae: Bvae, codes: Path) -> None:
     assert "codes.npy, 4 codes of 4 bits" in outcome.out
     assert "1 of codes.npy, by Hamming distance" in outcome.out
     assert outcome.err == ""  # no torch is loaded for it
+
+
+def test_how_far_it_is_is_said_on_stderr_without_torch(bvae: Bvae, codes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_progress, "_SECONDS_BETWEEN_LINES", 0)
+    assert "4 of 4 rows searched\n" in bvae("search", "codes.npy", "--in", "codes.npy", "-k", 1).succeeded().err
+    assert bvae("search", "codes.npy", "--in", "codes.npy", "-k", 1, "-q").succeeded().err == ""
 
 
 def test_json_is_one_object(bvae: Bvae, codes: Path) -> None:

@@ -16,6 +16,7 @@ from bvae_cli.retrieval.relevance import (
     average_precision_at_k,
     counts_by_distance,
     measure_relevance,
+    soft_average_precision,
 )
 
 from ..helpers import property_settings
@@ -58,9 +59,37 @@ def test_a_query_whose_label_nothing_has_is_left_out_of_the_means() -> None:
     labels, wanted = np.array([1, 2, 1]), np.array([1, 5])
     queries = brute.packed([[0, 0], [0, 0]])
     found, there = nearest(codes, queries, 2), np.array([2, 0])
-    measured = measure_relevance(found, labels, wanted, there, counts_by_distance(codes, queries, labels, wanted, 2))
+    precisions = average_precision(counts_by_distance(codes, queries, labels, wanted, 2))
+    assert np.isnan(precisions[1])
+    measured = measure_relevance(found, labels, wanted, there, precisions)
     assert measured is not None
     assert (measured.queries, measured.k, measured.precision, measured.average_precision_at_k) == (1, 2, 0.5, 0.5)
     assert measured.average_precision == pytest.approx((1 + 2 / 3) / 2)
     nothing = Neighbours(found.ids[1:], found.distances[1:])
-    assert measure_relevance(nothing, labels, wanted[1:], there[1:], None) is None
+    assert measure_relevance(nothing, labels, wanted[1:], there[1:], precisions[1:]) is None
+
+
+@property_settings
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=3, max_size=3), min_size=2, max_size=6),
+    st.lists(st.sampled_from([-2.0, -0.5, 0.5, 1.5]), min_size=3, max_size=3),
+    st.booleans(),
+)
+def test_average_precision_of_soft_queries_is_the_mean_over_every_order_of_equally_probable_codes(
+    bits: list[list[int]], logits: list[float], leaves_out: bool
+) -> None:
+    labels = np.arange(len(bits)) % 2
+    without = 1 if leaves_out else None
+    there = [number for number in range(len(bits)) if number != without]
+    distances = {number: brute.penalty(logits, bits[number]) for number in there}
+    ranks = [[number for number in there if distances[number] == value] for value in sorted(set(distances.values()))]
+    orders = [list(itertools.chain(*order)) for order in itertools.product(*map(itertools.permutations, ranks))]
+    precisions = [brute.average_precision([labels[number] == 0 for number in order]) for order in orders]
+    found = soft_average_precision(
+        CodesInMemory(brute.packed(bits)),
+        np.array([logits], np.float32),
+        labels,
+        np.array([0]),
+        None if without is None else np.array([without]),
+    )
+    assert found == pytest.approx([float(sum(precisions) / Fraction(len(orders)))], rel=1e-12)

@@ -59,7 +59,7 @@ def _decode(
             require_new(path, overwrite)
     say("bvae decode: loading torch and the code …", quiet)
 
-    from bvae_cli.cli.progress import rows_shown
+    from bvae_cli.cli.row_progress import rows_shown
     from bvae_cli.workflows.decode import decode
 
     with rows_shown("decoded", quiet) as on_rows:

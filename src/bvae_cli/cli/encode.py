@@ -50,7 +50,7 @@ def _encode(
     require_new(config.output, overwrite)
     say("bvae encode: loading torch and the model …", quiet)
 
-    from bvae_cli.cli.progress import rows_shown
+    from bvae_cli.cli.row_progress import rows_shown
     from bvae_cli.workflows.encode import encode
 
     with rows_shown("encoded", quiet) as on_rows:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +19,6 @@ from bvae_cli.workflows.words import epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
 _SECONDS_BETWEEN_TICKS = 0.1
-_SECONDS_BETWEEN_LINES = 10.0
 _WIDTH_OF_BAR = 20
 _WIDTH_OF_TIME = len(" 0:00:00")
 _LEAST_WIDTH_FOR_A_BAR = 80
@@ -43,28 +41,6 @@ def observer_for(epochs: int, patience: int, quiet: bool, verbose: bool) -> Iter
 def observer_of_seeds(first_seed: int, epochs: int, quiet: bool, verbose: bool) -> SeedsObserver:
     """Return the observer of several seeds: a line for each run that begins, and one an epoch for all of them."""
     return SeedsObserver() if quiet else _SeedsTeller(first_seed, epochs, verbose)
-
-
-@contextmanager
-def rows_shown(done: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Return what shows how many rows are done: on one line of a terminal, elsewhere as a line now and then."""
-    watched, told = is_watched(), [time.monotonic()]
-    between = _SECONDS_BETWEEN_TICKS if watched else _SECONDS_BETWEEN_LINES
-
-    def show(rows: int, total: int) -> None:
-        if quiet or time.monotonic() - told[0] < between:
-            return
-        told[0] = time.monotonic()
-        line = f"{rows:,} of {total:,} rows {done}"
-        with suppress(OSError):
-            print(f"\r{line}" if watched else line, end="" if watched else "\n", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if watched and not quiet:
-            with suppress(OSError):
-                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _introduce(plan: Plan, resumed_epoch: int) -> None:

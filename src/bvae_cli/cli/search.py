@@ -56,9 +56,11 @@ def _search(
     if config.query is None or config.names_a_code(given.named):
         say("bvae search: loading torch and the code …", quiet)
 
+    from bvae_cli.cli.row_progress import rows_shown
     from bvae_cli.workflows.search import search
 
-    result = search(config, given.named, lambda note: say(f"Note: {note}", quiet))
+    with rows_shown("searched", quiet) as on_rows:
+        result = search(config, given.named, lambda note: say(f"Note: {note}", quiet), on_rows)
     if json:
         show_json(_as_json(result))
     else:
@@ -93,8 +95,7 @@ def _facts(result: SearchResult) -> Iterator[tuple[str, object]]:
     if measured is not None:
         yield f"precision@{measured.k}", f"{measured.precision:.4f}"
         yield f"mAP@{measured.k}", f"{measured.average_precision_at_k:.4f}"
-        if measured.average_precision is not None:
-            yield "mAP", f"{measured.average_precision:.4f}, of the ranking of all codes, ties in any order"
+        yield "mAP", f"{measured.average_precision:.4f}, of the ranking of all codes, ties in any order"
         if measured.queries < len(result.rows):
             yield "without", f"{len(result.rows) - measured.queries:,} queries whose label no code has"
     elif result.labels is not None:

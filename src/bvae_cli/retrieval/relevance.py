@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bvae_cli.retrieval.nearest import HammingBlock, Neighbours
+from bvae_cli.retrieval.soft import SoftBlock, penalties
 from bvae_cli.retrieval.words import words_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bvae_cli.retrieval.nearest import Codes
 
 _ROWS_OF_A_CHUNK = 2**15
+_DISTANCES_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Relevance:
     """Means over the queries of which the codes hold at least one relevant, ``queries`` of them.
 
     ``precision`` is that of the first k; ``average_precision_at_k`` that of the list of k; ``average_precision`` that of the
-    ranking of all codes, None where not all were ranked.
+    ranking of all codes.
     """
 
     queries: int
     k: int
     precision: float
     average_precision_at_k: float
-    average_precision: float | None
+    average_precision: float
 
 
 def relevant_neighbours(found: Neighbours, labels: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -57,7 +59,7 @@ def average_precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     ``counts [queries, distances, 2]`` are the codes at each distance, those that are not relevant and those that are. A
     group of n codes at one distance, r of them relevant, behind N codes with R relevant, adds
     (r / n) Σ_{i=1}^{n} (R + 1 + (i − 1)(r − 1)/(n − 1)) / (N + i) to the sum of precisions (McSherry and Najork 2008), so
-    that it depends on the distances alone, and not on the order of a file.
+    that it depends on the distances alone, and not on the order of a file. NaN where nothing is relevant.
 
     >>> average_precision(np.array([[[0, 1], [1, 1]]])).round(4)
     array([0.9167])
@@ -71,7 +73,8 @@ def average_precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     harmonic = digamma(before + size + 1) - digamma(before + 1)
     inner = slope * size + (relevant_before + 1 - slope * (before + 1)) * harmonic
     share = np.divide(relevant, size, out=np.zeros_like(size), where=size > 0)
-    values: NDArray[np.float64] = (share * inner).sum(-1) / relevant.sum(-1)
+    there = relevant.sum(-1)
+    values: NDArray[np.float64] = np.divide((share * inner).sum(-1), there, out=np.full_like(there, np.nan), where=there > 0)
     return values
 
 
@@ -101,16 +104,47 @@ def counts_by_distance(
     return counts
 
 
+def soft_average_precision(
+    codes: Codes,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    without: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Return the expected average precision of the ranking of all codes by their posterior given each query's logits.
+
+    Logits are ``[queries, bits]``, the distances those of ``soft_nearest``; equal ones are ties. All distances of some
+    queries are held at once.
+    """
+    tables, total = penalties(logits), len(codes)
+    values = np.empty(len(logits))
+    at_once = max(1, _DISTANCES_AT_ONCE // total)
+    for first in range(0, len(logits), at_once):
+        some = range(first, min(first + at_once, len(logits)))
+        distances = np.empty((len(some), total))
+        for start in range(0, total, _ROWS_OF_A_CHUNK):
+            stop = min(start + _ROWS_OF_A_CHUNK, total)
+            block = SoftBlock(tables, codes.packed(start, stop))
+            for row, query in enumerate(some):
+                _, distances[row, start:stop] = block.near(query, np.inf)
+        for row, query in enumerate(some):
+            key = 2 * np.unique(distances[row], return_inverse=True)[1] + (labels == wanted[query])
+            kept = key if without is None else np.delete(key, without[query])
+            counts = np.bincount(kept, minlength=2 * total).reshape(1, -1, 2)
+            values[query] = average_precision(counts)[0]
+    return values
+
+
 def measure_relevance(
     found: Neighbours,
     labels: NDArray[np.int64],
     wanted: NDArray[np.int64],
     there: NDArray[np.int64],
-    counts: NDArray[np.int64] | None,
+    of_whole_rankings: NDArray[np.float64],
 ) -> Relevance | None:
     """Return the means over the queries with a relevant code among all, None where there is no such query.
 
-    ``there`` is the number R of relevant codes of each query; ``counts`` those by distance, where all were ranked.
+    ``there`` is the number R of relevant codes of each query, ``of_whole_rankings`` the average precision of all codes.
     """
     known = there > 0
     if not known.any():
@@ -121,5 +155,5 @@ def measure_relevance(
         k=found.ids.shape[1],
         precision=float(relevant.mean()),
         average_precision_at_k=float(average_precision_at_k(relevant, there[known]).mean()),
-        average_precision=None if counts is None else float(average_precision(counts[known]).mean()),
+        average_precision=float(of_whole_rankings[known].mean()),
     )

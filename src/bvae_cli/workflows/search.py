@@ -16,7 +16,13 @@ from bvae_cli.code_rows import CodeRows
 from bvae_cli.errors import UsageError
 from bvae_cli.retrieval import faiss_engine
 from bvae_cli.retrieval.nearest import Neighbours, nearest
-from bvae_cli.retrieval.relevance import Relevance, counts_by_distance, measure_relevance
+from bvae_cli.retrieval.relevance import (
+    Relevance,
+    average_precision,
+    counts_by_distance,
+    measure_relevance,
+    soft_average_precision,
+)
 from bvae_cli.retrieval.soft import soft_nearest
 from bvae_cli.retrieval.words import COUNTS_BITS
 from bvae_cli.workflows.queries import OnNote, Queries, opened, read_labels
@@ -157,10 +163,12 @@ def _relevance(
     there = np.where(values[place] == wanted, of_each[place], 0)
     if without is not None:
         there = there - (labels[without] == wanted)
-    counts = None
-    if queries.packed is not None:
-        counts = counts_by_distance(codes, queries.packed, labels, wanted, codes.width, without)
-    return measure_relevance(found, labels, wanted, there, counts)
+    if queries.logits is not None:
+        precisions = soft_average_precision(codes, queries.logits, labels, wanted, without)
+    else:
+        assert queries.packed is not None
+        precisions = average_precision(counts_by_distance(codes, queries.packed, labels, wanted, codes.width, without))
+    return measure_relevance(found, labels, wanted, there, precisions)
 
 
 def _archive(rows: NDArray[np.int64], found: Neighbours) -> bytes:
