@@ -184,7 +184,7 @@ def staged() -> Iterator[Stage]:
 
 def import_everything() -> None:
     """Import whatever a command may need: each trial is a fork of this process."""
-    for room in ("cli", "codes", "datasets", "evaluation", "model", "report", "workflows"):
+    for room in ("cli", "codes", "datasets", "evaluation", "exporting", "model", "report", "retrieval", "workflows"):
         package = importlib.import_module(f"bvae_cli.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)

@@ -49,9 +49,11 @@ def commands(stage: Stage) -> list[Command]:
     """Return the commands that are killed; those that read a finished run find it."""
     plain = stage.train("train")
     given = stage.folder / "given"
+    words = ("--write", "codewords", "-o", "words.npy")
     if not given.exists():
         with stage.workplace(plain) as place:
             run(plain, place)
+            run(Command("", ("encode", str(next((place / "weights").iterdir())), *words)), place)
             shutil.copytree(place, given)
     compare = ("--seeds", "2", "--workers", "1", "--iwae-samples", "2", "--calibration-bins", "2")
     measured = ("--noise-epsilon", "0", "--bootstrap-samples", "100")
@@ -70,6 +72,15 @@ def commands(stage: Stage) -> list[Command]:
             ("export", "-w", weights, "--to", "torch", "--output", "out", *measured_little),
             given,
             ("--overwrite",),
+        ),
+        Command(
+            "decode",
+            ("decode", "words.npy", weights, "--flip", "0.1", "-o", "repaired.npy", "--unsure", "unsure.npy"),
+            given,
+            ("--overwrite",),
+        ),
+        Command(
+            "search", ("search", "words.npy", "--in", "words.npy", "-k", "2", "-o", "found.npz"), given, ("--overwrite",)
         ),
         Command("datasets pack", ("datasets", "pack", str(stage.data), "packed.npz"), None, ("--overwrite",)),
         Command("compare", ("compare", *comparison)),
