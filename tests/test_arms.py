@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bvae_cli.arms import TUNING_SEED_OFFSET, CompareConfig, arms_of, command_of, tuned_settings
+from bvae_cli.config import parse_code
 from bvae_cli.errors import BvaeError, UsageError
 from bvae_cli.fields import validated
 
@@ -58,6 +59,13 @@ def test_an_arm_is_a_code_its_options_and_options_of_train() -> None:
     assert arms[0].config.lr == 0.003
     assert arms[1].config.sampling == "bitwise"
     assert arms[1].config.ecc.options == {"R": 3}
+
+
+def test_an_option_of_an_arm_that_holds_commas_stands_in_brackets() -> None:
+    groups = "9 repetition:R=3 + 8 hamming:r=3,extended=true + 5 none"
+    _, arm = arms_of(config(arm=["uncoded:latent=22", f"unequal:groups=({groups}), latent=22"]))
+    assert arm.config.ecc.spec("code") == parse_code(f"unequal:groups=({groups})").spec("code")
+    assert arm.config.latent == 22
 
 
 def test_an_arm_may_take_another_set_or_override_a_size() -> None:

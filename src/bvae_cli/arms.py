@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from bvae_cli import registry
-from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig
+from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig, between_commas, unbracketed
 from bvae_cli.errors import UsageError, nearest
 from bvae_cli.fields import main_flag, option, option_of, validated
 
@@ -69,7 +69,7 @@ class CompareConfig(TrainConfig):
     arm: Annotated[list[str], _listed(";"), option(_ARMS, metavar="NAME:KEY=VALUE,…")] = Field(
         [],
         description="An arm: a code (or `uncoded`), its options and any option of `train`; repeatable. Beside --ecc it is "
-        "one arm more.",
+        "one arm more. A value with a comma stands in brackets: KEY=(VALUE,…).",
     )
     tune: Annotated[list[str], _listed(";"), option(_ARMS, metavar="OPTION=VALUE,…")] = Field(
         [],
@@ -244,8 +244,9 @@ def _named_arm(config: CompareConfig, text: str) -> Arm:
     fields = registry.load("code", code).model_fields
     code_options: dict[str, str] = {}
     overrides: dict[str, Any] = {}
-    for item in _values(rest):
+    for item in filter(str.strip, between_commas(rest)):
         key, equals, value = (part.strip() for part in item.partition("="))
+        value = unbracketed(value)
         if not equals or not value:
             raise UsageError(f"'{item}' in the arm '{text}' is not an option.", "Write NAME:key=value,key=value.")
         field = key.replace("-", "_")

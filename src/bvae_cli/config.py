@@ -161,16 +161,29 @@ def parse_dataset(text: Any) -> Any:
 def _parse_named(text: str) -> PluginRef:
     name, _, rest = text.partition(":")
     options = {}
-    for item in _BETWEEN_OPTIONS.split(rest) if rest else []:
+    for item in between_commas(rest):
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not an option.", "Write name:key=value,key=value.")
         key, value = key.strip(), value.strip()
         if key in options:
             raise UsageError(f"'{text}' says the option '{key}' twice.", "Leave one of them out.")
-        bracketed = value.startswith("(") and value.endswith(")")
-        options[key] = value[1:-1] if bracketed else value
+        options[key] = unbracketed(value)
     return PluginRef(type=name, options=options)
+
+
+def between_commas(text: str) -> list[str]:
+    """Split a text at the commas that no bracket encloses; of an empty one nothing is left.
+
+    >>> between_commas("groups=(9 repetition:R=3 + 8 hamming:r=3,extended=true),lr=1e-3")
+    ['groups=(9 repetition:R=3 + 8 hamming:r=3,extended=true)', 'lr=1e-3']
+    """
+    return _BETWEEN_OPTIONS.split(text) if text else []
+
+
+def unbracketed(value: str) -> str:
+    """Return a value without the brackets that hold its commas together."""
+    return value[1:-1] if value.startswith("(") and value.endswith(")") else value
 
 
 def _bracketed(value: Any) -> str:
