@@ -36,6 +36,17 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the slow tests leave only a part, every third from the second on with ``TESTS_SLOW_PART=2/3``."""
+    if wanted := os.environ.get("TESTS_SLOW_PART"):
+        number, parts = map(int, wanted.split("/"))
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        left_out = {item for place, item in enumerate(slow) if place % parts != number - 1}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with a small data set ``bits.npy`` of 60 rows of 12 bits in it."""

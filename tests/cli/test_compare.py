@@ -41,6 +41,7 @@ def test_a_comparison_ends_with_a_table_a_verdict_and_the_report(bvae: Bvae, pla
     assert Path(re.findall(r"^report  (.*)$", done.out, re.MULTILINE)[0]).is_file()
 
 
+@pytest.mark.slow
 def test_one_line_an_arm_and_seed_with_the_time_that_is_left(bvae: Bvae, place: Path) -> None:
     done = bvae("compare", *QUICK, "--seeds", 2)
     lines = [line for line in done.err.splitlines() if line.startswith("[")]

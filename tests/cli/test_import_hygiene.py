@@ -127,6 +127,7 @@ def seconds(*arguments: str, **variables: str) -> float:
     return time.perf_counter() - started
 
 
+@pytest.mark.slow
 def test_what_is_quick_takes_less_than_half_of_an_import_of_torch() -> None:
     lines: dict[str, tuple[list[str], dict[str, str]]] = {
         "help": (["--help"], {}),

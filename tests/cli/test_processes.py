@@ -75,6 +75,7 @@ def stopped_by(number: signal.Signals, line: list[str], epoch: int) -> tuple[int
     return process.returncode, said + rest
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_saves_its_state_and_the_same_command_goes_on(workplace: Path) -> None:
     line = words("train", *TINY, "--epochs", 1_000_000, "--patience", 1_000_000)
 

@@ -78,6 +78,7 @@ def test_a_run_of_whole_steps_is_the_run_with_every_option(options: dict[str, ob
     assert_same_run(fit_of(True, **options), fit_of(False, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_traced_only")
 def test_runs_as_one_have_each_its_own_rate_clipping_weights_and_count() -> None:
     groups = []

@@ -144,6 +144,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("doubled")
 @given(several=st.lists(SETTINGS, min_size=2, max_size=5), most=st.sampled_from([0, 2]))
 @settings(deadline=None, max_examples=15)

@@ -111,6 +111,7 @@ print(told[-1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_real_memory_that_is_too_small_for_a_batch_takes_it_in_pieces(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _IN_A_SMALL_MEMORY], capture_output=True, text=True, timeout=300)

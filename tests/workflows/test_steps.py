@@ -200,6 +200,7 @@ def test_a_run_of_recordings_is_bit_for_bit_the_run_of_single_steps(estimator: s
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_several_runs_of_recordings_are_the_runs_of_single_steps_also_after_one_has_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
