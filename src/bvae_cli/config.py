@@ -29,22 +29,35 @@ Network = Literal["mlp", "conv", "dcgan"]
 NETWORKS = get_args(Network)
 Schedule = Literal["constant", "cosine"]
 LikelihoodName = Literal["bernoulli", "gaussian", "categorical", "poisson", "negative-binomial"]
-# What values are, by the likelihood that fits them best, as the end of a sentence.
-VALUES: dict[str, str] = {
-    "bernoulli": "bits, or between 0 and 1",
-    "gaussian": "real numbers",
+ValueKind = Literal["bits", "reals", "symbols", "counts"]
+# The values that a likelihood is normalised over; bits are numbers between 0 and 1 as well.
+VALUES: dict[LikelihoodName, ValueKind] = {
+    "bernoulli": "bits",
+    "gaussian": "reals",
     "categorical": "symbols",
     "poisson": "counts",
     "negative-binomial": "counts",
 }
-# What is normalised over the values of a data set, by the likelihood that fits them best: bits are real numbers as well.
-FITTING: dict[str, tuple[str, ...]] = {
-    "bernoulli": ("bernoulli", "gaussian"),
-    "gaussian": ("gaussian",),
-    "categorical": ("categorical",),
-    "poisson": ("poisson", "negative-binomial", "gaussian"),
-    "negative-binomial": ("negative-binomial", "poisson", "gaussian"),
+# As the end of a sentence.
+VALUES_IN_WORDS: dict[ValueKind, str] = {
+    "bits": "bits, or between 0 and 1",
+    "reals": "real numbers",
+    "symbols": "symbols",
+    "counts": "counts",
 }
+
+
+def fitting(likelihood: LikelihoodName) -> tuple[LikelihoodName, ...]:
+    """Return the likelihoods of values that one fits, itself first: bits and counts are real numbers as well.
+
+    >>> fitting("negative-binomial")
+    ('negative-binomial', 'poisson', 'gaussian')
+    """
+    kind = VALUES[likelihood]
+    alike = [name for name, other in VALUES.items() if other == kind and name != likelihood]
+    wider = [name for name, other in VALUES.items() if other == "reals" and kind in ("bits", "counts")]
+    return (likelihood, *alike, *wider)
+
 
 # Names of a repetition code's option that stand without `--ecc`: users of this method type `--R 3` alone.
 IMPLIED_CODE = "repetition"

@@ -97,7 +97,7 @@ def test_symbols_are_shown_with_their_names_and_some_rows(bvae: Bvae, workplace:
 def test_a_likelihood_that_the_values_do_not_have_is_refused(bvae: Bvae, workplace: Path) -> None:
     bvae("datasets", "show", "bits.npy", "--likelihood", "poison").refused(2, "poison", "Did you mean 'poisson'?")
     refused = bvae("datasets", "show", "random-code:n=8,k=3,rows=50", "--likelihood", "poisson")
-    refused.refused(2, "are bits: no likelihood poisson is theirs", "Take bernoulli or gaussian.")
+    refused.refused(2, "are bits, or between 0 and 1: the likelihood poisson is of others", "bernoulli or gaussian")
     bvae("datasets", "pack", "bits.npy", "x.npz", "--likelihood", "poisson").refused(2, "has no use for --likelihood")
     np.save("x.npy", np.full((9, 2), 0.5))
     bvae("datasets", "show", "x.npy", "--likelihood", "poisson").refused(3, "is 0.5, no count", "--likelihood gaussian")

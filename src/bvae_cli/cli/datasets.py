@@ -11,7 +11,7 @@ import typer
 from bvae_cli import registry
 from bvae_cli.cli.listing import show_plugins
 from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_path, single_command
-from bvae_cli.config import FITTING, PluginRef, parse_dataset
+from bvae_cli.config import VALUES, PluginRef, parse_dataset
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.files import require_new
 
@@ -30,7 +30,7 @@ def _actions(incomplete: str) -> list[str]:
 
 
 def _likelihoods(incomplete: str) -> list[str]:
-    return [name for name in FITTING if name.startswith(incomplete)]
+    return [name for name in VALUES if name.startswith(incomplete)]
 
 
 def _datasets(
@@ -114,8 +114,8 @@ def _named(source: str, likelihood: str | None) -> PluginRef:
     reference: PluginRef = parse_dataset(source)
     spec: Any = reference.spec("data set")
     if likelihood is not None:
-        if likelihood not in FITTING:
-            raise unknown_name("likelihood", likelihood, list(FITTING))
+        if likelihood not in VALUES:
+            raise unknown_name("likelihood", likelihood, list(VALUES))
         with registry.blaming("data set", reference.type):
             read = spec.for_likelihood(likelihood)
         if read != spec:
@@ -132,15 +132,13 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
     reference = _named(source, likelihood)
     say(f"bvae datasets show: {reference.label()}; loading torch …", quiet)
 
+    from bvae_cli.workflows.building import require_fitting
     from bvae_cli.workflows.describing import describe
 
     description = describe(reference)
     facts = description.facts
-    if likelihood is not None and likelihood not in (fitting := FITTING[facts.likelihood]):
-        raise UsageError(
-            f"The values of {facts.dataset} are {facts.values}: no likelihood {likelihood} is theirs.",
-            f"Take {' or '.join(fitting)}.",
-        )
+    if likelihood is not None:
+        require_fitting(likelihood, facts.likelihood, facts.dataset)
     if out is not None:
         from bvae_cli.files import write_file
         from bvae_cli.report.figures import image_grid

@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from bvae_cli.config import FITTING
+from bvae_cli.config import VALUES
 from bvae_cli.conformance.checks import NotCheckedError, Outcome, fail, tried
 from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
 from bvae_cli.datasets.rows import Rows, extremes
@@ -115,7 +115,7 @@ def options_survive(subject: DataSubject) -> None:
         fail("The options can be changed, or unknown ones are let pass.", "derive model_config from DatasetSpec.")
     if spec.for_likelihood("auto") != spec:
         fail("for_likelihood('auto') is another spec.", "nothing was named: return self.")
-    for name in FITTING:
+    for name in VALUES:
         read = spec.for_likelihood(name)
         if type(read) is not type(spec) or read.for_likelihood(name) != read:
             fail(f"for_likelihood('{name}') is {read!r}.", "return a copy with another option, or self.")
@@ -179,8 +179,8 @@ def facts(subject: DataSubject) -> None:
     splits = subject.splits
     if not (isinstance(splits.source, str) and splits.source and isinstance(splits.licence, str) and splits.licence):
         fail("The splits do not say their source or licence.", "both are texts; an unknown licence is 'not stated'.")
-    if splits.likelihood not in FITTING:
-        fail(f"The likelihood is '{splits.likelihood}'.", f"it is one of {', '.join(FITTING)}.")
+    if splits.likelihood not in VALUES:
+        fail(f"The likelihood is '{splits.likelihood}'.", f"it is one of {', '.join(VALUES)}.")
     if not isinstance(splits.feature_shape, tuple) or not all(type(size) is int for size in splits.feature_shape):
         fail(f"The feature shape is {splits.feature_shape!r}.", "it is a tuple of int.")
     if not isinstance(splits.categories, tuple) or not all(type(number) is int for number in splits.categories):

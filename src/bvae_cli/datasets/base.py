@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from bvae_cli.config import FITTING, LikelihoodName
+from bvae_cli.config import VALUES, LikelihoodName
 from bvae_cli.datasets.rows import Rows, extremes, first_rows, pieces
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class Splits:
         return None
 
     def _problem_of_kind(self) -> str | None:
-        if self.likelihood not in FITTING:
-            return f"the likelihood '{self.likelihood}', which is none of {', '.join(FITTING)}"
+        if self.likelihood not in VALUES:
+            return f"the likelihood '{self.likelihood}', which is none of {', '.join(VALUES)}"
         if self.fresh_bits and self.likelihood != "bernoulli":
             return f"fresh_bits with the likelihood {self.likelihood}"
         if self.likelihood != "categorical":

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bvae_cli.config import LikelihoodName
+from bvae_cli.config import VALUES, LikelihoodName, ValueKind
 from bvae_cli.datasets.base import LARGEST_VALUE_OF_COUNTS, MOST_CATEGORIES
 from bvae_cli.errors import InputOutputError
 
@@ -39,22 +39,20 @@ class _Kind(NamedTuple):
     called: str
 
 
-_COUNTS = _Kind(
-    0,
-    LARGEST_VALUE_OF_COUNTS,
-    True,
-    "no count",
-    f"Counts are whole numbers from 0 to {LARGEST_VALUE_OF_COUNTS:,}.",
-    "counts",
-)
-_KINDS: dict[LikelihoodName, _Kind] = {
-    "bernoulli": _Kind(0, 1, False, "outside 0…1", "Scale the data to 0…1.", "values in 0…1"),
-    "gaussian": _Kind(
+_KINDS: dict[ValueKind, _Kind] = {
+    "bits": _Kind(0, 1, False, "outside 0…1", "Scale the data to 0…1.", "values in 0…1"),
+    "reals": _Kind(
         -_LARGEST_FLOAT32, _LARGEST_FLOAT32, False, "beyond what float32 holds", "Scale the data.", "real values"
     ),
-    "poisson": _COUNTS,
-    "negative-binomial": _COUNTS,
-    "categorical": _Kind(
+    "counts": _Kind(
+        0,
+        LARGEST_VALUE_OF_COUNTS,
+        True,
+        "no count",
+        f"Counts are whole numbers from 0 to {LARGEST_VALUE_OF_COUNTS:,}.",
+        "counts",
+    ),
+    "symbols": _Kind(
         0,
         MOST_CATEGORIES - 1,
         True,
@@ -134,7 +132,7 @@ def first_bad(values: NDArray[Any], likelihood: LikelihoodName) -> tuple[int, in
     """Return row and column, from 0, of the first value of ``[rows, D]`` that the likelihood does not take, or None."""
     import numpy as np
 
-    kind = _KINDS[likelihood]
+    kind = _KINDS[VALUES[likelihood]]
     low, high = float(values.min()), float(values.max())
     # NaN makes both extremes NaN, and so both comparisons false.
     if low >= kind.low and high <= kind.high and not (kind.whole and not _are_whole(values)):
@@ -159,7 +157,7 @@ def refused_value(
     elif math.isinf(value):
         what = "infinite"
     else:
-        what = f"{_written(value)}, {_KINDS[likelihood].refusal}"
+        what = f"{_written(value)}, {_KINDS[VALUES[likelihood]].refusal}"
     return InputOutputError(f"{place} of {where} is {what} ({counted}).", hint)
 
 
@@ -172,10 +170,10 @@ def hint_for(values: NDArray[Any], likelihood: LikelihoodName) -> str:
     fitting = [
         f"{name} ({kind.called})"
         for name in _OFFERED
-        if (kind := _KINDS[name]) is not _KINDS[likelihood] and kind.low <= low and high <= kind.high
+        if (kind := _KINDS[VALUES[name]]) is not _KINDS[VALUES[likelihood]] and kind.low <= low and high <= kind.high
         if whole or not kind.whole
     ]
-    rule = _KINDS[likelihood].rule
+    rule = _KINDS[VALUES[likelihood]].rule
     are_bytes = whole and low >= 0 and high <= _LARGEST_GREY and (high > _LARGEST_GREY // 2 or values.dtype == "uint8")
     if likelihood == "bernoulli" and are_bytes:
         packed = "; packed bits are named packed:path=FILE,features=BITS" if values.dtype == "uint8" else ""

@@ -1,7 +1,7 @@
 """What the decoder says of a row: p(x given c), a normalised density or probability of independent values.
 
 Every one is an exponential family in x, log p(x given c) = η(c) · T(x) − A(c) + h(x), which is how log p(x) is summed over
-all words by products of matrices; training uses the direct form, which loses no digits.
+all words by products of matrices; training uses a direct form that loses fewer digits.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _SMALLEST_MEAN = 1e-3
 _SMALLEST_SIGMA = 1e-3
 _LARGEST_SEEN = 10.0
 _FIRST_DISPERSION = (0.1, 100.0)
+_LARGEST_LOG_MEAN = 30.0
+# From here on Stirling's series has the digits of float64 but for a relative 1e-13 of a term below 0.01.
+_LARGE = 16.0
 
 
 class Natural(NamedTuple):
@@ -49,6 +52,9 @@ class Likelihood(nn.Module):
     # What each value of ``means`` is, for a person and as the name of an array; and what ``error`` is.
     told: ClassVar[str] = "means"
     error_name: ClassVar[str]
+    # Of the model card: what the encoder sees of a row x, and what the decoder's last numbers are.
+    seen: ClassVar[str] = "x"
+    given: ClassVar[str]
     # What values are allowed, in words; and the type that holds rows.
     support: ClassVar[str]
     row_dtype: ClassVar[torch.dtype] = torch.float32
@@ -117,8 +123,8 @@ class Likelihood(nn.Module):
         """Return what a picture shows of rows, ``[..., D]`` in 0…1."""
         return rows
 
-    def guess(self) -> float:
-        """Return about what a row costs where nothing is known of it but its range, in nats: a scale for what explodes."""
+    def guess(self, rows: Tensor | Rows) -> float:
+        """Return about what one of the rows costs where no two are told apart, in nats: a scale for what explodes."""
         return self.features * math.log(2)
 
 
@@ -131,6 +137,7 @@ class Bernoulli(Likelihood):
 
     name = "bernoulli"
     told = "probabilities"
+    given = "the logits of the D features"
     error_name = "pixel_error_rate"
     support = "in 0…1"
     row_dtype = torch.uint8
@@ -180,6 +187,8 @@ class Gaussian(Likelihood):
     """
 
     name = "gaussian"
+    seen = "(x − `likelihood.location`) / `likelihood.spread`, cut off at ±10,"
+    given = "the means of the D features, in units of `likelihood.spread` from `likelihood.location`"
     error_name = "normalised_mean_square_error"
     support = "finite numbers"
     location: Tensor
@@ -264,7 +273,7 @@ class Gaussian(Likelihood):
         low, high = self.extremes[0], self.extremes[1]
         return ((rows - low) / (high - low).clamp_min(torch.finfo(high.dtype).tiny)).clamp(0, 1)
 
-    def guess(self) -> float:
+    def guess(self, rows: Tensor | Rows) -> float:
         """Return D nats and what the units of the data add or take."""
         return self.features * (1 + 0.5 * _LOG_2PI) + float(self.spread.log().sum())
 
@@ -276,14 +285,25 @@ class Gaussian(Likelihood):
 
 
 class _OfCounts(Likelihood):
-    """Counts 0, 1, 2 …; outputs are log means, and the encoder sees log(1 + x)."""
+    """Counts 0, 1, 2 …; outputs are log means, and the encoder sees log(1 + x).
+
+    In −log p of a count of a million numbers of ten millions cancel, of which float32 has no digit behind the point left.
+    So every logarithm of a factorial is taken as its main part, Stirling's, of which the rest of −log p is told from
+    beforehand, and a small correction (``_correction``).
+    """
 
     error_name = "mean_absolute_error"
+    seen = "log(1 + x)"
+    given = "the logarithms of the D means"
     support = "counts 0, 1, 2 …"
 
     def encoder_inputs(self, x: Tensor) -> Tensor:
         """Return log(1 + x)."""
         return x.log1p()
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Return x, in float64."""
+        return x.double()
 
     def means(self, outputs: Tensor) -> Tensor:
         """Return exp(outputs)."""
@@ -298,8 +318,9 @@ class _OfCounts(Likelihood):
             )
         # Of numpy: torch draws from a Gamma distribution with its global generator only.
         seed = int(torch.randint(2**62, (), device=outputs.device, generator=generator))
-        drawn = self._drawn(numpy.random.Generator(numpy.random.PCG64(seed)), outputs.detach().double())
-        return drawn.to(outputs)
+        generated = numpy.random.Generator(numpy.random.PCG64(seed))
+        # numpy refuses means beyond 2^63.
+        return self._drawn(generated, outputs.detach().double().clamp_max(_LARGEST_LOG_MEAN)).to(outputs)
 
     def supports(self, x: Tensor) -> Tensor:
         """Say whether values are counts."""
@@ -328,16 +349,26 @@ class Poisson(_OfCounts):
     name = "poisson"
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Return Σ exp(o) − x o + log x!."""
-        return (outputs.exp() - x * outputs + torch.lgamma(x + 1)).sum(-1)
+        """Return Σ exp(o) − x o + log x! = (x + 1)(expm1(d) − d) + d + ½ log 2π(x + 1) + s(x + 1), d = o − log(x + 1)."""
+        whole = x + 1
+        logs = whole.log()
+        difference = outputs - logs
+        of_rows = 0.5 * (logs + _LOG_2PI) + _correction(whole)
+        return (whole * (difference.expm1() - difference) + difference + of_rows).sum(-1)
 
     def natural(self, outputs: Tensor) -> Natural:
-        """Return o and Σ exp(o)."""
-        return Natural(outputs, outputs.exp().sum(-1))
+        """Return o and Σ exp(o), in float64."""
+        return Natural(outputs.double(), outputs.double().exp().sum(-1))
 
     def base(self, x: Tensor) -> Tensor:
         """Return −Σ log x!."""
-        return -torch.lgamma(x + 1).sum(-1)
+        return -torch.lgamma(x.double() + 1).sum(-1)
+
+    def guess(self, rows: Tensor | Rows) -> float:
+        """Return Σ ½ log 2π(1 + mean) + variance / (2 mean): of the Poisson distribution of each feature's mean."""
+        mean, variance = moments(rows)
+        shared = variance / (2 * mean.clamp_min(_SMALLEST_MEAN))
+        return float((0.5 * (mean.log1p() + _LOG_2PI) + shared).sum())
 
     def _drawn(self, generator: numpy.random.Generator, outputs: Tensor) -> Tensor:
         return torch.from_numpy(generator.poisson(outputs.exp().cpu().numpy()))
@@ -355,28 +386,41 @@ class NegativeBinomial(_OfCounts):
     """
 
     name = "negative-binomial"
+    given = "the logarithms of the D means; those of the dispersions are `likelihood.log_dispersion`"
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
         self.log_dispersion = nn.Parameter(torch.zeros(features))
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Return −Σ log p(x), with log(r + μ) = logaddexp(log r, o)."""
+        """Return −Σ log p(x), with the factorials by Stirling.
+
+        log p = x [log((x + r)/(x + 1)) − log((μ + r)/μ)] + (r − ½) log((x + r)/r) − r log((μ + r)/r) − ½ log 2π(x + 1) + 1
+        + s(x + r) − s(x + 1) − s(r).
+        """
         rho = self.log_dispersion.unsqueeze(-2)
-        r, whole = rho.exp(), torch.logaddexp(rho, outputs)
-        counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
-        return -(counted + r * (rho - whole) + x * (outputs - whole)).sum(-1)
+        r, whole = rho.exp(), x + 1
+        of_mean = functional.softplus(rho - outputs)
+        powers = x * (((r - 1) / whole).log1p() - of_mean) - r * functional.softplus(outputs - rho)
+        of_rows = (r - 0.5) * (x / r).log1p() - 0.5 * (whole.log() + _LOG_2PI) + 1
+        corrections = _correction(x + r) - _correction(whole) - _correction(r)
+        return -(powers + of_rows + corrections).sum(-1)
 
     def natural(self, outputs: Tensor) -> Natural:
-        """Return log μ/(r + μ), and Σ r log (r + μ)/r."""
-        rho = self.log_dispersion.unsqueeze(-2)
-        whole = torch.logaddexp(rho, outputs)
-        return Natural(outputs - whole, (rho.exp() * (whole - rho)).sum(-1))
+        """Return log μ/(r + μ), and Σ r log (r + μ)/r, in float64."""
+        rho, precise = self.log_dispersion.double().unsqueeze(-2), outputs.double()
+        whole = torch.logaddexp(rho, precise)
+        return Natural(precise - whole, (rho.exp() * (whole - rho)).sum(-1))
 
     def base(self, x: Tensor) -> Tensor:
         """Return Σ log Γ(x + r) / (Γ(r) x!)."""
-        r = self.log_dispersion.unsqueeze(-2).exp()
-        return (torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)).sum(-1)
+        r, precise = self.log_dispersion.double().unsqueeze(-2).exp(), x.double()
+        return (torch.lgamma(precise + r) - torch.lgamma(r) - torch.lgamma(precise + 1)).sum(-1)
+
+    def guess(self, rows: Tensor | Rows) -> float:
+        """Return Σ ½ log 2πe(1 + variance): of a normal distribution as wide as each feature."""
+        _, variance = moments(rows)
+        return float((0.5 * (variance.log1p() + _LOG_2PI + 1)).sum())
 
     def _drawn(self, generator: numpy.random.Generator, outputs: Tensor) -> Tensor:
         r = self.log_dispersion.detach().double().exp().expand(outputs.shape)
@@ -394,6 +438,8 @@ class Categorical(Likelihood):
     """
 
     name = "categorical"
+    seen = "the symbols as bits, of which one in each column is set,"
+    given = "the logits of the symbols, column after column"
     told = "probabilities"
     error_name = "symbol_error_rate"
     support = "numbers of symbols of their columns"
@@ -473,7 +519,7 @@ class Categorical(Likelihood):
         """Return the numbers of the symbols, the last one of a column white."""
         return rows / (torch.tensor(self.categories, device=rows.device) - 1).clamp_min(1)
 
-    def guess(self) -> float:
+    def guess(self, rows: Tensor | Rows) -> float:
         """Return Σ log of the numbers of symbols."""
         return sum(map(math.log, self.categories))
 
@@ -490,6 +536,10 @@ class Categorical(Likelihood):
         return padded.view(*values.shape[:-1], self.features, self._most)
 
 
+# Those that need to know no more than how many values a row has.
+_OF_FEATURES: tuple[type[Bernoulli | Poisson | NegativeBinomial], ...] = (Bernoulli, Poisson, NegativeBinomial)
+
+
 class Beginning(NamedTuple):
     """Where a model begins: its likelihood, the mean of what the encoder sees ``[E]``, and the decoder's last bias ``[E]``.
 
@@ -501,16 +551,23 @@ class Beginning(NamedTuple):
     bias: Tensor
 
 
+def _correction(z: Tensor) -> Tensor:
+    """Return s(z) = log Γ(z) − (z − ½) log z + z − ½ log 2π for z > 0, where it is small by its own series (DLMF 5.11.1)."""
+    large, small = z.clamp_min(_LARGE), z.clamp_max(_LARGE)
+    inverse = large.reciprocal()
+    square = inverse.square()
+    series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    direct = torch.lgamma(small) - (small - 0.5) * small.log() + small - 0.5 * _LOG_2PI
+    return torch.where(z < _LARGE, direct, series)
+
+
 def unfitted(name: str, features: int, categories: Sequence[int] = (), sigma: float = 0.0) -> Likelihood:
     """Return a likelihood of rows of so many values, or of columns of so many symbols, without what it knows of data."""
     if name == Categorical.name:
         return Categorical(categories)
     if name == Gaussian.name:
         return Gaussian(features, sigma)
-    others: dict[str, type[Bernoulli | Poisson | NegativeBinomial]] = {
-        kind.name: kind for kind in (Bernoulli, Poisson, NegativeBinomial)
-    }
-    return others[name](features)
+    return next(kind for kind in _OF_FEATURES if kind.name == name)(features)
 
 
 def outlined(name: str, features: int, categories: Sequence[int] = (), sigma: float = 0.0) -> Beginning:

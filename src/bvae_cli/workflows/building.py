@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bvae_cli import devices, registry, runs
 from bvae_cli.codes.base import Code
-from bvae_cli.config import FITTING, NETWORKS, VALUES, PluginRef, TrainConfig
+from bvae_cli.config import NETWORKS, VALUES, VALUES_IN_WORDS, LikelihoodName, PluginRef, TrainConfig, fitting
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.resident import ResidentBits
 from bvae_cli.datasets.rows import Rows
@@ -120,13 +120,13 @@ def load_splits(reference: PluginRef, likelihood: str = "auto") -> Splits:
     return splits
 
 
-def require_fitting(likelihood: str, splits: Splits) -> None:
-    """Raise UsageError where a likelihood is not one of values such as those of the data."""
-    fitting = FITTING[splits.likelihood]
-    if likelihood not in fitting:
-        named = fitting[0] if len(fitting) == 1 else f"{', '.join(fitting[:-1])} or {fitting[-1]}"
+def require_fitting(likelihood: str, best: LikelihoodName, source: str) -> None:
+    """Raise UsageError where a likelihood is not one of values such as those that ``best`` fits, of the data ``source``."""
+    *others, last = fitting(best)
+    if likelihood not in (*others, last):
+        named = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(
-            f"{splits.source} has values that are {VALUES[splits.likelihood]}: the likelihood {likelihood} is of others.",
+            f"The values of {source} are {VALUES_IN_WORDS[VALUES[best]]}: the likelihood {likelihood} is of others.",
             f"They fit --likelihood {named}; data of your own are read for the one that is named.",
         )
 
@@ -194,7 +194,7 @@ def _outlined_as(config: dict[str, Any], width: int) -> Beginning:
         # What a column lacks of the most symbols is padded: a lie could ask for more than the weights are.
         if not of_counts or sum(categories) != width or len(categories) * max(categories) > _MOST_PLACES:
             raise KeyError("categories")
-    if name not in FITTING or not isinstance(sigma, int | float) or not 0 <= sigma < math.inf:
+    if name not in VALUES or not isinstance(sigma, int | float) or not 0 <= sigma < math.inf:
         raise KeyError("likelihood")
     return outlined(name, width, categories, sigma)
 

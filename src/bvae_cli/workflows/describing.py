@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bvae_cli import registry
-from bvae_cli.config import PluginRef
+from bvae_cli.config import LikelihoodName, PluginRef
 from bvae_cli.datasets.base import SplitName, Splits
 from bvae_cli.datasets.rows import Rows, pieces
 from bvae_cli.workflows.building import load_splits
@@ -48,7 +48,7 @@ class DatasetFacts:
     mean: float | None
     constant: int
     labels: int | None
-    likelihood: str
+    likelihood: LikelihoodName
     categories: tuple[int, int] | None
     vocabulary: tuple[str, ...]
     first_rows: tuple[str, ...]

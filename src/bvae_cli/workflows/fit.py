@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -340,11 +341,15 @@ class Fit:
         if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
             raise self._diverged("the loss is not a number")
         model, bit = self.model, math.log(2)
-        guess = model.likelihood.guess()
+        guess = self._guess
         most = _EXPLODED * (abs(guess) + (self.beta_max + self.consistency_weight) * model.code.n * bit)
         # That of validation: what exploded and came back within the epoch has learnt.
         if validation_loss > most:
             raise self._diverged(f"the loss is {validation_loss:.3g} nats, and guessing costs {guess:.3g}")
+
+    @functools.cached_property
+    def _guess(self) -> float:
+        return self.model.likelihood.guess(self.validation)
 
     def _diverged(self, why: str) -> DivergedError:
         return DivergedError(f"Training diverged in epoch {self.epoch + 1}: {why}.", "Try a smaller --lr, or --grad-clip 1.")

@@ -164,7 +164,7 @@ def load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
             "Leave --dataset out to measure on the data of the training.",
         )
     require_same_symbols(rebuilt, splits)
-    require_fitting(rebuilt.model.likelihood.name, splits)
+    require_fitting(rebuilt.model.likelihood.name, splits.likelihood, splits.source)
     if config.dataset is None and splits.digest() != recorded["digest"]:
         raise InputOutputError(
             f"The data that {rebuilt.weights} was trained on have changed since: {reference.label()} holds other values.",

@@ -156,28 +156,13 @@ def _without_bvae(facts: Described) -> str:
     named = facts.rebuilt.config["decides"]["activation"]
     activation = "leaky-relu (slope 0.2 below 0)" if named == "leaky-relu" else escaped(named)
     return (
-        f"Without bvae: the encoder takes {_SEEN[likelihood.name]} − `encoder.mean` through the layers "
+        f"Without bvae: the encoder takes {likelihood.seen} − `encoder.mean` through the layers "
         f"`encoder.layers.0`, `.2`, … (`weight`, `bias`), with the activation {activation} between them, to logits of the N "
         "code bits; the decoder takes 2c − 1 of a codeword c in the same way through `decoder.layers`, to "
-        f"{_TAKEN[likelihood.name]}."
+        f"{likelihood.given}."
     )
 
 
-# What the encoder sees of a row x, and what the decoder's last numbers are.
-_SEEN = {
-    "bernoulli": "x",
-    "gaussian": "(x − `likelihood.location`) / `likelihood.spread`, cut off at ±10,",
-    "poisson": "log(1 + x)",
-    "negative-binomial": "log(1 + x)",
-    "categorical": "the symbols as bits, of which one in each column is set,",
-}
-_TAKEN = {
-    "bernoulli": "the logits of the D features",
-    "gaussian": "the means of the D features, in units of `likelihood.spread` from `likelihood.location`",
-    "poisson": "the logarithms of the D means",
-    "negative-binomial": "the logarithms of the D means; those of the dispersions are `likelihood.log_dispersion`",
-    "categorical": "the logits of the symbols, column after column",
-}
 _ONNX_EXAMPLE = """\
 import numpy, onnxruntime
 

@@ -204,7 +204,7 @@ def prepare(config: TrainConfig, data: Splits | SharedData | None = None) -> Pre
 def chosen_likelihood(config: TrainConfig, splits: Splits) -> str:
     """Return the likelihood of a run. Raises UsageError for one that is none of its data, or has no σ to be fixed."""
     chosen = splits.likelihood if config.likelihood == "auto" else config.likelihood
-    require_fitting(chosen, splits)
+    require_fitting(chosen, splits.likelihood, splits.source)
     if config.sigma and chosen != "gaussian":
         raise UsageError(f"--sigma is for the gaussian likelihood; that of {splits.source} is {chosen}.", "Leave it out.")
     return chosen
