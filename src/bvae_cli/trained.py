@@ -342,7 +342,10 @@ class SearchConfig(CodesChoice):
         if self.query_labels is not None and self.labels is None:
             raise UsageError("--query-labels are there and --labels are not.", "Name the labels of the codes with --labels.")
         if self.labels is not None and self.query is not None and self.query_labels is None:
-            raise UsageError("--labels are there and --query-labels are not.", "Name a label for each row of QUERY.")
+            raise UsageError(
+                "--labels are there and --query-labels are not.",
+                "Name a label for each row of QUERY, or the split that it holds: --query-labels test.",
+            )
         if self.query is not None and self.dataset is None and (name := self._split_for_labels()):
             raise UsageError(
                 f"'{name}' names the labels of a data set, and none is named.",

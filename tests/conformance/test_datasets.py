@@ -288,6 +288,13 @@ class WrongEntropy(Right):
         return torch.full((len(rows),), -6.0, dtype=torch.float64)
 
 
+class WrongLogProb(WrongEntropy):
+    """Of a mixture, say, log p(x) is known and the entropy is not."""
+
+    def entropy(self) -> None:
+        return None
+
+
 class WrongSymbols(WrongEntropy):
     """Of the 2 × 2 rows of two columns of symbols each has the probability 1/16, and not 1/4."""
 
@@ -365,6 +372,7 @@ def test_a_data_set_without_a_mistake_passes() -> None:
         (OfAPickle(), "needs_no_pickles", "unpickled"),
         (Online(), "loads_offline_again", "connected to"),
         (WrongEntropy(), "entropy_is_that_of_the_rows", "sums to"),
+        (WrongLogProb(), "entropy_is_that_of_the_rows", "sums to"),
         (WrongSymbols(), "entropy_is_that_of_the_rows", "sums to 0.25"),
         (AboveOne(), "entropy_is_that_of_the_rows", "above 0"),
         (Failing(), "contract", "ZeroDivisionError in load"),

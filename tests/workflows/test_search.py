@@ -172,7 +172,7 @@ def test_labels_of_a_data_set_are_those_of_the_rows_that_are_encoded(
         own = bvae_cli.search("codes.npy", "codes.npy", **of_file)
         assert own.relevance is not None
         assert own.relevance.queries == 60
-    with pytest.raises(UsageError, match=r"The test rows of .* are 6; there are 60 rows in codes\.npy"):
+    with pytest.raises(UsageError, match=r"There are 6 of the test rows of .*, and 60 rows in codes\.npy"):
         bvae_cli.search("codes.npy", "codes.npy", **{**of_file, "labels": "test"})
     with pytest.raises(UsageError, match="'all' names the labels of a data set"):
         bvae_cli.search("codes.npy", "codes.npy", labels="all", query_labels="labels.npy")
@@ -222,7 +222,7 @@ def test_files_that_do_not_fit_are_refused(bits: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"codes of 20 bits and short.npy of 9\.(?s:.*)--bits"):
         bvae_cli.search("codes.npy", "short.npy")
     np.save("more.npy", np.concatenate([bits, bits]))
-    with pytest.raises(UsageError, match=r"query row 40 is no row of codes\.npy"):
+    with pytest.raises(UsageError, match=r"of 80 rows \(more\.npy\) and codes\.npy holds 40 codes"):
         bvae_cli.search("codes.npy", "more.npy", exclude_self=True)
     for labels in (np.zeros(39, int), np.zeros(40), np.zeros((40, 1), int)):
         np.save("labels.npy", labels)

@@ -149,8 +149,6 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
         return
     shape = " × ".join(map(str, facts.feature_shape))
     mean = "" if facts.mean is None else f", mean {facts.mean:.4g}"
-    known = facts.entropy is not None and facts.log_prob is not None
-    log_prob = [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")] if known else []
     show_facts(
         [
             ("data set", facts.dataset),
@@ -162,8 +160,12 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
             ("values", f"{facts.values}{mean}; likelihood {facts.likelihood}"),
             *_told(facts.vocabulary, facts.first_rows),
             ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),
-            ("entropy", f"{facts.entropy:.6g} nats a row, exactly" if known else "not known"),
-            *log_prob,
+            ("entropy", "not known" if facts.entropy is None else f"{facts.entropy:.6g} nats a row"),
+            *(
+                []
+                if facts.log_prob is None
+                else [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")]
+            ),
             ("digest", facts.digest),
             *([("picture", str(out))] if out is not None else []),
         ]

@@ -74,8 +74,7 @@ def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Descrip
     spec: Any = reference.spec("data set")
     splits = load_splits(reference)
     with registry.blaming("data set", reference.type):
-        entropy = spec.entropy()
-        logs = None if entropy is None else spec.log_prob(torch.as_tensor(splits.test[:]))
+        entropy, logs = spec.entropy(), spec.log_prob(torch.as_tensor(splits.test[:]))
     low, high, total = _extremes(splits.train)
     least, largest = float(low.min()), float(high.max())
     of_symbols = splits.likelihood == "categorical"

@@ -32,7 +32,7 @@ def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callab
     codes = owner.open(config.codes, config.bits)
     require_bits(codes)
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
-    rows = chosen_rows(config, len(x), f"the {config.split} split")
+    rows = chosen_rows(config, len(x), named_rows(config.split))
     if config.query_labels is None:
         labels = _labels(splits, config.split)
     else:
@@ -50,10 +50,11 @@ def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callab
         packed.append(np.packbits(bits.to(torch.uint8).cpu().numpy(), axis=1))
     return codes, Queries(
         rows=rows,
+        total=len(x),
         packed=None if config.soft else np.concatenate(packed),
         logits=np.concatenate(parts) if config.soft else None,
         width=codes.width,
-        said=f"the {config.split} rows of {splits.source}",
+        said=f"{named_rows(config.split)} of {splits.source}",
         unsure=np.empty(0, np.int64),
         labels=None if labels is None else labels[rows],
         data=splits,
@@ -73,10 +74,15 @@ def labels_of_split(split: str, rows: int, of: str, dataset: PluginRef | None, d
         raise UsageError(f"{data.source} has no labels.", "Name a .npy of a whole number for each row.")
     if len(labels) != rows:
         raise UsageError(
-            f"The {split} rows of {data.source} are {len(labels):,}; there are {rows:,} {of}.",
+            f"There are {len(labels):,} of {named_rows(split)} of {data.source}, and {rows:,} {of}.",
             "Name the split that was encoded whole, or a .npy of labels.",
         )
     return labels
+
+
+def named_rows(split: str) -> str:
+    """Return what the rows of a split, or all of them, are called."""
+    return "all rows" if split == "all" else f"the {split} rows"
 
 
 def _labels(splits: Splits, split: str) -> NDArray[np.int64] | None:

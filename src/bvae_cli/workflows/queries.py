@@ -31,11 +31,12 @@ _TOLD = 10
 class Queries:
     """What is searched for: packed bits ``[queries, bytes]`` or logits ``[queries, bits]``, and where each came from.
 
-    ``rows`` are their numbers in the file or split; ``unsure`` those of them that hold more damage than the code always
+    ``rows`` are their numbers among the ``total`` of the file or split; ``unsure`` those of them that hold more damage than the code always
     corrects; ``labels`` are None where none are known, ``data`` is the data set that they were encoded of.
     """
 
     rows: NDArray[np.int64]
+    total: int
     packed: NDArray[np.uint8] | None
     logits: NDArray[np.float32] | None
     width: int
@@ -131,6 +132,7 @@ def _queries(config: SearchConfig, query: CodeRows, rows: NDArray[np.int64]) -> 
     values = _taken(take, query, rows)
     return Queries(
         rows=rows,
+        total=len(query),
         packed=None if soft else values,
         logits=values if soft else None,
         width=query.width,
@@ -167,13 +169,13 @@ def _translated(owner: Coded, codes: CodeRows, query: CodeRows, config: SearchCo
             )
         bits = torch.from_numpy(_taken(query.bits, query, rows)).float()
         packed = np.packbits(code.encode(bits).to(torch.uint8).numpy(), axis=1)
-        return Queries(rows, packed, None, code.n, f"{query.path}, encoded", none, labels)
+        return Queries(rows, len(query), packed, None, code.n, f"{query.path}, encoded", none, labels)
     reason = code.spec.no_soft_decoder() if query.kind == "logits" else code.spec.no_hard_decoder()
     if reason is not None:
         raise UsageError(reason, "`bvae codes show NAME` says which decoders a code has.")
     if query.kind == "logits":
         decoded = code.soft_decode(torch.from_numpy(_taken(query.logits, query, rows))).numpy()
-        return Queries(rows, None, decoded, code.k, f"{query.path}, decoded", none, labels)
+        return Queries(rows, len(query), None, decoded, code.k, f"{query.path}, decoded", none, labels)
     received = torch.from_numpy(_taken(query.bits, query, rows)).float()
     decided = code.decode(received)
     sure = code.is_guaranteed(code.encode(decided) != received).numpy()
@@ -181,7 +183,7 @@ def _translated(owner: Coded, codes: CodeRows, query: CodeRows, config: SearchCo
     unsure = rows[~sure]
     if len(unsure):
         on_note(_doubt(owner, query, unsure, len(rows)))
-    return Queries(rows, packed, None, code.k, f"{query.path}, decoded", unsure, labels)
+    return Queries(rows, len(query), packed, None, code.k, f"{query.path}, decoded", unsure, labels)
 
 
 def _doubt(owner: Coded, query: CodeRows, unsure: NDArray[np.int64], queries: int) -> str:

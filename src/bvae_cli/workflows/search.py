@@ -113,11 +113,11 @@ def _require_enough(config: SearchConfig, codes: CodeRows, queries: Queries) -> 
             f"-k {config.neighbours} asks for more neighbours than there are: {codes.path} holds {len(codes)} codes.",
             f"Take -k {there} at most." if there else "Search more codes.",
         )
-    if config.exclude_self and (queries.rows >= len(codes)).any():
-        row = int(queries.rows[queries.rows >= len(codes)][0])
+    if config.exclude_self and queries.total != len(codes):
         raise UsageError(
-            f"--exclude-self: query row {row} is no row of {codes.path}, which holds {len(codes)} codes.",
-            "Leave it out where the queries are not the codes themselves.",
+            f"--exclude-self leaves out code i for query row i, but queries are of {queries.total:,} rows ({queries.said}) "
+            f"and {codes.path} holds {len(codes):,} codes.",
+            "Name the rows that were encoded, as with --split all, or leave it out.",
         )
     if config.labels is not None and queries.labels is None:
         raise UsageError(f"There are no labels of the queries: {queries.said} has none.", "Name them with --query-labels.")
