@@ -145,7 +145,8 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
         from bvae_cli.files import write_file
         from bvae_cli.report.figures import image_grid
 
-        write_file(out, image_grid(description.rows, facts.feature_shape, description.columns))
+        grid = image_grid(description.rows, facts.feature_shape, description.columns, row_groups=description.lines)
+        write_file(out, grid)
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
