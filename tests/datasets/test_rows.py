@@ -206,6 +206,16 @@ def test_joined_parts_are_their_rows_in_order_or_by_their_numbers(
         assert first_rows(joined, 0) is joined
 
 
+def test_parts_of_probabilities_and_of_bits_are_joined_as_probabilities() -> None:
+    parts = [torch.tensor([[0.25], [0.5]]), torch.tensor([[1], [0]], dtype=torch.uint8)]
+    for numbers in (None, torch.tensor([3, 0, 2, 1])):
+        joined, order = Joined(parts, numbers), torch.arange(4) if numbers is None else numbers
+        expected = torch.tensor([[0.25], [0.5], [1.0], [0.0]])[order]
+        assert joined.dtype == expected.dtype
+        assert joined[:].equal(expected)
+        assert joined[torch.tensor([2, 1])].equal(expected[[2, 1]])
+
+
 # --- the file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -128,8 +129,10 @@ class Joined:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type of the first part, which is that of all."""
-        return self._parts[0].dtype
+        """Return the type that holds the values of all parts: of probabilities and bits, that of the probabilities."""
+        import torch
+
+        return reduce(torch.promote_types, (part.dtype for part in self._parts))
 
     @property
     def device(self) -> torch.device:
@@ -159,7 +162,7 @@ class Joined:
             inner_numbers = (flat[here] - first).to(self.device)
             # A tensor finds rows far sooner by index_select than by [].
             of_part = part[inner_numbers] if isinstance(part, Rows) else part.index_select(0, inner_numbers)
-            taken.index_copy_(0, here.to(self.device), of_part)
+            taken.index_copy_(0, here.to(self.device), of_part.to(taken.dtype))
         return taken.reshape(*numbers.shape, self.shape[1])
 
     def split(self, size: int) -> Iterator[Tensor]:
