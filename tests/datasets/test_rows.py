@@ -232,6 +232,16 @@ def test_parts_of_several_tables_or_of_memory_are_joined_as_they_are(tmp_path: P
         assert isinstance(joined(parts, None), Joined)
 
 
+def test_parts_of_probabilities_and_of_bits_are_joined_as_probabilities() -> None:
+    parts = [torch.tensor([[0.25], [0.5]]), torch.tensor([[1], [0]], dtype=torch.uint8)]
+    for numbers in (None, torch.tensor([3, 0, 2, 1])):
+        joined, order = Joined(parts, numbers), torch.arange(4) if numbers is None else numbers
+        expected = torch.tensor([[0.25], [0.5], [1.0], [0.0]])[order]
+        assert joined.dtype == expected.dtype
+        assert joined[:].equal(expected)
+        assert joined[torch.tensor([2, 1])].equal(expected[[2, 1]])
+
+
 # --- the file
 
 

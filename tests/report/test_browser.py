@@ -51,6 +51,8 @@ addEventListener('load', () => {
       element.getBoundingClientRect().width < 40 || element.getBoundingClientRect().height < 40).length,
     unspoken: [...document.querySelectorAll('figure > svg, figure > img')].filter(element =>
       !(element.getAttribute('aria-label') || element.getAttribute('alt'))).length,
+    pictures: [...document.querySelectorAll('.pictures figure')].map(figure =>
+      Math.round(figure.getBoundingClientRect().top)),
     smallest: Math.min(...[...document.querySelectorAll('figure svg text')].map(text =>
       text.getBoundingClientRect().height)),
     resources: performance.getEntriesByType('resource').map(entry => entry.name).filter(name => !name.startsWith('data:')),
@@ -123,6 +125,9 @@ def test_the_report_opens_without_an_error_or_a_request(page: str, tmp_path: Pat
     assert asked == ["/report.html"]
     assert seen["figures"] == 23
     assert (seen["empty"], seen["unspoken"]) == (0, 0)
+    # The test images stand above, and the three sheets of an arm beside each other.
+    tops = seen["pictures"]
+    assert [tops.index(top) for top in tops] == [0, *(1 + place // 3 * 3 for place in range(len(tops) - 1))]
     assert (seen["overflow"], seen["outside"]) == (0, [])
     light, ink = brightness(seen["ground"]), brightness(seen["ink"])
     assert (light < 60 < 200 < ink) if dark else (ink < 60 < 200 < light)

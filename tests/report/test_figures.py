@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
-from PIL import Image
 
 from bvae_cli.report.figures import image_grid, loss_curves
 
@@ -29,9 +28,16 @@ def png_size(content: bytes) -> tuple[int, int]:
 
 
 def pixels(content: bytes) -> np.ndarray:
-    """Return the grey values of a PNG, ``[height, width]`` in 0…1."""
+    """Return the colours of a PNG, ``[height, width, 3]`` in 0…1."""
     image: np.ndarray = matplotlib.image.imread(io.BytesIO(content))
-    return image[..., 0] if image.ndim == 3 else image
+    return image[..., :3]
+
+
+def places_of(grid: np.ndarray, axis: int) -> list[tuple[int, int]]:
+    """Return where pictures begin and end along an axis: nothing between them is grey."""
+    grey = (grid == grid[..., :1]).all(-1).any(1 - axis)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], grey, [False]]).astype(int)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def svg_texts(content: bytes) -> str:
@@ -97,33 +103,54 @@ def test_a_grid_shows_every_picture_in_its_place() -> None:
     images = np.zeros((count, height * width))
     images[3] = 1
     grid = pixels(image_grid(images, (height, width)))
-    # Pictures of 14 are enlarged four times; three columns of 14 and gaps of 2 between and around.
-    assert grid.shape == (4 * (2 * 16 + 2), 4 * (3 * 16 + 2))
+    # Pictures of 14 are enlarged four times; three columns of 56 and gaps of 4 between and around.
+    assert grid.shape == (2 * 60 + 4, 3 * 60 + 4, 3)
     cells = [
-        grid[4 * (2 + row * 16) : 4 * (16 + row * 16), 4 * (2 + column * 16) : 4 * (16 + column * 16)]
-        for row in range(2)
-        for column in range(3)
+        grid[4 + 60 * row : 60 + 60 * row, 4 + 60 * column : 60 + 60 * column] for row in range(2) for column in range(3)
     ]
-    assert [float(cell.mean().round(2)) for cell in cells] == [0, 0, 0, 1, 0, 0.5]
+    assert [float(cell.mean()) for cell in cells[:5]] == [0, 0, 0, 1, 0]
+    assert (cells[5] == grid[0, 0]).all()
+
+
+def test_nothing_between_pictures_is_grey_whatever_they_show() -> None:
+    grid = pixels(image_grid(np.full((4, 28 * 28), 0.5), (28, 28)))
+    assert places_of(grid, 0) == places_of(grid, 1) == [(4, 60), (64, 120)]
+    assert grid[4, 4].tolist() == pytest.approx([0.5] * 3, abs=0.01)
+
+
+def test_a_value_that_is_not_there_has_the_colour_between_the_pictures() -> None:
+    images = np.zeros((2, 28 * 28))
+    images[0, 0], images[1] = np.nan, np.nan
+    grid = pixels(image_grid(images, (28, 28)))
+    between = grid[0, 0]
+    assert (grid[4:6, 4:6] == between).all()
+    assert (grid[6:60, 6:60] == 0).all()
+    assert (grid[4:60, 64:120] == between).all()
+
+
+def test_groups_stand_further_apart() -> None:
+    grid = pixels(image_grid(np.zeros((8, 28 * 28)), (28, 28), 4, column_groups=(1, 1, 2), row_groups=(1, 1)))
+    assert places_of(grid, 1) == [(4, 60), (72, 128), (140, 196), (200, 256)]
+    assert places_of(grid, 0) == [(4, 60), (72, 128)]
+    assert grid.shape == (128 + 4, 256 + 4, 3)
 
 
 def test_a_picture_of_three_values_a_pixel_is_in_colour() -> None:
     picture = np.zeros((1, 56, 56, 3))
     picture[0, 3, 10] = (1.0, 0.6, 0.2)
-    with Image.open(io.BytesIO(image_grid(picture.reshape(1, -1), (56, 56, 3)))) as drawn:
-        grid = np.asarray(drawn.convert("RGB")) / 255
-    assert grid.shape == (60, 60, 3)
-    assert grid[2 + 3, 2 + 10].tolist() == pytest.approx([1.0, 0.6, 0.2], abs=0.01)
-    assert grid[0, 0].tolist() == pytest.approx([0.5] * 3, abs=0.01)
+    grid = pixels(image_grid(picture.reshape(1, -1), (56, 56, 3)))
+    assert grid.shape == (64, 64, 3)
+    assert grid[4 + 3, 4 + 10].tolist() == pytest.approx([1.0, 0.6, 0.2], abs=0.01)
+    assert (grid[4:60, 4:60] > 0).any(-1).sum() == 1
 
 
 def test_a_pixel_keeps_its_place_and_its_grey() -> None:
     picture = np.zeros((1, 56 * 56))
     picture[0, 3 * 56 + 10] = 0.6
     grid = pixels(image_grid(picture, (56, 56)))
-    assert grid.shape == (60, 60)
-    assert grid[2 + 3, 2 + 10] == pytest.approx(0.6, abs=0.01)
-    assert (grid[2:-2, 2:-2] > 0).sum() == 1
+    assert grid.shape == (64, 64, 3)
+    assert grid[4 + 3, 4 + 10].tolist() == pytest.approx([0.6] * 3, abs=0.01)
+    assert (grid[4:-4, 4:-4, 0] > 0).sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -135,9 +162,15 @@ def test_rows_that_are_no_pictures_are_drawn_nearly_square(
 ) -> None:
     width, height = png_size(image_grid(np.full((1, features), 0.5), shape))
     scale = max(1, 56 // max(side))
-    assert (height, width) == (scale * (side[0] + 4), scale * (side[1] + 4))
+    assert (height, width) == (scale * side[0] + 8, scale * side[1] + 8)
+
+
+def test_features_that_fill_no_square_leave_a_place_that_is_no_value() -> None:
+    grid = pixels(image_grid(np.zeros((1, 3)), (3,)))
+    assert (grid[4 + 28 : 60, 4 + 28 : 60] == grid[0, 0]).all()
+    assert (grid[4 : 4 + 28, 4:60] == 0).all()
 
 
 def test_the_number_of_columns_can_be_named() -> None:
     wide = png_size(image_grid(np.zeros((6, 56 * 56)), (56, 56), columns=6))
-    assert wide == (6 * 58 + 2, 58 + 2)
+    assert wide == (6 * 60 + 4, 60 + 4)

@@ -46,7 +46,7 @@ def test_a_sweep_shows_each_word_with_the_bit_at_0_and_at_1(trained: TrainResult
         others = [other for other in range(4) if other != bit]
         assert (words[:, place, 0][:, others] == words[:, place, 1][:, others]).all()
     assert (words[..., 0] == 1).all()
-    assert sheet.columns == 4
+    assert sheet.groups == (2, 2)
     assert sheet.pictures.shape == (20, 12)
     assert sheet.pictures == pytest.approx(arrays["probabilities"])
 
@@ -77,6 +77,7 @@ def test_a_posterior_shows_the_row_its_most_probable_word_and_draws(trained: Tra
     assert words[:, 1:].mean(1) == pytest.approx(posterior, abs=0.04)
     assert arrays["rows"].tolist() == [4, 1]
     assert (sheet.pictures.reshape(2, 4002, 12)[:, 0] == rows.numpy()).all()
+    assert sheet.groups == (1, 1, 4000)
     entropy = -(posterior * np.log2(posterior) + (1 - posterior) * np.log2(1 - posterior)).sum(1)
     assert [fact["entropy of q (bits)"] for fact in sheet.facts] == pytest.approx(entropy, abs=1e-4)
     assert [fact["KL (nats)"] for fact in sheet.facts] == pytest.approx((4 - entropy) * np.log(2), abs=1e-4)
@@ -108,7 +109,7 @@ def test_a_long_way_is_shown_at_equal_steps(uncoded: TrainResult, tmp_path: Path
     sheet, arrays = sheet_of(uncoded, tmp_path, between=f"0,{far}")
     steps = (arrays["information_bits"] != ends[0]).sum(1)
     assert steps.tolist() == [0, round(length / 2), length]
-    assert sheet.columns == 5
+    assert sheet.groups == (1, 3, 1)
 
 
 def test_a_row_and_itself_are_one_word(trained: TrainResult, tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
         from bvae_cli.files import write_file
         from bvae_cli.report.figures import image_grid
 
-        write_file(out, image_grid(description.rows, facts.feature_shape, description.columns))
+        grid = image_grid(description.rows, facts.feature_shape, description.columns, row_groups=description.lines)
+        write_file(out, grid)
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
@@ -160,16 +161,18 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
             ("values", f"{facts.values}{mean}; likelihood {facts.likelihood}"),
             *_told(facts.vocabulary, facts.first_rows),
             ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),
-            ("entropy", "not known" if facts.entropy is None else f"{facts.entropy:.6g} nats a row"),
-            *(
-                []
-                if facts.log_prob is None
-                else [("log p(x)", f"{facts.log_prob:.6g} nats, mean of the test rows; no model stays above it")]
-            ),
+            ("entropy", "not known" if facts.entropy is None else f"{facts.entropy:.6g} nats a row, exactly"),
+            *_known(facts.log_prob),
             ("digest", facts.digest),
             *([("picture", str(out))] if out is not None else []),
         ]
     )
+
+
+def _known(log_prob: float | None) -> list[tuple[str, str]]:
+    if log_prob is None:
+        return []
+    return [("log p(x)", f"{log_prob:.6g} nats, mean of the test rows; no model stays above it")]
 
 
 def _told(vocabulary: Sequence[str], rows: Sequence[str]) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ def _evaluate(
 ) -> None:
     """Measure a trained model on its validation or test split, with standard errors over images.
 
-    For up to 12 information bits log p(x) is summed over all words beside the bounds.
+    For up to 12 information bits, or 16 where that can be afforded, log p(x) is summed over all words beside the bounds.
     """
     from bvae_cli.cli.quality import quality_rows
     from bvae_cli.cli.render import say, show_json, show_table

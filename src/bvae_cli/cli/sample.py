@@ -64,14 +64,12 @@ def _show_sheet(config: SampleConfig, named: frozenset[str], quiet: bool, json: 
 
     sheet = draw_sheet(config, named, lambda note: say(f"Note: {note}", quiet))
     picture = sheet.file.with_suffix(".png")
-    write_file(picture, image_grid(sheet.pictures, sheet.feature_shape, sheet.columns))
+    write_file(picture, image_grid(sheet.pictures, sheet.feature_shape, sum(sheet.groups), sheet.groups))
     if json:
         show_json({"sheet": sheet.kind, "file": str(sheet.file), "picture": str(picture), "facts": plain(sheet.facts)})
         return
     columns = tuple(sheet.facts[0])
-    rows = [
-        tuple(f"{value:.3g}" if isinstance(value, float) else str(value) for value in fact.values()) for fact in sheet.facts
-    ]
+    rows = [tuple(map(_shown, fact.values())) for fact in sheet.facts]
     show_table(columns, rows, sheet.said)
     show_facts([("numbers", sheet.file), ("picture", picture)])
 

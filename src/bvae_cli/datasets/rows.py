@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -129,8 +130,10 @@ class Joined:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type of the first part, which is that of all."""
-        return self._parts[0].dtype
+        """Return the type that holds the values of all parts: of probabilities and bits, that of the probabilities."""
+        import torch
+
+        return reduce(torch.promote_types, (part.dtype for part in self._parts))
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +163,7 @@ class Joined:
         found = torch.cat(
             [taken(part, (in_order[start:stop] - first).to(self.device)) for part, first, (start, stop) in ranges]
         )
-        return found.index_select(0, places.argsort().to(self.device)).reshape(*numbers.shape, self.shape[1])
+        return found.to(self.dtype).index_select(0, places.argsort().to(self.device)).reshape(*numbers.shape, self.shape[1])
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Take all rows in their order, ``size`` at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy
@@ -22,8 +23,9 @@ _PANELS = (
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _SMALLEST_GRID_SIDE = 28
-# Pixels between the pictures of a grid.
-_GAP = 2
+# Pixels between the pictures of a grid, and what is there: a blue, since real values may well be of any grey.
+_GAP = 4
+_BETWEEN = (0.25, 0.4, 0.62)
 _COLOURS = 3
 
 
@@ -75,27 +77,46 @@ def error_rates(rates: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
     return _saved(figure, file_format)
 
 
-def image_grid(images: Any, feature_shape: Sequence[int], columns: int | None = None) -> bytes:
+def image_grid(
+    images: Any,
+    feature_shape: Sequence[int],
+    columns: int | None = None,
+    column_groups: Sequence[int] = (),
+    row_groups: Sequence[int] = (),
+) -> bytes:
     """Draw rows ``[S, D]`` with values in [0, 1] as a grid of pictures, a PNG.
 
     A row of height × width features is one picture, one of height × width × 3 a picture in colour; any other is drawn as
-    near to a square as it goes.
+    near to a square as it goes. NaN has the colour between the pictures, which is no grey: a value that is not there.
+    ``column_groups`` are the sizes of groups of columns that stand further apart, ``row_groups`` those of rows of the grid.
     """
     pictures = _as_pictures(numpy.asarray(images, dtype=numpy.float32), feature_shape)
-    count, height, width, *colours = pictures.shape
-    columns = columns or int(numpy.ceil(numpy.sqrt(count)))
-    rows = -(-count // columns)
-    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, *colours)
-    grid = numpy.full(size, 0.5, dtype=numpy.float32)
-    for index, picture in enumerate(pictures):
-        top = _GAP + (index // columns) * (height + _GAP)
-        left = _GAP + (index % columns) * (width + _GAP)
-        grid[top : top + height, left : left + width] = picture
     # Small pictures are shown enlarged by a whole number, so that a pixel stays a square.
-    scale = max(1, 2 * _SMALLEST_GRID_SIDE // max(height, width))
+    scale = max(1, 2 * _SMALLEST_GRID_SIDE // max(pictures.shape[1:3]))
+    pictures = pictures.repeat(scale, 1).repeat(scale, 2)
+    count, height, width = pictures.shape[:3]
+    columns = columns or int(numpy.ceil(numpy.sqrt(count)))
+    tops, bottom = _places(-(-count // columns), height, row_groups)
+    lefts, right = _places(columns, width, column_groups)
+    grid = numpy.full((bottom, right, _COLOURS), _BETWEEN, dtype=numpy.float32)
+    for index, picture in enumerate(pictures):
+        top, left = tops[index // columns], lefts[index % columns]
+        coloured = picture[..., numpy.newaxis] if picture.ndim == 2 else picture
+        grid[top : top + height, left : left + width] = numpy.where(numpy.isnan(coloured), _BETWEEN, coloured)
     buffer = io.BytesIO()
-    imsave(buffer, grid.repeat(scale, 0).repeat(scale, 1), cmap="gray", vmin=0.0, vmax=1.0, format="png")
+    imsave(buffer, grid.clip(0, 1), format="png")
     return buffer.getvalue()
+
+
+def _places(count: int, side: int, groups: Sequence[int]) -> tuple[list[int], int]:
+    """Return where each of so many pictures in a line begins, and where the line ends, in pixels."""
+    apart = set(accumulate(groups))
+    places, end = [], _GAP
+    for number in range(count):
+        end += 2 * _GAP * (number in apart)
+        places.append(end)
+        end += side + _GAP
+    return places, end
 
 
 def _as_pictures(rows: Any, feature_shape: Sequence[int]) -> Any:
@@ -104,7 +125,7 @@ def _as_pictures(rows: Any, feature_shape: Sequence[int]) -> Any:
     features = rows.shape[1]
     width = int(numpy.ceil(numpy.sqrt(features)))
     height = -(-features // width)
-    padded = numpy.zeros((len(rows), height * width), dtype=rows.dtype)
+    padded = numpy.full((len(rows), height * width), numpy.nan, dtype=rows.dtype)
     padded[:, :features] = rows
     return padded.reshape(len(rows), height, width)
 

@@ -15,8 +15,8 @@ from bvae_cli.datasets.rows import Rows, pieces
 from bvae_cli.workflows.building import load_splits
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-# Of a value that a picture lacks: the colour between the pictures.
-_BLANK = 0.5
+# What is drawn of values that are all the same.
+_GREY = 0.5
 # Rows that are told as text, and the symbols of each.
 _ROWS_TOLD, _SYMBOLS_TOLD = 3, 60
 
@@ -59,11 +59,15 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """The facts, and rows to draw, ``[rows, D]``: those of a split fill whole lines of ``columns`` pictures."""
+    """The facts, and rows to draw, ``[rows, D]``: those of a split fill whole lines of ``columns`` pictures with NaN.
+
+    ``lines`` is how many lines each of the three splits has.
+    """
 
     facts: DatasetFacts
     rows: Tensor
     columns: int
+    lines: tuple[int, ...]
 
 
 def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Description:
@@ -104,7 +108,7 @@ def describe(reference: PluginRef, columns: int = 20, lines: int = 2) -> Descrip
     )
     dark, light = _range(splits, least, largest)
     some = [_some(splits.split(name), columns, lines, dark, light) for name in _SPLITS]
-    return Description(facts, torch.cat(some), columns)
+    return Description(facts, torch.cat(some), columns, tuple(len(part) // columns for part in some))
 
 
 def _values(splits: Splits, least: float, largest: float) -> str:
@@ -158,8 +162,8 @@ def _extremes(rows: Tensor | Rows) -> tuple[Tensor, Tensor, float]:
 
 
 def _some(rows: Tensor | Rows, columns: int, lines: int, dark: float, light: float) -> Tensor:
-    """Return the first rows as grey in 0…1, filled up with blank ones to whole lines."""
+    """Return the first rows as grey in 0…1, filled up with NaN to whole lines."""
     taken = torch.as_tensor(rows[: columns * lines]).double()
-    taken = ((taken - dark) / (light - dark)).clamp(0, 1) if light > dark else torch.full_like(taken, _BLANK)
-    blank = torch.full((-len(taken) % columns, taken.shape[1]), _BLANK)
+    taken = ((taken - dark) / (light - dark)).clamp(0, 1) if light > dark else torch.full_like(taken, _GREY)
+    blank = torch.full((-len(taken) % columns, taken.shape[1]), torch.nan)
     return torch.cat([taken.float(), blank])

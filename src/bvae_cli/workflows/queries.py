@@ -31,8 +31,8 @@ _TOLD = 10
 class Queries:
     """What is searched for: packed bits ``[queries, bytes]`` or logits ``[queries, bits]``, and where each came from.
 
-    ``rows`` are their numbers among the ``total`` of the file or split; ``unsure`` those of them that hold more damage than the code always
-    corrects; ``labels`` are None where none are known, ``data`` is the data set that they were encoded of.
+    ``rows`` are their numbers among the ``total`` of the file or split; ``unsure`` those of them that hold more damage than
+    the code always corrects; ``labels`` are None where none are known, ``data`` is the data set that they were encoded of.
     """
 
     rows: NDArray[np.int64]

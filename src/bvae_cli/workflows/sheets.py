@@ -33,13 +33,14 @@ _LONGEST_PATH = 12
 class Sheet:
     """A sheet of pictures, row after row: where its numbers are, the pictures ``[cells, D]`` and what is in a row.
 
-    ``facts`` holds what was found, a mapping a row of the sheet.
+    A row is of ``groups`` of so many pictures that belong together. ``facts`` holds what was found, a mapping for each bit,
+    row or path.
     """
 
     file: Path
     kind: str
     pictures: Any
-    columns: int
+    groups: tuple[int, ...]
     feature_shape: tuple[int, ...]
     said: str
     facts: list[dict[str, Any]]
@@ -51,7 +52,7 @@ class _Cells:
 
     words: Tensor
     pictures: Tensor
-    columns: int
+    groups: tuple[int, ...]
     said: str
     facts: list[dict[str, Any]]
     arrays: dict[str, Tensor]
@@ -87,7 +88,7 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
     file = folder / f"{kind}_seed_{config.seed}.npz"
     files.write_file(file, _packed(rebuilt.model, cells))
     pictures = cells.pictures.cpu().numpy()
-    return Sheet(file, kind, pictures, cells.columns, splits.feature_shape, cells.said, cells.facts)
+    return Sheet(file, kind, pictures, cells.groups, splits.feature_shape, cells.said, cells.facts)
 
 
 def require_bits(rebuilt: Rebuilt, bits: Iterable[int], option: str) -> None:
@@ -127,7 +128,7 @@ def _swept(model: BinaryVAE, config: SampleConfig, count: int, generator: Genera
         for bit in bits
     ]
     said = "a row is a word from the prior: " + ", ".join(f"m{bit} = 0, 1" for bit in bits)
-    return _Cells(cells.flatten(0, 2), decoded.flatten(0, 2), 2 * len(bits), said, facts, {"mean_change": changes.mean})
+    return _Cells(cells.flatten(0, 2), decoded.flatten(0, 2), (2,) * len(bits), said, facts, {"mean_change": changes.mean})
 
 
 class _Changes(NamedTuple):
@@ -176,7 +177,7 @@ def _posterior(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generat
     said = f"a row is the image, its most probable word decoded, and {count} draws from q"
     pictures = torch.cat([model.likelihood.shades(x)[:, None], decoded], dim=1)
     arrays = {"rows": torch.tensor(rows), "logits": posterior.logits}
-    return _Cells(words.flatten(0, 1), pictures.flatten(0, 1), count + 2, said, facts, arrays)
+    return _Cells(words.flatten(0, 1), pictures.flatten(0, 1), (1, 1, count), said, facts, arrays)
 
 
 def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator: Generator) -> _Cells:
@@ -199,7 +200,7 @@ def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator
         }
     ]
     said = f"row {rows[0]}, {len(words)} of the {len(path)} words on the way, row {rows[1]}"
-    return _Cells(words, pictures, len(pictures), said, facts, {"rows": torch.tensor(rows), "logits": posterior.logits})
+    return _Cells(words, pictures, (1, len(words), 1), said, facts, {"rows": torch.tensor(rows), "logits": posterior.logits})
 
 
 def _shown(model: BinaryVAE, means: Tensor) -> Tensor:
