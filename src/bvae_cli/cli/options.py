@@ -278,7 +278,7 @@ def _choices_completion(info: FieldInfo) -> Callable[[str], list[tuple[str, str]
 
 
 def _default_text(info: FieldInfo) -> str:
-    if info.default is None or info.default == [] or info.is_required():
+    if info.default in (None, [], "") or info.is_required():
         return ""
     if isinstance(info.default, list):
         return f" [default: {' '.join(f'{item:g}' for item in info.default)}]"
