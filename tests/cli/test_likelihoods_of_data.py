@@ -50,6 +50,19 @@ def test_it_is_trained_on_and_sampled_from(bvae: Bvae, workplace: Path, name: st
     bvae("sample", "-w", trained["folder"], "--num-samples", 4, "--subset", 16, "--iwae-samples", 2).succeeded()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--likelihood", "poisson"), ("--likelihood", "negative-binomial"), ("--likelihood", "gaussian", "--sigma", 0.05)],
+)
+def test_a_run_on_large_values_has_not_diverged_because_guessing_costs_much(
+    bvae: Bvae, workplace: Path, options: tuple[object, ...]
+) -> None:
+    many = np.random.default_rng(0)
+    np.save("x.npy", many.poisson(1000 * many.gamma(0.5, 2.0, (60, 10))))
+    trained = bvae("train", "--dataset", "x.npy", *options, *_OPTIONS, "--json").succeeded().json()
+    assert (trained["state"], trained["rewinds"]) == ("finished", 0)
+
+
 def test_a_likelihood_that_does_not_fit_the_values_is_refused(bvae: Bvae, workplace: Path) -> None:
     _words()
     line = ("train", "--dataset", "symbols:path=x.txt", *_OPTIONS)

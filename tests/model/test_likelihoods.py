@@ -159,6 +159,18 @@ def test_a_guess_is_about_what_the_beginning_costs_also_of_large_counts(name: st
         assert 0.5 < begins.likelihood.guess(counts) / float(costs.detach()) < 6
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.02, 5.0])
+def test_a_guess_of_real_values_is_what_the_beginning_costs_and_the_floor_what_is_met_exactly(sigma: float) -> None:
+    splits = splits_of("gaussian", 300)
+    begins = beginning("gaussian", splits, sigma)
+    x, made = torch.as_tensor(splits.train), begins.likelihood
+    costs = made.negative_log_likelihood(begins.bias.unsqueeze(0), x).mean()
+    assert made.guess(x) == pytest.approx(float(costs.detach()), rel=1e-4)
+    if sigma:
+        met = made.negative_log_likelihood((x - made.location) / made.spread, x).mean()  # type: ignore[operator]
+        assert made.floor() == pytest.approx(float(met), rel=1e-4)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.floats(-3, 3), st.floats(-2, 2), st.integers(0, 30))
 def test_each_likelihood_is_that_of_torchs_distribution(output: float, shared: float, count: int) -> None:

@@ -127,6 +127,10 @@ class Likelihood(nn.Module):
         """Return about what one of the rows costs where no two are told apart, in nats: a scale for what explodes."""
         return self.features * math.log(2)
 
+    def floor(self) -> float:
+        """Return what ``guess`` is counted from, in nats: a probability costs nothing at the least, a density less than that."""
+        return 0.0
+
 
 class Bernoulli(Likelihood):
     """Bits, Bernoulli(σ(outputs)); values between 0 and 1 are taken for probabilities of bits, E log p of them.
@@ -274,8 +278,16 @@ class Gaussian(Likelihood):
         return ((rows - low) / (high - low).clamp_min(torch.finfo(high.dtype).tiny)).clamp(0, 1)
 
     def guess(self, rows: Tensor | Rows) -> float:
-        """Return D nats and what the units of the data add or take."""
-        return self.features * (1 + 0.5 * _LOG_2PI) + float(self.spread.log().sum())
+        """Return Σ ½ log 2πe · spread², or with a given σ Σ ½ (spread / σ)² + ½ log 2πσ²."""
+        if self.sigma:
+            return self.floor() + 0.5 * float((self.spread / self.sigma).square().sum())
+        return self.floor() + self.features
+
+    def floor(self) -> float:
+        """Return what rows that are met exactly cost with a given σ, and one nat for each feature less than a guess without."""
+        if self.sigma:
+            return self.features * (math.log(self.sigma) + 0.5 * _LOG_2PI)
+        return float(self.spread.log().sum()) + self.features * 0.5 * (_LOG_2PI - 1)
 
     def _standardised(self, x: Tensor) -> Tensor:
         return (x - self.location.unsqueeze(-2)) / self.spread.unsqueeze(-2)

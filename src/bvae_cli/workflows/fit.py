@@ -341,8 +341,8 @@ class Fit:
         if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
             raise self._diverged("the loss is not a number")
         model, bit = self.model, math.log(2)
-        guess = self._guess
-        most = _EXPLODED * (abs(guess) + (self.beta_max + self.consistency_weight) * model.code.n * bit)
+        guess, floor = self._guess, model.likelihood.floor()
+        most = floor + _EXPLODED * (guess - floor + (self.beta_max + self.consistency_weight) * model.code.n * bit)
         # That of validation: what exploded and came back within the epoch has learnt.
         if validation_loss > most:
             raise self._diverged(f"the loss is {validation_loss:.3g} nats, and guessing costs {guess:.3g}")
