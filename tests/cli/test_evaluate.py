@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..outcome import Bvae
 
 
@@ -28,3 +30,22 @@ def test_the_table_names_rows_code_and_weights(bvae: Bvae, run_folder: Path, wor
 def test_options_of_sampling_are_not_options_of_measuring(bvae: Bvae, workplace: Path) -> None:
     for option in ("--num-samples", "--temperature", "--out"):
         bvae("evaluate", "x.pt", option, 1).refused(2, option)
+
+
+def test_of_grey_values_the_figures_are_said_to_be_of_no_likelihood(bvae: Bvae, workplace: Path) -> None:
+    np.save("grey.npy", np.random.default_rng(0).random((200, 12)))
+    line = ("train", "--dataset", "grey.npy", "--hidden", 8, "--latent", 6, "--depth", 1, "--epochs", 1)
+    trained = bvae(*line, "--json").succeeded()
+    assert "no likelihood" in trained.err
+    measured = bvae("evaluate", trained.json()["folder"], "--iwae-samples", 2).succeeded()
+    assert "Note: The values lie between 0 and 1" in measured.err
+    assert "no bound of a likelihood" in measured.out
+    assert "lower bound of log p(x)" not in measured.out
+    facts = bvae("evaluate", trained.json()["folder"], "--iwae-samples", 2, "--json").succeeded().json()
+    assert facts["is_likelihood"] is False
+    real = bvae(*line, "--likelihood", "gaussian", "--json").succeeded()
+    assert "no likelihood" not in real.err
+    out = bvae("evaluate", real.json()["folder"], "--iwae-samples", 2).succeeded().out
+    assert "lower bound of log p(x)" in out
+    bvae("export", trained.json()["folder"], "--to", "torch", "-o", "exported", "--iwae-samples", 2).succeeded()
+    assert "no bound of a likelihood" in Path("exported/README.md").read_text(encoding="utf-8")

@@ -24,15 +24,15 @@ _ERRORS = {
 
 def quality_rows(quality: Quality) -> list[Row]:
     """Return the table of a model's quality."""
-    bounds, inference, latent = quality.bounds, quality.inference, quality.latent
+    bounds, inference, latent, meant = quality.bounds, quality.inference, quality.latent, quality.meanings
     rows = [
-        _row("ELBO (nats)", bounds.elbo, 2, "lower bound of log p(x): hard bits, true codewords"),
-        _row(f"IWAE-{bounds.iwae_samples} (nats)", bounds.iwae, 2, "tighter lower bound, in expectation"),
+        _row("ELBO (nats)", bounds.elbo, 2, meant.elbo),
+        _row(f"IWAE-{bounds.iwae_samples} (nats)", bounds.iwae, 2, meant.iwae),
     ]
     if bounds.log_likelihood is not None:
-        rows.append(_row("log p(x) (nats)", bounds.log_likelihood, 2, "exact, by summing over all words"))
+        rows.append(_row("log p(x) (nats)", bounds.log_likelihood, 2, meant.log_likelihood))
     rows += [
-        _row("bits/dim", bounds.bits_per_dim, 4, "−ELBO / (D ln 2)"),
+        _row("bits/dim", bounds.bits_per_dim, 4, meant.bits_per_dim),
         _row("KL (nats)", bounds.kl, 2, "what the information bits tell of the image"),
         *_reconstruction(quality.reconstruction),
         ("active bits", f"{latent.active_bits} of {latent.information_bits}", "", "variance of σ(λ) above 0.01"),

@@ -179,6 +179,7 @@ def _show_plan(what: Plan) -> None:
             ("precision", f"{what.precision} ({what.precision_reason})"),
             ("data", f"{what.training_rows:,} training and {what.validation_rows:,} validation rows of {what.source}"),
             ("likelihood", what.likelihood),
+            *([] if what.likelihood_note is None else [("note", what.likelihood_note)]),
             ("network", f"{what.features} values, {what.network}"),
             (
                 "latent",

@@ -128,7 +128,7 @@ class Likelihood(nn.Module):
         return self.features * math.log(2)
 
     def floor(self) -> float:
-        """Return what ``guess`` is counted from, in nats: a probability costs nothing at the least, a density less than that."""
+        """Return what ``guess`` is counted from, in nats: a probability costs at least nothing, a density less than that."""
         return 0.0
 
 
@@ -284,7 +284,7 @@ class Gaussian(Likelihood):
         return self.floor() + self.features
 
     def floor(self) -> float:
-        """Return what rows that are met exactly cost with a given σ, and one nat for each feature less than a guess without."""
+        """Return what rows cost that are met exactly, with a given σ; without, a nat less for each feature than a guess."""
         if self.sigma:
             return self.features * (math.log(self.sigma) + 0.5 * _LOG_2PI)
         return float(self.spread.log().sum()) + self.features * 0.5 * (_LOG_2PI - 1)

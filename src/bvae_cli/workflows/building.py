@@ -131,6 +131,17 @@ def require_fitting(likelihood: str, best: LikelihoodName, source: str) -> None:
         )
 
 
+def grey_note(likelihood: str, rows: Tensor | Rows) -> str | None:
+    """Return what must be known where values between 0 and 1 are told by probabilities of bits; None where they are not."""
+    if likelihood != "bernoulli" or rows.dtype == torch.uint8:
+        return None
+    return (
+        "The values lie between 0 and 1, and the likelihood bernoulli is normalised over bits alone: bounds, log p(x) and "
+        "bits/dim are of a cross-entropy, which orders models of these rows and is no likelihood. Of bits, or with "
+        "--likelihood gaussian, it is one."
+    )
+
+
 def require_same_symbols(rebuilt: Rebuilt, splits: Splits) -> None:
     """Raise UsageError where data have other symbols than those that a model was trained on."""
     known = rebuilt.config["data"].get("vocabulary", [])

@@ -30,7 +30,7 @@ from bvae_cli.evaluation.metrics import METRICS, claimed_metrics
 from bvae_cli.evaluation.statistics import ALPHA, seeds_needed
 from bvae_cli.fields import option_of
 from bvae_cli.workflows.assessing import Bench, assess_run
-from bvae_cli.workflows.building import build_code, load_model, load_splits
+from bvae_cli.workflows.building import build_code, grey_note, load_model, load_splits
 from bvae_cli.workflows.finished import FinishedArm, finished_arms
 from bvae_cli.workflows.fit import EpochStats, validation_loss
 from bvae_cli.workflows.observing import TrainResult
@@ -227,15 +227,16 @@ class _Work:
         arms = [self._arm(index, grids[index], chosen[index], models) for index in range(len(self.plan.arms))]
         protocol = self._protocol()
         effects = effects_of(arms, protocol, self.folder.arrays)
+        data = self._data()
         return Comparison(
             digest=self.plan.digest,
             command=command_of(self.config),
-            data=self._data(),
+            data=data,
             protocol=protocol,
             arms=arms,
             effects=effects,
             verdict=verdict_of(arms, effects, protocol),
-            cautions=cautions_of(arms, effects, protocol),
+            cautions=cautions_of(arms, effects, protocol, grey_note(data.likelihood, self.splits.test)),
             machine={
                 "bvae": __version__,
                 "torch": torch.__version__,

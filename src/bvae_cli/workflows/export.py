@@ -22,7 +22,7 @@ from bvae_cli.exporting.parts import Part
 from bvae_cli.exporting.tracing import NotExportableError
 from bvae_cli.runs import EXPORTED_WEIGHTS
 from bvae_cli.trained import ExportConfig
-from bvae_cli.workflows.building import Rebuilt, load_model
+from bvae_cli.workflows.building import Rebuilt, grey_note, load_model
 from bvae_cli.workflows.measuring import OnNote, Quality, load_alone, load_data, measure_on
 from bvae_cli.workflows.model_card import CARD, Check, Described, card_text
 
@@ -72,6 +72,8 @@ def export(
     rebuilt, device = load_alone(config, named, tell)
     splits = _data_if_there(config, rebuilt, note)
     on_cpu = load_model(rebuilt.weights)
+    if splits is not None and (grey := grey_note(on_cpu.model.likelihood.name, splits.split(config.split))):
+        note(grey)
     x = _drawn(on_cpu) if splits is None else _some(splits, config)
     with files.new_folder(config.output, overwrite, NAMES) as folder:
         checks = _WRITERS[config.to](folder, on_cpu, x, config, note)

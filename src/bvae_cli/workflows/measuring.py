@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +24,39 @@ from bvae_cli.evaluation.inference import (
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
 from bvae_cli.trained import ExportConfig, SampleConfig, TrainedChoice
-from bvae_cli.workflows.building import Rebuilt, load_model, load_splits, require_fitting, require_same_symbols
+from bvae_cli.workflows.building import (
+    Rebuilt,
+    grey_note,
+    load_model,
+    load_splits,
+    require_fitting,
+    require_same_symbols,
+)
 
 OnNote = Callable[[str], None]
+
+
+class Meanings(NamedTuple):
+    """What the bounds of a model mean, in words."""
+
+    elbo: str
+    iwae: str
+    log_likelihood: str
+    bits_per_dim: str
+
+
+_OF_LIKELIHOODS = Meanings(
+    "lower bound of log p(x): hard bits, true codewords",
+    "tighter lower bound, in expectation",
+    "exact, by summing over all words",
+    "−ELBO / (D ln 2)",
+)
+_OF_CROSS_ENTROPIES = Meanings(
+    "of grey values: minus a cross-entropy, no bound of a likelihood",
+    "tighter, and no bound of a likelihood either",
+    "summed over all words, of the cross-entropy: no likelihood",
+    "of the cross-entropy: no code has this length",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +71,13 @@ class Quality:
     inference: InferenceErrors
     reconstruction: Reconstruction
     latent: LatentUse
+    # False of grey values that are told by probabilities of bits: then bounds are of a cross-entropy.
+    is_likelihood: bool
+
+    @property
+    def meanings(self) -> Meanings:
+        """What the bounds mean."""
+        return _OF_LIKELIHOODS if self.is_likelihood else _OF_CROSS_ENTROPIES
 
 
 def find_weights(config: TrainedChoice, named: frozenset[str]) -> Path:
@@ -78,7 +116,11 @@ def prepare(
 ) -> tuple[Rebuilt, Tensor | Rows, Splits]:
     """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
     rebuilt, splits, device = load_both(config, named, on_note)
-    return rebuilt, first_rows(splits.split(config.split), config.subset).to(device), splits
+    x = first_rows(splits.split(config.split), config.subset)
+    note = grey_note(rebuilt.model.likelihood.name, x)
+    if note is not None and on_note is not None:
+        on_note(note)
+    return rebuilt, x.to(device), splits
 
 
 def load_both(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Splits, str]:
@@ -111,6 +153,7 @@ def measure_on(rebuilt: Rebuilt, x: Tensor | Rows, config: SampleConfig | Export
         inference=measure_inference(rebuilt.model, len(x), active(logits), generator),
         reconstruction=measure_reconstruction(rebuilt.model, x),
         latent=latent_use(logits),
+        is_likelihood=grey_note(rebuilt.model.likelihood.name, x) is None,
     )
 
 

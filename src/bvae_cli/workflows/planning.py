@@ -27,6 +27,7 @@ from bvae_cli.workflows.building import (
     architecture_of,
     build_code,
     code_identity,
+    grey_note,
     load_model,
     load_splits,
     new_model,
@@ -50,6 +51,7 @@ class Plan:
     validation_rows: int
     features: int
     likelihood: str
+    likelihood_note: str | None
     hidden: int
     latent: int
     depth: int
@@ -257,6 +259,7 @@ def _plan(
         validation_rows=len(splits.validation),
         features=splits.features,
         likelihood=model.likelihood.name,
+        likelihood_note=grey_note(model.likelihood.name, splits.validation),
         hidden=config.sizes.hidden,
         latent=model.code.n,
         depth=config.sizes.depth,

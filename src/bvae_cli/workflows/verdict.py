@@ -46,10 +46,12 @@ def effects_of(arms: Sequence[ArmRecord], protocol: Protocol, arrays: Arrays) ->
     return effects
 
 
-def cautions_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: Protocol) -> list[str]:
-    """Say what the comparison cannot show."""
+def cautions_of(
+    arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: Protocol, of_data: str | None = None
+) -> list[str]:
+    """Say what the comparison cannot show, first what there is to say of the data."""
     claims, seeds = sum(effect.claim for effect in effects), len(protocol.seeds)
-    said = []
+    said = [] if of_data is None else [of_data]
     if protocol.finished_models and seeds == 1:
         said.append(
             "One model of each arm was given: what follows holds for these models on images like these, not for the way in "

@@ -26,6 +26,8 @@ def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
         *([plan.computing] if plan.computing else []),
         f"folder {plan.folder}{_why_suffixed(plan)}",
     ]
+    if plan.likelihood_note is not None:
+        lines.append(f"Note: {plan.likelihood_note}")
     if plan.processes > 1:
         lines.insert(1, f"{plan.processes} processes, each with its part of every batch")
     where = position_in_words(resumed_epoch, plan.resumed_step, plan.steps_per_epoch)
