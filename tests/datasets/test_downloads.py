@@ -124,11 +124,11 @@ def test_another_file_under_the_name_is_refused_and_not_kept(
     assert not (tmp_path / "file.gz").exists()
 
 
-def test_a_file_that_is_longer_than_known_fills_no_disk(mirror: Mirror, tmp_path: Path) -> None:
+def test_of_a_file_that_is_longer_than_known_nothing_stays(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files["file.gz"], mirror.says_length = CONTENT * 20, False
     with refused("more than 100,000 bytes"):
         fetch([download_of(mirror.url)], tmp_path)
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100_000
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (500, "500 Internal Server Error"), (503, "503")])
@@ -180,10 +180,29 @@ def test_offline_the_words_name_the_address_and_the_place_for_the_file(tmp_path:
 
 
 def test_files_that_are_there_are_left_alone(mirror: Mirror, tmp_path: Path) -> None:
-    (tmp_path / "mine.gz").write_bytes(b"by hand")
+    (tmp_path / "mine.gz").write_bytes(CONTENT)
     fetch([download_of(mirror.url, "mine.gz"), download_of(mirror.url)], tmp_path)
-    assert (tmp_path / "mine.gz").read_bytes() == b"by hand"
+    assert (tmp_path / "mine.gz").read_bytes() == CONTENT
     assert mirror.asked == [("file.gz", None)]
+
+
+@pytest.mark.parametrize("content", [OTHER, b"by hand"], ids=["of the same size", "of another size"])
+def test_a_file_put_there_by_hand_is_the_official_one_or_refused(mirror: Mirror, tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "emnist"
+    folder.mkdir()
+    (folder / "mine.gz").write_bytes(content)
+    with refused(f"{folder / 'mine.gz'} is not the official file: its sha256 differs", "Remove it", "emnist:folder="):
+        fetch([download_of(mirror.url, "mine.gz"), download_of(mirror.url)], folder)
+    assert (folder / "mine.gz").read_bytes() == content
+    assert mirror.asked == []
+
+
+def test_a_part_that_is_longer_than_the_file_is_not_said_to_be_kept(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "file.gz.part").write_bytes(CONTENT + b"more")
+    mirror.status = 503
+    with refused("Go online and try again, or put file.gz"):
+        fetch([download_of(mirror.url)], tmp_path)
+    assert names_in(tmp_path) == []
 
 
 def test_a_disk_that_is_full_is_named_as_such(mirror: Mirror, tmp_path: Path, monkeypatch) -> None:

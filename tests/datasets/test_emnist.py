@@ -105,3 +105,17 @@ def test_the_archive_is_fetched_once_and_then_found(tmp_path: Path, monkeypatch:
 
 def test_labels_are_whole_numbers_of_the_files(folder: Path) -> None:
     assert Emnist(folder=folder, part="letters").load().test_labels.equal(torch.tensor(np.arange(3) % 5 + 1))
+
+
+def test_files_in_the_data_folder_are_the_official_archive_or_said_not_to_be_compared(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BVAE_DATA_DIR", str(tmp_path / "own"))
+    own = tmp_path / "own" / "emnist"
+    own.mkdir(parents=True)
+    for name, content in emnist_members().items():
+        (own / Path(name).name).write_bytes(content)
+    assert Emnist().load().source.endswith(", not compared with the official ones")
+    (folder / "gzip.zip").rename(own / "gzip.zip")
+    with refused(f"{own / 'gzip.zip'} is not the official file", "emnist:folder=FOLDER"):
+        Emnist().load()

@@ -277,7 +277,27 @@ def test_files_in_the_data_folder_are_read_without_the_network(own_data, no_netw
     write_folder(own_data, packed=False)
     splits = Mnist().load()
     assert len(splits.train) == 10
-    assert splits.licence == "CC BY-SA 3.0"
+    # Only of the .gz files the sha256 is known.
+    assert splits.licence == "not stated"
+    assert splits.source == f"IDX files in {own_data}, not compared with the official ones"
+
+
+def test_other_files_under_the_official_names_are_refused_in_the_data_folder(own_data, no_network):
+    write_folder(own_data)
+    path = own_data / "train-images-idx3-ubyte.gz"
+    with refused(f"{path} is not the official file: its sha256 differs", "mnist:folder=FOLDER", "Remove it"):
+        Mnist().load()
+
+
+def test_the_licence_is_told_of_official_files_only_wherever_they_are(mirror, own_data, tmp_path):
+    served = tmp_path / "served"
+    assert Mnist(folder=served).load().licence == "CC BY-SA 3.0"
+    name = "t10k-labels-idx1-ubyte.gz"
+    (served / name).write_bytes(gzip.compress(idx_bytes(np.zeros(5))))
+    assert Mnist(folder=served).load().licence == "not stated"
+    (served / name).rename(served / "labels")
+    assert Mnist(folder=served).load().licence == "CC BY-SA 3.0"
+    assert own_data.exists() is False
 
 
 @pytest.mark.parametrize("kind", KNOWN)

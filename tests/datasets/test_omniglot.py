@@ -32,6 +32,7 @@ def test_drawers_divide_the_background_and_the_evaluation_set_is_the_test(folder
     assert splits.train_labels.tolist() == [label for label in range(4) for _ in range(3)]
     assert splits.validation_labels.tolist() == [label for label in range(4) for _ in range(2)]
     assert splits.test_labels.tolist() == [4] * 5 + [5] * 5
+    assert splits.licence == "not stated"  # the archives of this test are not the official ones
     assert splits.problem() is None
 
 

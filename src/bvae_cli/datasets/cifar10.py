@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.downloads import Download, fetch, own_folder
+from bvae_cli.datasets.downloads import NOT_COMPARED, Download, fetch, own_folder, require_official
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, training_and_test
 from bvae_cli.errors import InputOutputError
 from bvae_cli.sources import BoundedStream, open_file, reading, require_file, require_folder
@@ -80,13 +80,16 @@ class Cifar10(DatasetSpec):
             self._part([contents[name] for name in names], [f"{name} in {folder}" for name in names])
             for names in (_TRAINING, (_TEST,))
         )
-        where, source = str(folder), f"CIFAR-10 in {folder}"
-        return training_and_test(train, test, self.binarize, where=where, source=source, licence=self.licence)
+        known = self.folder is not None or (folder / _ARCHIVE).is_file()
+        source = f"CIFAR-10 in {folder}{'' if known else NOT_COMPARED}"
+        return training_and_test(train, test, self.binarize, where=str(folder), source=source, licence=self.licence)
 
     def _own_folder(self) -> Path:
         folder = own_folder("cifar10")
         if not all(_found(folder, name) for name in (*_TRAINING, _TEST)):
             fetch(self.downloads, folder)
+        else:
+            require_official(self.downloads, folder)
         return folder
 
     def _part(self, contents: list[bytes], where: list[str]) -> Part:

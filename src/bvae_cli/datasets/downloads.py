@@ -1,26 +1,31 @@
 """Files of public data sets, fetched into bvae's data folder: gone on with where they were cut off, and checked.
 
-What is half there has ``.part`` behind its name; a file has its own name only when its sha256 is the known one.
+What is half there has ``.part`` behind its name; a file has its own name only when its sha256 is the known one. A file that
+somebody has put there by hand under such a name must have it as well.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bvae_cli import paths
 from bvae_cli.errors import InputOutputError, reason_of
 from bvae_cli.files import describe_os_error
 from bvae_cli.locks import Lock
+from bvae_cli.sources import open_file, reading
 
 if TYPE_CHECKING:
     import requests
 
 PART = ".part"
+# What is said of data whose files, unpacked or of another name, have no known sha256.
+NOT_COMPARED = ", not compared with the official ones"
 # Of a piece that is cut off nothing is kept.
 _LARGEST_PIECE = 2**14
 # A server that says nothing for so many seconds, before or within its answer, is given up.
@@ -44,6 +49,10 @@ class _OtherContentError(ValueError):
     """What a server sends cannot be the known file; the words say why."""
 
 
+class _TooLongError(_OtherContentError):
+    """More came than the known file has: what is there of it is nothing to go on from."""
+
+
 class _CutOffError(OSError):
     """A transfer ended before the last byte."""
 
@@ -60,12 +69,14 @@ def own_folder(data_set: str) -> Path:
 
 
 def fetch(downloads: Sequence[Download], folder: Path) -> None:
-    """Fetch those of the files that are not in ``folder``.
+    """Fetch those of the files that are not in ``folder``, the folder of a data set in bvae's data folder.
 
     Raises InputOutputError where a file cannot be had, is not the known one, or cannot be written; it says where to put the
     files by hand. Raises UsageError where another process is fetching into the folder.
     """
-    if all((folder / download.name).is_file() for download in downloads):
+    require_official(downloads, folder)
+    missing = [download for download in downloads if not (folder / download.name).is_file()]
+    if not missing:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,9 +86,35 @@ def fetch(downloads: Sequence[Download], folder: Path) -> None:
         ) from error
     by_hand = f"put {spoken_names(downloads)} into {folder} by hand"
     with Lock(folder):
-        for download in downloads:
+        for download in missing:
             if not (folder / download.name).is_file():
                 _fetch(download, folder, by_hand)
+
+
+def require_official(downloads: Sequence[Download], folder: Path) -> None:
+    """Raise InputOutputError where one of the files is in ``folder``, as ``fetch`` has it, and is not the known one."""
+    for download in downloads:
+        path = folder / download.name
+        if path.is_file() and not is_official(path, download):
+            raise InputOutputError(
+                f"{path} is not the official file: its sha256 differs.",
+                f"Remove it, so that it is fetched, or name a folder of your own: {folder.name}:folder=FOLDER.",
+            )
+
+
+def is_official(path: Path, download: Download) -> bool:
+    """Say whether a file is the known one; it is read at most once. Raises InputOutputError where it cannot be read."""
+    with reading(path), open_file(path) as file:
+        if path.stat().st_size != download.size:
+            return False
+        # It has readinto, which the type does not say.
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest() == download.sha256
+
+
+def are_official(paths: Iterable[Path], downloads: Sequence[Download]) -> bool:
+    """Say whether every file is the known one of its name."""
+    known = {download.name: download for download in downloads}
+    return all(path.name in known and is_official(path, known[path.name]) for path in paths)
 
 
 def spoken_names(downloads: Sequence[Download]) -> str:
@@ -96,6 +133,8 @@ def _fetch(download: Download, folder: Path, by_hand: str) -> None:
 
     pooch.get_logger().setLevel(logging.getLogger(__name__).getEffectiveLevel())
     part = folder / f"{download.name}{PART}"
+    if _size(part) > download.size:
+        part.unlink()
     goes_on = part.is_file()
     try:
         pooch.retrieve(
@@ -106,9 +145,10 @@ def _fetch(download: Download, folder: Path, by_hand: str) -> None:
             downloader=lambda _, file, __: _complete(download, part, Path(file)),
         )
     except ValueError as error:
+        if goes_on or isinstance(error, _TooLongError):
+            part.unlink(missing_ok=True)
         # Its beginning may be damaged, or be of what the server had before.
         if goes_on:
-            part.unlink(missing_ok=True)
             _fetch(download, folder, by_hand)
             return
         why = str(error) if isinstance(error, _OtherContentError) else "its sha256 differs"
@@ -176,7 +216,7 @@ def _go_on(download: Download, part: Path) -> None:
             for piece in response.iter_content(_LARGEST_PIECE):
                 there += len(piece)
                 if there > download.size:
-                    raise _OtherContentError(f"it has more than {download.size:,} bytes")
+                    raise _TooLongError(f"it has more than {download.size:,} bytes")
                 file.write(piece)
                 if time.monotonic() - said >= _SECONDS_BETWEEN_WORDS:
                     said = time.monotonic()

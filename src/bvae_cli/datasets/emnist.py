@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.downloads import Download, fetch, own_folder
+from bvae_cli.datasets.downloads import NOT_COMPARED, Download, fetch, own_folder, require_official
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, training_and_test
 from bvae_cli.datasets.idx import labelled, read_idx, read_idx_from
 from bvae_cli.errors import InputOutputError
@@ -70,13 +70,14 @@ class Emnist(DatasetSpec):
         """
         self.check()
         folder = self.folder or self._own_folder()
+        known = self.folder is not None or (folder / _ARCHIVE).is_file()
         train, test = (self._read_half(folder, half) for half in ("train", "test"))
         return training_and_test(
             train,
             test,
             self.binarize,
             where=str(folder),
-            source=f"EMNIST {self.part} in {folder}",
+            source=f"EMNIST {self.part} in {folder}{'' if known else NOT_COMPARED}",
             licence=self.licence,
         )
 
@@ -84,6 +85,8 @@ class Emnist(DatasetSpec):
         folder = own_folder("emnist")
         if not all(self._found(folder, self._name(half, "images", 3)) for half in ("train", "test")):
             fetch(self.downloads, folder)
+        else:
+            require_official(self.downloads, folder)
         return folder
 
     def _read_half(self, folder: Path, half: str) -> Part:

@@ -13,7 +13,15 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.downloads import Download, fetch, own_folder, spoken_names
+from bvae_cli.datasets.downloads import (
+    NOT_COMPARED,
+    Download,
+    are_official,
+    fetch,
+    own_folder,
+    require_official,
+    spoken_names,
+)
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, training_and_test
 from bvae_cli.errors import InputOutputError
 from bvae_cli.sources import open_file, reading, require_file, require_plausible
@@ -94,22 +102,37 @@ class IdxFolder(DatasetSpec):
         """
         self.check()
         folder = self.folder or self._own_folder()
+        known = self._is_known(folder)
         train, test = (self._read_part(folder, part) for part in _PARTS)
         return training_and_test(
             train,
             test,
             self.binarize,
             where=str(folder),
-            source=f"IDX files in {folder}",
-            # Other data sets come in files of the same names, so only what we fetch is known to be what it is called.
-            licence="not stated" if self.folder else self.licence,
+            source=f"IDX files in {folder}{'' if known or self.folder else NOT_COMPARED}",
+            # Other data sets come in files of the same names.
+            licence=self.licence if known else "not stated",
         )
 
     def _own_folder(self) -> Path:
         folder = own_folder(self.own_name)
         if not all(_found(folder, f"{part}-images-idx3-ubyte") for part in _PARTS):
             fetch(self.downloads, folder)
+        else:
+            require_official(self.downloads, folder)
         return folder
+
+    def _is_known(self, folder: Path) -> bool:
+        """Say whether all files that are read are the official ones; those in bvae's own folder are looked at before."""
+        files = [
+            path
+            for part in _PARTS
+            for content in ("images-idx3", "labels-idx1")
+            if (path := _found(folder, f"{part}-{content}-ubyte")) is not None
+        ]
+        if self.folder is not None:
+            return are_official(files, self.downloads)
+        return {path.name for path in files} <= {download.name for download in self.downloads}
 
     def _read_part(self, folder: Path, part: str) -> Part:
         images = read_idx(self._required_images(folder, part), 3)

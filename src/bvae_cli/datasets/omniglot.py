@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from bvae_cli import paths
 from bvae_cli.datasets.base import DatasetSpec, Splits
-from bvae_cli.datasets.downloads import Download, fetch, own_folder, spoken_names
+from bvae_cli.datasets.downloads import Download, are_official, fetch, own_folder, spoken_names
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, splits_of
 from bvae_cli.datasets.pictures import read_picture, require_pillow
 from bvae_cli.errors import InputOutputError
@@ -93,6 +93,7 @@ class Omniglot(DatasetSpec):
         if folder is None:
             folder = own_folder("omniglot")
             fetch(self.downloads, folder)
+        known = self.folder is None or are_official([folder / name for name in (_BACKGROUND, _EVALUATION)], self.downloads)
         background, evaluation = (_drawings(folder / name, self.size) for name in (_BACKGROUND, _EVALUATION))
         characters = dict.fromkeys(drawing.character for drawing in (*background, *evaluation))
         label_of = {character: number for number, character in enumerate(characters)}
@@ -103,7 +104,14 @@ class Omniglot(DatasetSpec):
                 f"The archives in {folder} lack drawings for training, validation or test.", "Put the official ones there."
             )
         parts = [_part(drawings, label_of) for drawings in (train, validation, evaluation)]
-        return splits_of(parts[0], parts[1], parts[2], self.binarize, source=f"Omniglot in {folder}", licence=self.licence)
+        return splits_of(
+            parts[0],
+            parts[1],
+            parts[2],
+            self.binarize,
+            source=f"Omniglot in {folder}",
+            licence=self.licence if known else "not stated",
+        )
 
 
 def _part(drawings: list[_Drawing], label_of: dict[tuple[str, str], int]) -> Part:
