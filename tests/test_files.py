@@ -296,3 +296,16 @@ def test_a_folder_that_a_dead_process_has_left_goes_with_the_next_write(tmp_path
     (left / "a").write_text("half")
     files.write_file(tmp_path / "b", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_is_read_is_not_overwritten_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    read = tmp_path / "in" / "a.npy"
+    read.write_text("")
+    (tmp_path / "link.npy").symlink_to(read)
+    (tmp_path / "hard.npy").hardlink_to(read)
+    for name in (read, Path("in/a.npy"), Path("in/../in/a.npy"), Path("link.npy"), Path("hard.npy"), Path("in")):
+        with pytest.raises(UsageError, match="what is read is not overwritten"):
+            files.require_new(name, overwrite=True, inputs=[tmp_path / "other", read])
+    files.require_new(tmp_path / "in" / "b.npy", overwrite=True, inputs=[read, tmp_path / "in"])

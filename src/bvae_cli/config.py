@@ -135,6 +135,10 @@ class PluginRef(BaseModel):
         options = ",".join(f"{key}={_bracketed(value)}" for key, value in said.items())
         return f"{self.type}:{options}" if options else self.type
 
+    def paths(self, kind: registry.Kind) -> list[Path]:
+        """Return the files and folders that the options name. Raises UsageError as ``spec`` does."""
+        return [value for value in self.spec(kind).__dict__.values() if isinstance(value, Path)]
+
     def shown(self) -> str:
         """Return the name with its options for a person to read: of a long value, as a matrix, its beginning."""
         texts = {key: str(value) for key, value in self.options.items() if value is not None}

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,10 +70,29 @@ def require_place(path: Path) -> None:
         raise InputOutputError(f"Cannot write to {path}: it is a folder, not a file.", "Name a file in it.")
 
 
-def require_new(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where there is something at a path that is going to be written, and it may not be overwritten."""
+def require_new(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Raise UsageError where there is something at a path that is going to be written, and it may not be overwritten.
+
+    One of the ``inputs``, which are going to be read, is never overwritten.
+    """
+    require_apart(path, inputs)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already.", "Name another file, or write it anew with --overwrite.")
+
+
+def require_apart(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError where what is going to be written is what is going to be read, under whatever name, or holds it."""
+    place = path.resolve()
+    for read in inputs:
+        if place == read.resolve() or place in read.resolve().parents or _is_same(path, read):
+            raise UsageError(f"{path} is read here, and what is read is not overwritten.", "Name another place.")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, or cannot be seen
+        return False
 
 
 def require_no_link(folder: Path, path: Path) -> None:

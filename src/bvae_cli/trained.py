@@ -66,6 +66,12 @@ class TrainedChoice(ModelChoice):
     def _builds_its_size(self) -> bool:
         return self.weights is None
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are named to be read."""
+        weights = [] if self.weights is None else [self.weights]
+        return weights if self.dataset is None else [*weights, *self.dataset.paths("data set")]
+
 
 class SampleConfig(TrainedChoice):
     """What ``sample`` and ``evaluate`` need: which model, how many samples, on how much data."""
@@ -274,13 +280,18 @@ class DecodeConfig(CodesChoice):
         None, description="Also write the numbers of the rows of which the code cannot be sure."
     )
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are named to be read."""
+        return [*super().inputs, self.codes]
+
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
         for name in ("output", "unsure"):
             path = getattr(self, name)
             if path is not None and path.suffix != ".npy":
                 raise UsageError(f"--{name} names no .npy file; got '{path}'.", f"As in --{name} {path.stem}.npy.")
-        if self.output is not None and self.output == self.unsure:
+        if self.output is not None and self.unsure is not None and self.output.resolve() == self.unsure.resolve():
             raise UsageError(f"--output and --unsure both name {self.output}.", "Name two files.")
         if self.packed and self.write in ("probabilities", "means"):
             raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
@@ -364,6 +375,11 @@ class SearchConfig(CodesChoice):
         """The files that are going to be read."""
         named = [self.codes, self.query, self.labels, self.query_labels]
         return [path for path in named if path is not None and str(path) not in get_args(EncodedSplit)]
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are named to be read."""
+        return [*super().inputs, *self.files]
 
     @property
     def chosen(self) -> list[int]:

@@ -173,3 +173,22 @@ def test_data_that_cannot_be_packed_are_refused(bvae: Bvae, workplace: Path) -> 
     Path("grey.csv").write_text("0.5,1\n" * 5)
     bvae("datasets", "pack", "grey.csv", "p.npz").refused(2, "not all bits")
     assert not Path("p.npz").exists()
+
+
+def test_data_are_not_packed_over_themselves(bvae: Bvae, workplace: Path) -> None:
+    np.savez("x.npz", x=np.load("bits.npy"))
+    before = Path("x.npz").read_bytes()
+    bvae("datasets", "pack", "x.npz", "x.npz", "--overwrite").refused(2, "x.npz is read here")
+    assert Path("x.npz").read_bytes() == before
+
+
+def test_a_picture_of_data_replaces_nothing_unasked_and_is_not_put_among_them(bvae: Bvae, workplace: Path) -> None:
+    Path("rows.png").write_bytes(b"mine")
+    bvae("datasets", "show", "bits.npy", "-o", "rows.png").refused(2, "rows.png is there already", "--overwrite")
+    assert Path("rows.png").read_bytes() == b"mine"
+    bvae("datasets", "show", "bits.npy", "-o", "rows.png", "--overwrite").succeeded()
+    assert Path("rows.png").read_bytes().startswith(b"\x89PNG")
+    Path("pictures").mkdir()
+    Path("rows.png").rename("pictures/rows.png")
+    bvae("datasets", "show", "images:path=pictures", "-o", "pictures/all.png").refused(2, "which holds the data")
+    assert not Path("pictures/all.png").exists()

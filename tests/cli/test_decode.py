@@ -92,3 +92,10 @@ def test_files_that_cannot_be_are_refused(bvae: Bvae, words: np.ndarray) -> None
     line = ("decode", "padded.npy", "--ecc", "repetition", "--R", 2, "--latent", 22)
     bvae(*line).refused(3, "Row 0 of padded.npy", "another order")
     bvae("decode", "words.npy", "--ecc", "ldpc", "--latent", 24).refused(2)
+
+
+def test_the_codes_are_not_replaced_by_what_is_decoded_of_them(bvae: Bvae, words: np.ndarray) -> None:
+    before = Path("words.npy").read_bytes()
+    for option in ("-o", "--unsure"):
+        bvae("decode", "words.npy", *GOLAY, option, "words.npy", "--overwrite").refused(2, "words.npy is read here")
+    assert Path("words.npy").read_bytes() == before

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bvae_cli.cli import row_progress
+from bvae_cli.workflows.observing import TrainResult
 
 from ..outcome import Bvae
 
@@ -52,3 +53,14 @@ def test_how_far_it_is_is_said_on_stderr(bvae: Bvae, run_folder: Path, workplace
     monkeypatch.setattr(row_progress, "_SECONDS_BETWEEN_LINES", 0)
     assert "60 of 60 rows encoded\n" in bvae("encode", run_folder, "-o", "codes.npy").succeeded().err
     assert bvae("encode", run_folder, "-o", "codes.npy", "--overwrite", "-q").succeeded().err == ""
+
+
+def test_data_and_weights_are_not_replaced_by_codes(bvae: Bvae, trained: TrainResult, workplace: Path) -> None:
+    line = ("encode", trained.folder, "-o", "bits.npy", "--overwrite")
+    before = Path("bits.npy").read_bytes()
+    bvae(*line, "--dataset", "./bits.npy").refused(2, "bits.npy is read here")
+    assert Path("bits.npy").read_bytes() == before
+    own = trained.folder.parents[1] / "bits.npy"
+    before = own.read_bytes()
+    bvae("encode", trained.folder, "-o", own, "--overwrite").refused(2, "bits.npy is read here")
+    assert own.read_bytes() == before

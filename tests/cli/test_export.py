@@ -100,3 +100,10 @@ def test_a_file_and_variables_say_options_of_an_export(
     monkeypatch.setenv("BVAE_IWAE_SAMPLES", "3")
     facts = bvae("export", run_folder, "-o", "out", "--config", "export.toml", "--json").succeeded().json()
     assert (facts["format"], facts["tolerance"], facts["quality"]["bounds"]["iwae_samples"]) == ("torch", 0.001, 3)
+
+
+def test_an_export_is_not_replaced_by_another_of_itself(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    bvae("export", run_folder, "--to", "safetensors", "-o", "out", *QUICK).succeeded()
+    for place in ("out", "out/model.safetensors"):
+        bvae("export", place, "--to", "torch", "-o", "./out", "--overwrite", *QUICK).refused(2, "out is read here")
+    assert Path("out/model.safetensors").is_file()

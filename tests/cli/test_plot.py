@@ -44,3 +44,14 @@ def test_what_is_no_run_cannot_be_drawn(bvae: Bvae, run_folder: Path, workplace:
 
 def test_a_figure_that_cannot_be_written_is_an_output_error(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     bvae("plot", run_folder, "-o", "bits.npy/figure.png").refused(3, "Cannot write to bits.npy")
+
+
+def test_a_file_that_is_named_is_replaced_only_when_asked(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    Path("mine.png").write_bytes(b"mine")
+    bvae("plot", run_folder, "-o", "mine.png").refused(2, "mine.png is there already", "--overwrite")
+    assert Path("mine.png").read_bytes() == b"mine"
+    bvae("plot", run_folder, "-o", "mine.png", "--overwrite").succeeded()
+    assert Path("mine.png").read_bytes().startswith(b"\x89PNG")
+    shutil.copytree(run_folder, "run")
+    for _ in range(2):
+        bvae("plot", "run").succeeded()

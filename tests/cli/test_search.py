@@ -103,3 +103,11 @@ def test_files_that_cannot_be_are_refused(bvae: Bvae, codes: Path) -> None:
     bvae("search", "codes.npy", "--in", "codes.npy").refused(2, "-k 10", "holds 4 codes", "-k 4")
     np.save("wide.npy", np.zeros((1, 5), np.uint8))
     bvae("search", "wide.npy", "--in", "codes.npy", "-k", 1).refused(2, "codes of 4 bits", "wide.npy of 5", "--bits")
+
+
+def test_what_is_searched_is_not_replaced_by_what_is_found(bvae: Bvae, codes: Path) -> None:
+    np.save("same", CODES)
+    Path("same.npy").rename("same.npz")
+    line = ("--in", "codes.npy", "-o", "same.npz", "--overwrite")
+    bvae("search", "same.npz", *line).refused(2, "same.npz is read here")
+    bvae("search", "codes.npy", *line, "--labels", "same.npz", "--query-labels", "labels.npy").refused(2, "is read here")

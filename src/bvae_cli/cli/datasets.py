@@ -64,7 +64,7 @@ def _datasets(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="pack: write the file anew where it is there already.")
+        bool, typer.Option("--overwrite", help="pack, show: write the file anew where it is there already.")
     ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -83,8 +83,10 @@ def _datasets(
         raise unknown_name("action", action, _ACTIONS)
     if out is not None and action != "show":
         raise UsageError(f"`bvae datasets {action}` has no use for --out.", "It is for `bvae datasets show`.")
-    if overwrite and action != "pack":
-        raise UsageError(f"`bvae datasets {action}` has no use for --overwrite.", "It is for `bvae datasets pack`.")
+    if overwrite and action != "pack" and out is None:
+        raise UsageError(
+            f"`bvae datasets {action}` has no use for --overwrite.", "It is for `bvae datasets pack`, and `show --out`."
+        )
     if likelihood is not None and action not in ("show", "check"):
         raise UsageError(
             f"`bvae datasets {action}` has no use for --likelihood.", "It is for `bvae datasets show` and `check`."
@@ -104,7 +106,7 @@ def _datasets(
     if source is None or file is not None:
         raise UsageError(f"`bvae datasets {action}` takes one data set.", f"As in: {action} binarized-mnist.")
     if action == "show":
-        _show(source, likelihood, out, quiet, json)
+        _show(source, likelihood, out, overwrite, quiet, json)
     else:
         _check(source, likelihood, quiet, json)
 
@@ -124,12 +126,14 @@ def _named(source: str, likelihood: str | None) -> PluginRef:
     return reference
 
 
-def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as_json: bool) -> None:
+def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool, quiet: bool, as_json: bool) -> None:
     from bvae_cli.cli.render import plain, say, show_facts, show_json
 
     if out is not None and out.suffix.casefold() != ".png":
         raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
     reference = _named(source, likelihood)
+    if out is not None:
+        _require_place(out, overwrite, reference.paths("data set"))
     say(f"bvae datasets show: {reference.label()}; loading torch …", quiet)
 
     from bvae_cli.workflows.building import require_fitting
@@ -167,6 +171,16 @@ def _show(source: str, likelihood: str | None, out: Path | None, quiet: bool, as
             *([("picture", str(out))] if out is not None else []),
         ]
     )
+
+
+def _require_place(out: Path, overwrite: bool, data: Sequence[Path]) -> None:
+    """Raise UsageError where a picture would replace something, or lie among the data."""
+    require_new(out, overwrite, data)
+    for folder in data:
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"{out} lies in {folder}, which holds the data.", "Write it elsewhere: there it could be taken for data."
+            )
 
 
 def _known(log_prob: float | None) -> list[tuple[str, str]]:
@@ -211,8 +225,8 @@ def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) 
 
     if file.suffix != ".npz":
         raise UsageError(f"Packed bits are written as an .npz file; got '{file}'.", f"As in {file.stem}.npz.")
-    require_new(file, overwrite)
     reference: PluginRef = parse_dataset(source)
+    require_new(file, overwrite, reference.paths("data set"))
     reference.spec("data set").check()
     say(f"bvae datasets pack: {reference.label()}; loading torch …", quiet)
 

@@ -56,7 +56,7 @@ def _decode(
     require_file(config.codes)
     for path in (config.output, config.unsure):
         if path is not None:
-            require_new(path, overwrite)
+            require_new(path, overwrite, config.inputs)
     say("bvae decode: loading torch and the code …", quiet)
 
     from bvae_cli.cli.row_progress import rows_shown

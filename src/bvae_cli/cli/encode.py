@@ -47,7 +47,7 @@ def _encode(
     config: EncodeConfig = resolved.config
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
-    require_new(config.output, overwrite)
+    require_new(config.output, overwrite, config.inputs)
     say("bvae encode: loading torch and the model …", quiet)
 
     from bvae_cli.cli.row_progress import rows_shown

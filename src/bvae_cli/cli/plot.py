@@ -10,6 +10,7 @@ import typer
 
 from bvae_cli.cli.options import named_path, single_command
 from bvae_cli.errors import UsageError
+from bvae_cli.files import require_new, write_file
 
 _FORMATS = ("png", "svg", "pdf")
 
@@ -31,6 +32,9 @@ def _plot(
             help="File to write: .png, .svg or .pdf [default: loss_curves.png in the folder].",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write the file of --out anew where it is there already.")
+    ] = False,
 ) -> None:
     """Draw training loss, validation loss, KL and β of one or several runs against the epoch."""
     file = out if out is not None else (folders[0] if len(folders) == 1 else Path()) / "loss_curves.png"
@@ -38,7 +42,9 @@ def _plot(
     if file_format not in _FORMATS:
         raise UsageError(f"'{file.suffix}' is not a format of a figure.", f"Name a file in one of: .{', .'.join(_FORMATS)}.")
 
-    from bvae_cli.files import write_file
+    if out is not None:
+        require_new(out, overwrite)
+
     from bvae_cli.report.figures import loss_curves
     from bvae_cli.runs import read_record
 

@@ -52,7 +52,7 @@ def _search(
     for path in config.files:
         require_file(path)
     if config.output is not None:
-        require_new(config.output, overwrite)
+        require_new(config.output, overwrite, config.inputs)
     if config.query is None or config.names_a_code(given.named):
         say("bvae search: loading torch and the code …", quiet)
 

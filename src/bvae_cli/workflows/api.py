@@ -103,7 +103,7 @@ def encode(weights: Path | str, output: Path | str, overwrite: bool = False, **o
     Raises UsageError where the file is there already and is not to be overwritten, InputOutputError.
     """
     config = validated(EncodeConfig, {**options, "weights": weights, "output": output}, "encode")
-    require_new(config.output, overwrite)
+    require_new(config.output, overwrite, config.inputs)
     return _encode(config, frozenset(options))
 
 
@@ -125,7 +125,7 @@ def decode(codes: Path | str, overwrite: bool = False, **options: Any) -> Decode
     config = validated(DecodeConfig, {**options, "codes": codes}, "decode")
     for path in (config.output, config.unsure):
         if path is not None:
-            require_new(path, overwrite)
+            require_new(path, overwrite, config.inputs)
     return _decode(config, frozenset(options))
 
 
@@ -136,7 +136,7 @@ def search(codes: Path | str, query: Path | str | None = None, overwrite: bool =
     """
     config = validated(SearchConfig, {**options, "codes": codes, "query": query}, "search")
     if config.output is not None:
-        require_new(config.output, overwrite)
+        require_new(config.output, overwrite, config.inputs)
     return _search(config, frozenset(options))
 
 

@@ -19,7 +19,7 @@ from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.model.bvae import BinaryVAE
 from bvae_cli.trained import BITS, PARQUET, EncodeConfig
 from bvae_cli.workflows.encoded_files import ArrayFile, EncodedFile, ParquetFile
-from bvae_cli.workflows.measuring import OnNote, load_both
+from bvae_cli.workflows.measuring import OnNote, data_of, load_both
 
 _ROWS = 2000
 
@@ -55,9 +55,11 @@ def encode(
 
     ``on_rows`` is told how many rows are done, of how many. Rows are read, encoded and written some at once, and the file
     has its name only when it is whole.
-    Raises InputOutputError where weights or data cannot be read or the file not be written.
+    Raises UsageError where the file is one that is read, InputOutputError where weights or data cannot be read or the file
+    not be written.
     """
     rebuilt, splits, device = load_both(config, named, on_note)
+    files.require_apart(config.output, [rebuilt.weights, *data_of(config, rebuilt).paths("data set")])
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     started = time.perf_counter()
     width = _written(rebuilt.model, x[:1], config).shape[1]

@@ -13,11 +13,12 @@ from bvae_cli.config import PluginRef
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import first_rows
 from bvae_cli.errors import UsageError
+from bvae_cli.files import require_apart
 from bvae_cli.trained import SearchConfig
 from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.coded import Coded
 from bvae_cli.workflows.encode import rows_of
-from bvae_cli.workflows.measuring import load_both
+from bvae_cli.workflows.measuring import data_of, load_both
 from bvae_cli.workflows.queries import Queries, chosen_rows, read_labels, require_bits
 
 _ROWS = 2000
@@ -27,6 +28,8 @@ _ROWS = 2000
 def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callable[[str], None]) -> tuple[CodeRows, Queries]:
     """Open the codes, and encode rows of the data set as queries of their kind: information bits or codewords, or logits."""
     rebuilt, splits, device = load_both(config, named, on_note)
+    if config.output is not None:
+        require_apart(config.output, data_of(config, rebuilt).paths("data set"))
     model = rebuilt.model
     owner = Coded(model.code, model, rebuilt.weights, device)
     codes = owner.open(config.codes, config.bits)

@@ -57,9 +57,10 @@ def export(
 ) -> ExportResult:
     """Write a trained model into ``config.output``; the folder has its name only when all of it is checked.
 
-    Raises UsageError where the folder is there already, InputOutputError where weights cannot be read or the folder cannot
-    be written, BvaeError where what is written computes something else than torch.
+    Raises UsageError where the folder is there already or is read, InputOutputError where weights cannot be read or the
+    folder cannot be written, BvaeError where what is written computes something else than torch.
     """
+    files.require_apart(config.output, config.inputs)
     files.require_new_folder(config.output, overwrite, NAMES)
     started = time.perf_counter()
     tell = on_note or (lambda note: None)
@@ -70,6 +71,7 @@ def export(
         tell(text)
 
     rebuilt, device = load_alone(config, named, tell)
+    files.require_apart(config.output, [rebuilt.weights])
     splits = _data_if_there(config, rebuilt, note)
     on_cpu = load_model(rebuilt.weights)
     if splits is not None and (grey := grey_note(on_cpu.model.likelihood.name, splits.split(config.split))):

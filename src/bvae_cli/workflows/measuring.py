@@ -178,13 +178,18 @@ def _counted(others: int) -> str:
     return "There is 1 other run" if others == 1 else f"There are {others} other runs"
 
 
+def data_of(config: TrainedChoice, rebuilt: Rebuilt) -> PluginRef:
+    """Return the data set that ``config`` names, or that a model was trained on."""
+    recorded = rebuilt.config["data"]
+    return config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
+
+
 def load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
     """Load the data that ``config`` names, or those that a model was trained on.
 
     Raises InputOutputError or PluginError where they cannot be had or have changed, UsageError where they do not fit.
     """
-    recorded = rebuilt.config["data"]
-    reference = config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
+    recorded, reference = rebuilt.config["data"], data_of(config, rebuilt)
     if config.dataset is None and reference.type not in registry.names("data set"):
         raise PluginError(
             f"{rebuilt.weights} was trained on the data set '{reference.type}', which is not installed.",
