@@ -54,6 +54,16 @@ def test_logits_are_read_as_they_are_and_their_signs_as_bits(save: Save) -> None
         assert codes.bits(0, 1).tolist() == [[0, 0, 1, 1]]
 
 
+def test_one_number_that_is_no_bit_makes_logits_of_all(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_rows, "_BYTES_AT_ONCE", 64)  # two rows at once
+    logits = np.eye(4, dtype=np.float64)
+    for widths in (WIDTHS, {}):
+        with pytest.raises(InputOutputError, match="0 and 1 as floating-point numbers"):
+            open_codes(save(logits), widths)
+    logits[3, 0] = 0.5
+    assert open_codes(save(logits), WIDTHS).kind == "logits"
+
+
 def test_the_width_says_which_of_the_words_of_a_code_these_are(save: Save) -> None:
     assert open_codes(save(bits_of(3, 12)), WIDTHS).width == 12
     assert open_codes(save(bits_of(3, 4)), WIDTHS).width == 4
@@ -84,6 +94,7 @@ def test_what_can_be_read_in_two_ways_is_refused_unless_the_values_decide(save: 
 REFUSED: dict[str, tuple[Any, str]] = {
     "padding": (np.array([[3, 240], [1, 8]], np.uint8), "Row 1 of .* packed code of 12 bits: the last 4 .*another order"),
     "another length": (bits_of(2, 11), "rows of 11 uint8; codes of the model have 12 code bits or 4 information bits"),
+    "bits as real numbers": (np.eye(12, dtype=np.float32), "holds 0 and 1 as floating-point numbers; .*logits.*\\n.*uint8"),
     "other logits": (np.zeros((2, 11)), "rows of 11 logits; codes of the model have 12 code bits"),
     "packed in another type": (np.zeros((2, 2), np.int64), "rows of 2 int64"),
     "no bit": (np.full((3, 12), 2, np.uint8), "Row 0 of .* holds 2"),

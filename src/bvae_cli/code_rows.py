@@ -1,8 +1,8 @@
 """Files of codes as ``bvae encode`` writes them: packed bits, bits one to a byte, or logits; a .npy file, a row a code.
 
-What a file holds is decided by what its rows may be, never guessed: rows of floating-point numbers are logits; rows as
-long as a code are its bits, one to a number; rows of ⌈bits / 8⌉ bytes are its bits as numpy.packbits packs them along a row.
-Where a file can be read in two ways it is refused.
+What a file holds is decided by what its rows may be, never guessed: rows of floating-point numbers are logits, and refused
+where all are 0 or 1; rows as long as a code are its bits, one to a number; rows of ⌈bits / 8⌉ bytes are its bits as
+numpy.packbits packs them along a row. Where a file can be read in two ways it is refused.
 """
 
 from __future__ import annotations
@@ -139,6 +139,11 @@ def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRo
     if found.dtype.kind == "f":
         if widths and columns not in widths.values():
             raise _no_reading(path, columns, "logits", widths, owner)
+        if _are_bits(CodeRows(path, "logits", columns, table)):
+            raise InputOutputError(
+                f"{path} holds 0 and 1 as floating-point numbers; such numbers are taken for logits, and a bit is none.",
+                "Save bits as uint8, as codes.astype(numpy.uint8), or logits as they are.",
+            )
         return CodeRows(path, "logits", columns, table)
     kind = found.dtype.kind
     readings = {Reading(width, "bits") for width in widths.values() if columns == width}
@@ -175,7 +180,7 @@ def _can_be(codes: CodeRows) -> bool:
 
 def _are_bits(codes: CodeRows) -> bool:
     """Say whether every number of a file is 0 or 1."""
-    return all(bool((values <= 1).all() and (values >= 0).all()) for values in _values(codes))
+    return all(bool(((values == 0) | (values == 1)).all()) for values in _values(codes))
 
 
 def _values(codes: CodeRows) -> Iterator[NDArray[Any]]:

@@ -13,9 +13,10 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelChoice, PluginRef, parse_dataset
-from bvae_cli.errors import UsageError
+from bvae_cli.errors import InputOutputError, UsageError, nearest
 from bvae_cli.extras import require_extra
 from bvae_cli.fields import option
+from bvae_cli.sources import require_file
 
 Split = Literal["validation", "test"]
 EncodedSplit = Literal["all", "train", "validation", "test"]
@@ -370,11 +371,14 @@ class SearchConfig(CodesChoice):
         """Return the first split that is named for its labels."""
         return next((str(path) for path in (self.labels, self.query_labels) if str(path) in get_args(EncodedSplit)), None)
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that are going to be read."""
-        named = [self.codes, self.query, self.labels, self.query_labels]
-        return [path for path in named if path is not None and str(path) not in get_args(EncodedSplit)]
+    def require_files(self) -> None:
+        """Raise InputOutputError where a file that is going to be read is missing, no file, or empty."""
+        for path in (self.codes, self.query):
+            if path is not None:
+                require_file(path)
+        for path in (self.labels, self.query_labels):
+            if path is not None and str(path) not in get_args(EncodedSplit):
+                require_labels(path)
 
     @property
     def inputs(self) -> list[Path]:
@@ -396,6 +400,19 @@ class SearchConfig(CodesChoice):
                 raise UsageError(f"--rows names more than {_MOST_ROWS:,} rows.", "Leave it out to take all rows.")
             found.extend(range(first, last + 1))
         return found
+
+
+def require_labels(path: Path) -> None:
+    """Raise InputOutputError where a file of labels is missing, no file, or empty; the hint names the splits beside it."""
+    if path.suffix or path.exists():
+        require_file(path)
+        return
+    splits = get_args(EncodedSplit)
+    near = nearest(str(path), splits)
+    raise InputOutputError(
+        f"There is no file {path}, and no split of that name.",
+        (f"Did you mean {near}? " if near else "") + f"Labels are a .npy file, or those of a split: {', '.join(splits)}.",
+    )
 
 
 def _parts(text: str) -> list[str]:

@@ -67,6 +67,17 @@ def test_logits_are_said_to_be_sure_or_not(bvae: Bvae, words: np.ndarray) -> Non
     assert "wrong information bits in all, if the logits are calibrated" in out
 
 
+def test_words_that_may_be_of_another_code_are_noted(bvae: Bvae, words: np.ndarray) -> None:
+    np.save("other.npy", np.repeat(words, 2, axis=1))
+    outcome = bvae("decode", "other.npy", *GOLAY, "--json").succeeded()
+    assert "Note: 0 of 40 rows of other.npy are codewords of golay:n=24" in outcome.err
+    assert "may be of another code, model or order of bits" in outcome.err
+    assert outcome.json()["like_random_words"] is True
+    damaged = bvae("decode", "damaged.npy", *GOLAY, "--json").succeeded()
+    assert "Note" not in damaged.err
+    assert damaged.json()["like_random_words"] is False
+
+
 def test_a_model_makes_data_of_its_codes(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     bvae("encode", run_folder, "-o", "codes.npy").succeeded()
     out = bvae("decode", "codes.npy", run_folder, "--write", "probabilities", "-o", "data.npy").succeeded().out
@@ -87,6 +98,8 @@ def test_files_that_cannot_be_are_refused(bvae: Bvae, words: np.ndarray) -> None
     bvae("decode", "word.npy", *GOLAY).refused(3, "There is no file word.npy", "words.npy")
     bvae("decode", "words.npy", "--ecc", "golay", "--latent", 72).refused(3, "rows of 3 uint8", "72 code bits")
     bvae("decode", "words.npy", *GOLAY, "-o", "words.npy").refused(2, "is there already", "--overwrite")
+    np.save("real.npy", np.load("damaged.npy").astype(np.float32))
+    bvae("decode", "real.npy", *GOLAY).refused(3, "real.npy holds 0 and 1 as floating-point numbers", "uint8")
     bvae("decode", "information.npy", *GOLAY).refused(2, "show no damage", "--write codewords")
     np.save("padded.npy", np.full((3, 3), 255, np.uint8))
     line = ("decode", "padded.npy", "--ecc", "repetition", "--R", 2, "--latent", 22)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bvae_cli.cli import row_progress
+from bvae_cli.codes.golay import Golay
 
 from ..outcome import Bvae
 
@@ -91,6 +93,33 @@ def test_more_damage_than_the_code_repairs_is_said(bvae: Bvae, codes: Path) -> N
     assert quiet.json()["unsure"] == [0]
 
 
+@pytest.mark.parametrize("searched", ["words", "information"])
+def test_damaged_codewords_find_their_own_as_often_as_the_closed_form_says(
+    bvae: Bvae, workplace: Path, searched: str
+) -> None:
+    spec = Golay(n=24)
+    information = np.unpackbits(np.arange(2**12, dtype=">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, 4:]
+    words = spec.build(24).encode(torch.from_numpy(information)).numpy()
+    flips = np.random.default_rng(7).random(words.shape) < 0.1
+    np.save("words.npy", np.packbits(words, axis=1))
+    np.save("information.npy", information)
+    np.save("damaged.npy", np.packbits(words ^ flips, axis=1))
+    line = ("search", "damaged.npy", "--in", f"{searched}.npy", "--ecc", "golay", "--latent", 24, "-k", 1, "-o", "found.npz")
+    outcome = bvae(*line, "--json").succeeded()
+    # All words are searched, so that what a query is decided for is there, and another is found where that is wrong.
+    with np.load("found.npz") as archive:
+        assert not archive["distances"].any()
+        wrong = float((archive["ids"][:, 0] != np.arange(2**12)).mean())
+    expected = spec.error_rates(24, 0.1).hard_word
+    assert expected is not None
+    assert abs(wrong - expected) < 4 * np.sqrt(expected * (1 - expected) / 2**12)
+    # Four flips lie as near to other words, more may lie within three of one.
+    unsure = outcome.json()["unsure"]
+    assert set(np.flatnonzero(flips.sum(1) == 4)) <= set(unsure)
+    assert not set(np.flatnonzero(flips.sum(1) < 4)) & set(unsure)
+    assert f"Note: {len(unsure)} of 4096 queries in damaged.npy hold more damage" in outcome.err
+
+
 def test_rows_of_data_are_queries(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     bvae("encode", run_folder, "-o", "codes.npy", "--split", "test").succeeded()
     outcome = bvae("search", "-w", run_folder, "--in", "codes.npy", "--rows", "1", "-k", 1, "--soft").succeeded()
@@ -101,6 +130,9 @@ def test_rows_of_data_are_queries(bvae: Bvae, run_folder: Path, workplace: Path)
 def test_files_that_cannot_be_are_refused(bvae: Bvae, codes: Path) -> None:
     bvae("search", "code.npy", "--in", "codes.npy").refused(3, "There is no file code.npy", "codes.npy")
     bvae("search", "codes.npy", "--in", "codes.npy").refused(2, "-k 10", "holds 4 codes", "-k 4")
+    line = ("search", "codes.npy", "--in", "codes.npy", "-k", 1, "--query-labels", "labels.npy", "--labels")
+    bvae(*line, "tset").refused(3, "There is no file tset", "Did you mean test?", "train, validation, test")
+    bvae(*line, "label.npy").refused(3, "There is no file label.npy", "labels.npy")
     np.save("wide.npy", np.zeros((1, 5), np.uint8))
     bvae("search", "wide.npy", "--in", "codes.npy", "-k", 1).refused(2, "codes of 4 bits", "wide.npy of 5", "--bits")
 

@@ -19,6 +19,7 @@ from bvae_cli.trained import DecodeConfig
 from bvae_cli.workflows import decode as decode_module
 from bvae_cli.workflows.decode import DecodeResult, decode
 from bvae_cli.workflows.observing import TrainResult
+from bvae_cli.workflows.strange_words import repaired_rate_of_random_words
 from bvae_cli.workflows.train import train
 
 from ..helpers import property_settings
@@ -201,12 +202,42 @@ def test_packed_bits_in_the_other_order_are_seen_by_the_code(tmp_path: Path) -> 
     assert decoded(tmp_path, np.packbits(words, axis=1), ecc="golay", latent=24)[0].repaired == 40
 
 
+@pytest.mark.parametrize("n", [12, 30])
+def test_words_in_another_order_of_bits_are_like_random_words(tmp_path: Path, n: int) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, (2000, n // 3), dtype=np.uint8)
+    for values, strange in ((np.repeat(bits, 3, axis=1), True), (np.tile(bits, 3), False)):
+        np.save(tmp_path / "words.npy", values)
+        notes: list[str] = []
+        result = decode(DecodeConfig(codes=tmp_path / "words.npy", ecc="repetition:R=3", latent=n), on_note=notes.append)  # type: ignore[arg-type]
+        assert result.like_random_words == strange
+        assert len(notes) == strange
+    # Three bits of chance agree with probability 1/4, and else one of them is repaired.
+    rate = repaired_rate_of_random_words(code_of("repetition:R=3", n))
+    assert abs(rate - 1 / 4) < 4 * np.sqrt((3 / 4) * (1 / 4) / 9 / (2**17 / 3))
+
+
+@pytest.mark.parametrize("ecc", ["repetition:R=3", "hamming:r=3", "golay"])
+def test_damage_that_is_no_more_than_a_code_repairs_is_not_strange(tmp_path: Path, ecc: str) -> None:
+    n = 504
+    _, words = codewords_of(code_of(ecc, n), 300)
+    flips = np.random.default_rng(1).random(words.shape) < 0.1
+    result, _ = decoded(tmp_path, words ^ flips, ecc=ecc, latent=n)
+    assert (result.untouched, result.like_random_words) == (0, False)
+    # Of random words nothing can be told, of damage on purpose nothing need.
+    noise = np.random.default_rng(2).integers(0, 2, words.shape, dtype=np.uint8)
+    assert decoded(tmp_path, noise, ecc=ecc, latent=n)[0].like_random_words
+    assert not decoded(tmp_path, words, ecc=ecc, latent=n, flip=0.5)[0].like_random_words
+    # A row of few checks says nothing.
+    block = code_of(ecc, n).spec.block().n
+    assert not decoded(tmp_path, noise[:1, :block], ecc=ecc, latent=block)[0].like_random_words
+
+
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     _, words = codewords_of(code_of("golay", 24), 5)
     with pytest.raises(UsageError, match="Nothing says which code"):
         decoded(tmp_path, words)
     with pytest.raises(UsageError, match=r"--flip flips bits; .*logits"):
-        decoded(tmp_path, words.astype(float), ecc="golay", latent=24, flip=0.1)
+        decoded(tmp_path, 4.0 * words - 2, ecc="golay", latent=24, flip=0.1)
     with pytest.raises(UsageError, match="--bits 23 is no length"):
         decoded(tmp_path, words, ecc="golay", latent=24, bits=23)
     words[3, 0] ^= 1

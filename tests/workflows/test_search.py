@@ -13,6 +13,7 @@ import bvae_cli
 from bvae_cli.codes.golay import Golay
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.retrieval import faiss_engine
+from bvae_cli.workflows import queries
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.search import SearchResult
 
@@ -98,9 +99,17 @@ def test_damaged_codewords_are_repaired_before_information_bits_are_searched(pla
     assert result.unsure.tolist() == [3]
     assert "1 of 4 queries in damaged.npy hold more damage than golay" in notes[0]
     assert "(rows 3)" in notes[0]
-    # The same codewords among codewords need no repair, and information bits are encoded for them.
+    # Among codewords they are repaired as well, and information bits are encoded for them.
     options: dict[str, Any] = {"ecc": "golay", "latent": 48, "neighbours": 2}
-    assert found(bvae_cli.search("words.npy", "damaged.npy", **options)) == expected(damaged, words, 2)
+    among = bvae_cli.search("words.npy", "damaged.npy", **options)
+    assert found(among) == expected(code.encode(code.decode(torch.from_numpy(damaged))).numpy(), words, 2)
+    assert (among.queries, among.unsure.tolist()) == ("damaged.npy, repaired", [3])
+    assert search(
+        config.model_copy(update={"codes": Path("words.npy")}), frozenset({"ecc"}), notes.append
+    ).unsure.tolist() == [3]
+    assert notes[1] == notes[0]
+    # Without the code they are searched as they are.
+    assert found(bvae_cli.search("words.npy", "damaged.npy", bits=48, neighbours=2)) == expected(damaged, words, 2)
     assert found(bvae_cli.search("words.npy", "information.npy", **options)) == expected(words, words, 2)
     np.save("logits.npy", 4.0 * damaged - 2)
     soft = bvae_cli.search("information.npy", "logits.npy", **options)
@@ -109,6 +118,33 @@ def test_damaged_codewords_are_repaired_before_information_bits_are_searched(pla
     np.save("logits.npy", 4.0 * information - 2)
     with pytest.raises(UsageError, match=r"logits of information bits, and words\.npy codewords"):
         bvae_cli.search("words.npy", "logits.npy", **options)
+
+
+def test_codewords_are_repaired_some_at_once_and_each_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = Golay(n=24).build(24)
+    words = code.encode(torch.from_numpy(np.random.default_rng(3).integers(0, 2, (9, 12), dtype=np.uint8))).numpy()
+    damaged = words.copy()
+    damaged[:, [1, 8, 20]] ^= 1
+    damaged[5, 4] ^= 1
+    np.save("words.npy", words)
+    np.save("damaged.npy", damaged)
+    monkeypatch.setattr(queries, "_VALUES_AT_ONCE", 48)
+    result = bvae_cli.search("words.npy", "damaged.npy", ecc="golay", latent=24, rows="8,5,0-3", neighbours=1)
+    assert result.unsure.tolist() == [5]
+    assert np.delete(result.ids[:, 0], 1).tolist() == [8, 0, 1, 2, 3]
+    assert np.delete(result.distances[:, 0], 1).tolist() == [0] * 5
+    # Where there is no redundancy there is nothing to repair.
+    assert bvae_cli.search("words.npy", "damaged.npy", ecc="none", latent=24, neighbours=1).queries == "damaged.npy"
+
+
+def test_a_code_without_a_hard_decoder_says_so_of_damaged_codewords(place: Path) -> None:
+    np.save("words.npy", np.zeros((12, 63), np.uint8))
+    options: dict[str, Any] = {"ecc": "bch:n=63,t=5", "latent": 63, "neighbours": 1}
+    with pytest.raises(UsageError, match=r"too large to be decoded from bits(?s:.*)searched as they are"):
+        bvae_cli.search("words.npy", "words.npy", **options)
+    np.save("logits.npy", np.full((2, 63), -2.5))
+    assert bvae_cli.search("words.npy", "logits.npy", **options).soft
+    assert bvae_cli.search("words.npy", "words.npy", bits=63, neighbours=1).queries == "words.npy"
 
 
 def test_rows_of_data_are_encoded_as_queries_of_the_kind_of_the_codes(place: Path, trained: TrainResult) -> None:
@@ -213,11 +249,15 @@ def test_what_cannot_be_searched_is_refused(bits: np.ndarray, options: dict[str,
 
 
 def test_files_that_do_not_fit_are_refused(bits: np.ndarray) -> None:
-    np.save("logits.npy", np.zeros((3, 20)))
+    np.save("logits.npy", np.full((3, 20), 0.5))
     with pytest.raises(InputOutputError, match="holds logits; codes that are searched are bits"):
         bvae_cli.search("logits.npy", "codes.npy")
     with pytest.raises(UsageError, match=r"these queries are soft|faiss is not installed"):
         bvae_cli.search("codes.npy", "logits.npy", engine="faiss", neighbours=2)
+    np.save("real.npy", bits.astype(np.float32))
+    for files in (("codes.npy", "real.npy"), ("real.npy", "codes.npy")):
+        with pytest.raises(InputOutputError, match=r"real\.npy holds 0 and 1 as floating-point numbers"):
+            bvae_cli.search(*files)
     np.save("short.npy", bits[:, :9])
     with pytest.raises(UsageError, match=r"codes of 20 bits and short.npy of 9\.(?s:.*)--bits"):
         bvae_cli.search("codes.npy", "short.npy")
@@ -233,6 +273,16 @@ def test_files_that_do_not_fit_are_refused(bits: np.ndarray) -> None:
     np.save("damaged.npy", damaged)
     with pytest.raises(InputOutputError, match=r"Row 17 of damaged\.npy"):
         bvae_cli.search("damaged.npy", "codes.npy", bits=20)
+
+
+def test_labels_that_are_not_there_may_be_a_split_that_is(bits: np.ndarray) -> None:
+    np.save("labels.npy", np.zeros(40, int))
+    with pytest.raises(InputOutputError, match=r"no file lables\.npy\.\n.*Did you mean labels\.npy"):
+        bvae_cli.search("codes.npy", "codes.npy", labels="lables.npy", query_labels="labels.npy")
+    with pytest.raises(
+        InputOutputError, match=r"no split of that name\.\n.*Did you mean test\? .*all, train, validation, test"
+    ):
+        bvae_cli.search("codes.npy", "codes.npy", labels="tset", query_labels="labels.npy")
 
 
 def test_labels_that_nothing_has_measure_nothing(bits: np.ndarray) -> None:

@@ -10,7 +10,6 @@ import typer
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
 from bvae_cli.files import require_new
-from bvae_cli.sources import require_file
 from bvae_cli.trained import SearchConfig
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def _search(
     """Find the nearest codes of each query by Hamming distance, exactly; of equally near ones the first in the file.
 
     A query of logits is soft: codes are ranked by their posterior probability. No model is needed where queries and codes
-    are of one length; with a model or a code, damaged codewords are repaired first, and codes of data are found by naming
-    its rows.
+    are of one length; with a model or a code, queries that are codewords are repaired first, whether codewords or
+    information bits are searched, and codes of data are found by naming its rows.
     """
     from bvae_cli.cli.render import say, show_json
 
@@ -49,8 +48,7 @@ def _search(
     config: SearchConfig = resolved.config
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
-    for path in config.files:
-        require_file(path)
+    config.require_files()
     if config.output is not None:
         require_new(config.output, overwrite, config.inputs)
     if config.query is None or config.names_a_code(given.named):

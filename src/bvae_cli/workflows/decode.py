@@ -22,14 +22,13 @@ from bvae_cli.evaluation.channel import ChannelErrors, errors_of
 from bvae_cli.trained import DecodeConfig
 from bvae_cli.workflows.coded import Coded, coded
 from bvae_cli.workflows.encoded_files import ArrayFile
+from bvae_cli.workflows.strange_words import as_random_words, require_bit_order
 
 OnNote = Callable[[str], None]
 OnRows = Callable[[int, int], None]
 OF_MODEL = ("probabilities", "samples")
 _VALUES_AT_ONCE = 2**21
 _SHOWN = 10
-# Checks, of all rows of a first chunk together, that are fulfilled by chance once in a million.
-_ENOUGH_CHECKS = 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class DecodeResult:
 
     A code cannot see every mistake of its own: ``repaired_rate`` is the share of the bits of codewords that were repaired,
     which for a decoder of nearest codewords is no more than was flipped, and ``likely`` what the closed form says of flips
-    at that rate. ``expected_wrong_bits`` is Σ σ(−|λ|), of logits.
+    at that rate. Where as many were repaired as of random words, ``like_random_words``, the file may be of another code.
+    ``expected_wrong_bits`` is Σ σ(−|λ|), of logits.
     """
 
     codes: Path
@@ -78,6 +78,7 @@ class DecodeResult:
     doubt: float | None
     repaired_rate: float | None
     likely: ErrorRates | None
+    like_random_words: bool
     expected_wrong_bits: float | None
     damage: Damage | None
     file: Path | None
@@ -148,6 +149,11 @@ def decode(
         _write_numbers(config.unsure, unsure)
     checked = not decoder.of_information
     rate = counted.repaired_bits / (len(rows) * owner.code.n) if decoder.held == "codewords" else None
+    strange = None
+    if rate is not None and config.flip is None:
+        strange = as_random_words(owner, rows, counted.untouched, rate)
+    if strange is not None and on_note is not None:
+        on_note(strange)
     return DecodeResult(
         codes=config.codes,
         held=decoder.held,
@@ -164,6 +170,7 @@ def decode(
         doubt=config.doubt if rows.kind == "logits" else None,
         repaired_rate=rate,
         likely=owner.code.spec.error_rates(owner.code.n, rate) if rate else None,
+        like_random_words=strange is not None,
         expected_wrong_bits=counted.expected_wrong_bits if rows.kind == "logits" else None,
         damage=None if config.flip is None else _damage(config.flip, config.seed, counted, owner, len(rows)),
         file=config.output,
@@ -248,7 +255,7 @@ class _Decoder:
         bits = code.decode(received, self._generator)
         repaired = code.encode(bits) != received
         if start == 0 and self._config.flip is None:
-            self._require_bit_order(repaired, stop)
+            require_bit_order(code, self._rows, repaired, self._owner.device)
         sure = code.is_guaranteed(repaired)
         if self._config.flip is not None:
             truth = code.decode(stored)
@@ -300,23 +307,6 @@ class _Decoder:
                 f"Row {start + int(wrong.int().argmax())} of {self._rows.path} is no codeword of {self._owner.owner}: the "
                 "damage that --flip makes cannot be told from the damage that is there.",
                 "Give --flip codewords, or leave it out to repair what is there.",
-            )
-
-    def _require_bit_order(self, repaired: Tensor, stop: int) -> None:
-        """Refuse packed bits of which no row is a codeword, and most are if read from the other end of each byte."""
-        code = self._owner.code
-        enough = (code.n - code.k) * stop >= _ENOUGH_CHECKS
-        if self._rows.kind != "packed" or not enough or not repaired.any(-1).all():
-            return
-        packed = self._rows.packed(0, stop)
-        other = numpy.unpackbits(packed, axis=1, count=code.n, bitorder="little")
-        turned = torch.from_numpy(other).to(self._owner.device).float()
-        are_words = (code.encode(code.decode(turned)) == turned).all(-1)
-        if 2 * int(are_words.sum()) > stop:
-            raise InputOutputError(
-                f"{self._rows.path} is packed in another bit order: its rows are codewords if a byte begins with its "
-                "lowest bit.",
-                "Pack it as numpy.packbits does without bitorder: the first bit is the highest.",
             )
 
 

@@ -1,4 +1,4 @@
-"""What is searched for: codes or logits of a file, repaired or encoded where the codes searched are of another length."""
+"""What is searched for: codes or logits of a file, codewords repaired where their code is named, all of the codes' width."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from bvae_cli.code_rows import CodeRows, doubtful_logits, open_codes
 from bvae_cli.errors import BvaeError, InputOutputError, UsageError
 from bvae_cli.numpy_files import read_npy
-from bvae_cli.trained import EncodedSplit
+from bvae_cli.trained import EncodedSplit, require_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bvae_cli.codes.base import Code
     from bvae_cli.config import PluginRef
     from bvae_cli.datasets.base import Splits
     from bvae_cli.trained import SearchConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 OnNote = Callable[[str], None]
 # Numbers of rows that a sentence names.
 _TOLD = 10
+_VALUES_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Queries:
 
 
 def opened(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tuple[CodeRows, Queries]:
-    """Open the codes that are searched and what is searched for, which are then of one width.
+    """Open the codes that are searched and what is searched for, which are then of one width; damage is told ``on_note``.
 
     Raises UsageError, InputOutputError where they are not and no code is named that makes them so.
     """
@@ -61,7 +63,8 @@ def opened(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tupl
         owner = coded(config, named, with_model=False)
         codes, query = owner.open(config.codes, config.bits), owner.open(config.query, None)
         require_bits(codes)
-        if codes.width != query.width:
+        repairs = query.kind != "logits" and query.width == owner.code.n != owner.code.k
+        if codes.width != query.width or repairs:
             return codes, _translated(owner, codes, query, config, on_note)
     else:
         codes, query = _opened_alike(config)
@@ -156,7 +159,7 @@ def _taken(take: Callable[[int, int], NDArray[Any]], query: CodeRows, rows: NDAr
 
 
 def _translated(owner: Coded, codes: CodeRows, query: CodeRows, config: SearchConfig, on_note: OnNote) -> Queries:
-    """Return queries as long as the codes: information bits are encoded, codewords and code logits decoded."""
+    """Return queries as long as the codes: information bits are encoded, code logits decoded, codewords repaired."""
     import torch
 
     code, rows = owner.code, chosen_rows(config, len(query), str(query.path))
@@ -172,18 +175,35 @@ def _translated(owner: Coded, codes: CodeRows, query: CodeRows, config: SearchCo
         return Queries(rows, len(query), packed, None, code.n, f"{query.path}, encoded", none, labels)
     reason = code.spec.no_soft_decoder() if query.kind == "logits" else code.spec.no_hard_decoder()
     if reason is not None:
-        raise UsageError(reason, "`bvae codes show NAME` says which decoders a code has.")
+        raise UsageError(
+            reason,
+            "`bvae codes show NAME` says which decoders a code has; without a model and a code nothing is repaired, and "
+            "words are searched as they are.",
+        )
     if query.kind == "logits":
         decoded = code.soft_decode(torch.from_numpy(_taken(query.logits, query, rows))).numpy()
         return Queries(rows, len(query), None, decoded, code.k, f"{query.path}, decoded", none, labels)
-    received = torch.from_numpy(_taken(query.bits, query, rows)).float()
-    decided = code.decode(received)
-    sure = code.is_guaranteed(code.encode(decided) != received).numpy()
-    packed = np.packbits(decided.to(torch.uint8).numpy(), axis=1)
+    packed, sure = _repaired(code, _taken(query.bits, query, rows), codes.width)
     unsure = rows[~sure]
     if len(unsure):
         on_note(_doubt(owner, query, unsure, len(rows)))
-    return Queries(rows, len(query), packed, None, code.k, f"{query.path}, decoded", unsure, labels)
+    became = "repaired" if codes.width == code.n else "decoded"
+    return Queries(rows, len(query), packed, None, codes.width, f"{query.path}, {became}", unsure, labels)
+
+
+def _repaired(code: Code, received: NDArray[np.uint8], width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return what words ``[rows, N]`` are decided for, packed codewords or information bits by width, and which are sure."""
+    import torch
+
+    packed: list[NDArray[np.uint8]] = []
+    sure: list[NDArray[np.bool_]] = []
+    for some in torch.from_numpy(received).split(max(1, _VALUES_AT_ONCE // code.n)):
+        decided = code.decode(some.float())
+        codewords = code.encode(decided)
+        sure.append(code.is_guaranteed(codewords != some).numpy())
+        words = codewords if width == code.n else decided
+        packed.append(np.packbits(words.to(torch.uint8).numpy(), axis=1))
+    return np.concatenate(packed), np.concatenate(sure)
 
 
 def _doubt(owner: Coded, query: CodeRows, unsure: NDArray[np.int64], queries: int) -> str:
@@ -205,6 +225,7 @@ def read_labels(
         from bvae_cli.workflows.encoded_queries import labels_of_split
 
         return labels_of_split(str(path), rows, of, dataset, data)
+    require_labels(path)
     labels = read_npy(path)
     if labels.shape != (rows,) or labels.dtype.kind not in "biu":
         raise InputOutputError(
