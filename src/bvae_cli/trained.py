@@ -383,7 +383,8 @@ class SearchConfig(CodesChoice):
     @property
     def inputs(self) -> list[Path]:
         """The files and folders that are named to be read."""
-        return [*super().inputs, *self.files]
+        of_labels = [path for path in (self.labels, self.query_labels) if str(path) not in get_args(EncodedSplit)]
+        return [*super().inputs, *(path for path in (self.codes, self.query, *of_labels) if path is not None)]
 
     @property
     def chosen(self) -> list[int]:

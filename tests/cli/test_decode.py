@@ -97,7 +97,7 @@ def test_a_model_makes_data_of_its_codes(bvae: Bvae, run_folder: Path, workplace
 def test_files_that_cannot_be_are_refused(bvae: Bvae, words: np.ndarray) -> None:
     bvae("decode", "word.npy", *GOLAY).refused(3, "There is no file word.npy", "words.npy")
     bvae("decode", "words.npy", "--ecc", "golay", "--latent", 72).refused(3, "rows of 3 uint8", "72 code bits")
-    bvae("decode", "words.npy", *GOLAY, "-o", "words.npy").refused(2, "is there already", "--overwrite")
+    bvae("decode", "words.npy", *GOLAY, "-o", "words.npy").refused(2, "is read here")
     np.save("real.npy", np.load("damaged.npy").astype(np.float32))
     bvae("decode", "real.npy", *GOLAY).refused(3, "real.npy holds 0 and 1 as floating-point numbers", "uint8")
     bvae("decode", "information.npy", *GOLAY).refused(2, "show no damage", "--write codewords")
