@@ -218,7 +218,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         bvae_cli.decode(tmp_path / "codes.npy", ecc="golay", latent=24, unsure="a.txt")
     with pytest.raises(UsageError, match="probabilities are numbers"):
         bvae_cli.decode(tmp_path / "codes.npy", ecc="golay", latent=24, packed=True, write="probabilities")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="is read here"):
         bvae_cli.decode(tmp_path / "codes.npy", ecc="golay", latent=24, output=tmp_path / "codes.npy")
 
 
