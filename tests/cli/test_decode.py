@@ -86,7 +86,7 @@ def test_a_model_makes_data_of_its_codes(bvae: Bvae, run_folder: Path, workplace
 def test_files_that_cannot_be_are_refused(bvae: Bvae, words: np.ndarray) -> None:
     bvae("decode", "word.npy", *GOLAY).refused(3, "There is no file word.npy", "words.npy")
     bvae("decode", "words.npy", "--ecc", "golay", "--latent", 72).refused(3, "rows of 3 uint8", "72 code bits")
-    bvae("decode", "words.npy", *GOLAY, "-o", "words.npy").refused(2, "is read here", "--overwrite")
+    bvae("decode", "words.npy", *GOLAY, "-o", "words.npy").refused(2, "is read here")
     bvae("decode", "information.npy", *GOLAY).refused(2, "show no damage", "--write codewords")
     np.save("padded.npy", np.full((3, 3), 255, np.uint8))
     line = ("decode", "padded.npy", "--ecc", "repetition", "--R", 2, "--latent", 22)

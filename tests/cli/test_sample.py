@@ -71,7 +71,7 @@ def test_a_sheet_is_drawn_instead_of_samples(bvae: Bvae, run_folder: Path, workp
     assert Path("here/sweep_m1_m4_seed_0.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_m1_m4_seed_0.npz", "sweep_m1_m4_seed_0.png"]
     facts = bvae("sample", "-w", run_folder, "--out", "here", "--posterior", "0,1", "--json", "-q").succeeded().json()
-    assert (facts["sheet"], facts["file"]) == ("posterior", "here/posterior_seed_0.npz")
+    assert (facts["sheet"], facts["file"]) == ("posterior", "here/posterior_0_1_seed_0.npz")
     assert [fact["row"] for fact in facts["facts"]] == [0, 1]
 
 
