@@ -192,3 +192,10 @@ def test_lists_may_come_as_text_from_a_variable() -> None:
     assert made.noise_epsilon == [0.0, 0.1]
     assert made.arm == ["uncoded", "repetition:R=3,lr=0.003"]
     assert made.tune == ["lr=1e-3,3e-3"]
+
+
+def test_channels_are_of_use_where_an_arm_or_the_tuning_takes_a_convolution() -> None:
+    with pytest.raises(UsageError, match="--channels is for"):
+        CompareConfig(ecc="repetition:R=2", channels=8).require_use({"channels"})
+    CompareConfig(arm=["none", "none:network=conv"], channels=8).require_use({"channels"})
+    CompareConfig(ecc="repetition:R=2", tune=["network=mlp,conv"], channels=8).require_use({"channels"})

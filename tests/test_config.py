@@ -244,3 +244,20 @@ def test_every_mistake_is_a_bvae_error() -> None:
     for values in ({"params": []}, {"ecc": {}}, {"ecc": {"type": "none", "x": 1}}, {"dataset": 5}, {"output_dir": 5}):
         with pytest.raises(BvaeError):
             train(**values)
+
+
+def test_a_folder_of_pictures_is_taken_for_pictures(tmp_path: Path) -> None:
+    (tmp_path / "train" / "cats").mkdir(parents=True)
+    assert parse_dataset(tmp_path).type == "mnist"
+    (tmp_path / "train" / "cats" / "1.PNG").write_bytes(b"")
+    assert parse_dataset(tmp_path) == PluginRef(type="images", options={"path": str(tmp_path)})
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"")
+    assert parse_dataset(tmp_path).type == "mnist"
+
+
+def test_channels_that_nothing_has_are_refused_where_a_person_names_them() -> None:
+    config = TrainConfig(channels=8)
+    config.require_use({"hidden"})
+    with pytest.raises(UsageError, match="--channels is for the networks conv and dcgan"):
+        config.require_use({"channels"})
+    TrainConfig(channels=8, network="conv").require_use({"channels"})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -7,7 +8,7 @@ from bvae_cli.arms import CompareConfig
 from bvae_cli.config import TrainConfig
 from bvae_cli.errors import UsageError
 from bvae_cli.fields import flags_of, main_flag, validated
-from bvae_cli.trained import SampleConfig
+from bvae_cli.trained import DecodeConfig, SampleConfig
 
 
 @pytest.mark.parametrize("model", [TrainConfig, SampleConfig, CompareConfig])
@@ -60,3 +61,13 @@ def test_a_strangers_own_checks_are_passed_on_in_their_own_words() -> None:
 def test_a_value_from_elsewhere_is_refused_with_the_place_that_it_came_from() -> None:
     with pytest.raises(UsageError, match=r"got 0 \(from my\.toml\)"):
         validated(TrainConfig, {"epochs": 0}, "train", {"epochs": "my.toml"})
+
+
+def test_an_array_in_place_of_a_path_or_a_number_is_refused_in_a_sentence() -> None:
+    rows = np.zeros((3, 12))
+    with pytest.raises(UsageError, match=r"codes takes a path, and got an array.\n.*numpy.save"):
+        validated(DecodeConfig, {"codes": rows}, "decode")
+    with pytest.raises(UsageError, match="--dataset takes a path, and got an array"):
+        validated(DecodeConfig, {"codes": "a.npy", "dataset": rows}, "decode")
+    with pytest.raises(UsageError, match="--seed takes one value"):
+        validated(DecodeConfig, {"codes": "a.npy", "seed": rows}, "decode")

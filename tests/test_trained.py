@@ -44,3 +44,21 @@ def test_what_is_no_bit_or_contradicts_itself_is_refused(options: dict[str, Any]
         SampleConfig(**options)
     assert words in caught.value.message
     assert caught.value.hint
+
+
+def test_files_of_samples_are_named_for_what_was_asked() -> None:
+    stems = {
+        "samples_seed_0": {},
+        "samples_seed_3_m1=1_m7=0": {"fix": "m7=0,m1=1", "seed": 3},
+        "sweep_m3_seed_0": {"sweep": "m3"},
+        "sweep_m3_m1_seed_0_m2=0": {"sweep": "m3,m1", "fix": "m2=0"},
+        "sweep_strongest_seed_0": {"sweep": "strongest"},
+        "posterior_0_5_seed_0": {"posterior": "0,5"},
+        "posterior_test_0_seed_0": {"posterior": "0", "split": "test"},
+        "between_3_8_seed_0": {"between": "3,8"},
+    }
+    for stem, said in stems.items():
+        assert SampleConfig(**said).file_stem == stem
+    long = [SampleConfig(sweep=",".join(f"m{bit}" for bit in range(1, last))).file_stem for last in (100, 101)]
+    assert long[0] != long[1]
+    assert all(name.startswith("sweep_m1_m2_m3_") and len(name) < 60 for name in long)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from bvae_cli import registry
-from bvae_cli.config import PARAMETER_SETS, PluginRef, Sizes, TrainConfig, between_commas, unbracketed
+from bvae_cli.config import NETWORKS, PARAMETER_SETS, PluginRef, Sizes, TrainConfig, between_commas, unbracketed
 from bvae_cli.errors import UsageError, nearest
 from bvae_cli.fields import main_flag, option, option_of, validated
 
@@ -140,6 +140,11 @@ class CompareConfig(TrainConfig):
                 f"Leave out {flags}.",
             )
         return self
+
+    def _networks(self) -> set[str]:
+        if any(text.partition("=")[0].strip() == "network" for text in self.tune):
+            return set(NETWORKS)
+        return {arm.config.network for arm in arms_of(self)}
 
     def require_rows(self, rows: int) -> None:
         """Raise UsageError where so many rows are too few for the bins of the reliability diagram."""

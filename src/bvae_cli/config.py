@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bvae_cli import paths, registry
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.fields import option, option_of, validated
+from bvae_cli.folders import holds_pictures
 from bvae_cli.presets import beneath
 
 Estimator = Literal["gumbel", "gumbel-st", "st", "reinmax", "disarm", "dvae"]
@@ -157,8 +158,8 @@ def parse_code(text: Any) -> Any:
 def parse_dataset(text: Any) -> Any:
     """Read a data set's name, ``name:key=value,…``, or a path; anything but text or a path is returned as it is.
 
-    A folder is taken for one of IDX files, a file for an array. Raises UsageError for what is neither a known name nor
-    looks like a path.
+    A folder is taken for one of IDX files, or of pictures where it holds those alone, a file for an array. Raises
+    UsageError for what is neither a known name nor looks like a path.
     """
     if not isinstance(text, str | Path):
         return text
@@ -168,6 +169,8 @@ def parse_dataset(text: Any) -> Any:
     path = paths.expanded(text)
     # Unlike pathlib's, these are False for a word that is too long to be a path, or holds what no path does.
     if str(text) and os.path.isdir(path):  # noqa: PTH112
+        if holds_pictures(path):
+            return PluginRef(type="images", options={"path": str(path)})
         return PluginRef(type="mnist", options={"folder": str(path)})
     if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet") or len(path.parts) > 1:  # noqa: PTH113
         return PluginRef(type="arrays", options={"path": str(path)})
@@ -425,6 +428,14 @@ class TrainConfig(ModelChoice):
         spec = self.dataset.spec("data set").for_likelihood(self.likelihood)
         object.__setattr__(self, "dataset", PluginRef(type=self.dataset.type, options=spec.model_dump(mode="json")))
         return self
+
+    def require_use(self, named: Collection[str]) -> None:
+        """Raise UsageError where a person ``named`` an option that changes nothing: channels without a convolution."""
+        if "channels" in named and self._networks() <= {"mlp"}:
+            raise UsageError("--channels is for the networks conv and dcgan, not for mlp.", "Leave it out.")
+
+    def _networks(self) -> set[str]:
+        return {self.network}
 
     @property
     def saving(self) -> Saving:

@@ -64,6 +64,12 @@ def _require_meant(model: type[BaseModel], field: str, value: Any) -> None:
     annotation = model.model_fields[field].annotation
     kinds = set(_kinds(annotation))
     name = main_flag(model, field) if _has_option(model, field) else field
+    if getattr(value, "ndim", 0):
+        if Path in kinds or field == "dataset":
+            raise UsageError(
+                f"{name} takes a path, and got an array.", "Save it with numpy.save, and give the path of the .npy."
+            )
+        raise UsageError(f"{name} takes one value, and got an array.", _meaning(model, field, name))
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, bool) and kinds & {int, float} and bool not in kinds:
             demand = "a whole number" if float not in kinds else "a number"

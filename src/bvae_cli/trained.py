@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelChoice, PluginRef, parse_dataset
+from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelChoice, PluginRef, digest_of, parse_dataset
 from bvae_cli.errors import InputOutputError, UsageError, nearest
 from bvae_cli.extras import require_extra
 from bvae_cli.fields import option
@@ -31,6 +31,8 @@ _ROW, _ROWS = re.compile(r"\d{1,9}"), re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 # Rows that can be named one by one; all of them need no names.
 _MOST_ROWS = 10_000_000
 STRONGEST = "strongest"
+# Characters that the bits or rows asked for may take in a file's name, and how many of more are told.
+_LONGEST_IN_A_NAME, _TOLD_IN_A_NAME = 60, 3
 SHEETS = ("sweep", "posterior", "between")
 # What `evaluate`, which draws nothing, does without.
 OF_DRAWING = ("num_samples", "temperature", "out", "fix", *SHEETS)
@@ -85,7 +87,7 @@ class SampleConfig(TrainedChoice):
     temperature: Annotated[float, option(OUTPUT)] = Field(
         1.0, gt=0, le=100, description="Divides the decoder's logits when samples are drawn; below 1 they are sharper."
     )
-    out: Annotated[Path | None, option(OUTPUT, decides=False)] = Field(
+    out: Annotated[Path | None, option(OUTPUT, "-o", "--out", decides=False)] = Field(
         None, description="Folder for the samples [default: samples/ beside the weights]."
     )
     seed: Annotated[int, option(OUTPUT)] = Field(0, ge=0, lt=2**63, description="Seed of every draw.")
@@ -117,6 +119,18 @@ class SampleConfig(TrainedChoice):
         if self.between and len(self.rows) != 2:
             raise UsageError(f"--between '{self.between}' does not name two rows.", "As in --between 3,8.")
         return self
+
+    @property
+    def file_stem(self) -> str:
+        """The name of what is drawn, without its suffix: it tells the bits or rows that were asked for, and the seed."""
+        fixed = [f"m{bit}={value}" for bit, value in sorted(self.fixed.items())]
+        kind = next((name for name in SHEETS if getattr(self, name)), "samples")
+        asked: list[str] = []
+        if kind == "sweep":
+            asked = [f"m{bit}" for bit in self.swept] or [STRONGEST]
+        elif kind != "samples":
+            asked = [*([] if self.split == "validation" else [self.split]), *map(str, self.rows)]
+        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed)])
 
     @property
     def fixed(self) -> dict[int, int]:
@@ -159,7 +173,7 @@ class EncodeConfig(TrainedChoice):
     split: Annotated[EncodedSplit, option(DATA)] = Field(
         "all", description="Rows to encode: one split, or all of them in the order of their file."
     )
-    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE")] = Field(
+    output: Annotated[Path, option(OUTPUT, "-o", "--output", "--out", decides=False, metavar="FILE")] = Field(
         description="File to write, one row for each row of the data: .npy, or .parquet."
     )
     write: Annotated[Encoded, option(OUTPUT)] = Field(
@@ -193,7 +207,7 @@ class ExportConfig(TrainedChoice):
     to: Annotated[ExportFormat, option(OUTPUT, decides=False)] = Field(
         description="onnx: graphs that onnxruntime runs; safetensors: weights; torch: weights for torch.load."
     )
-    output: Annotated[Path, option(OUTPUT, "-o", "--output", decides=False, metavar="FOLDER")] = Field(
+    output: Annotated[Path, option(OUTPUT, "-o", "--output", "--out", decides=False, metavar="FOLDER")] = Field(
         description="Folder to write: the model, and what it is (README.md)."
     )
     split: Annotated[Split, option(DATA)] = Field(
@@ -263,7 +277,7 @@ class DecodeConfig(CodesChoice):
     seed: Annotated[int, option(DATA)] = Field(
         0, ge=0, lt=2**63, description="Seed of flips, of the coins that break ties, and of samples."
     )
-    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npy")] = Field(
+    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", "--out", decides=False, metavar="FILE.npy")] = Field(
         None, description="File to write: .npy, one row for each code [default: only the report]."
     )
     write: Annotated[Decoded, option(OUTPUT)] = Field(
@@ -280,6 +294,14 @@ class DecodeConfig(CodesChoice):
     unsure: Annotated[Path | None, option(OUTPUT, decides=False, metavar="FILE.npy")] = Field(
         None, description="Also write the numbers of the rows of which the code cannot be sure."
     )
+
+    def require_output(self, named: frozenset[str]) -> None:
+        """Raise UsageError where it is ``named`` what is written, and no file to write it into."""
+        said = [name for name in ("write", "packed", "precision") if name in named]
+        if said and self.output is None:
+            raise UsageError(
+                f"--{said[0]} says what is written, and no file is named to write it into.", "Name one with -o FILE.npy."
+            )
 
     @property
     def inputs(self) -> list[Path]:
@@ -332,7 +354,7 @@ class SearchConfig(CodesChoice):
     neighbours: Annotated[int, option(OUTPUT, "-k", "--neighbours")] = Field(
         10, ge=1, le=LARGEST_COUNT, description="Neighbours of each query."
     )
-    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", decides=False, metavar="FILE.npz")] = Field(
+    output: Annotated[Path | None, option(OUTPUT, "-o", "--output", "--out", decides=False, metavar="FILE.npz")] = Field(
         None, description="File to write: .npz with ids, distances and queries, and show no neighbours."
     )
     threads: Annotated[int, option(MACHINE, decides=False)] = Field(
@@ -414,6 +436,13 @@ def require_labels(path: Path) -> None:
         f"There is no file {path}, and no split of that name.",
         (f"Did you mean {near}? " if near else "") + f"Labels are a .npy file, or those of a split: {', '.join(splits)}.",
     )
+
+
+def _short(words: list[str]) -> list[str]:
+    """Return words that are parts of a file's name; of many the first, and a digest of all."""
+    if len("_".join(words)) <= _LONGEST_IN_A_NAME:
+        return words
+    return [*words[:_TOLD_IN_A_NAME], digest_of({"words": words})[:8]]
 
 
 def _parts(text: str) -> list[str]:

@@ -112,3 +112,8 @@ def test_the_codes_are_not_replaced_by_what_is_decoded_of_them(bvae: Bvae, words
     for option in ("-o", "--unsure"):
         bvae("decode", "words.npy", *GOLAY, option, "words.npy", "--overwrite").refused(2, "words.npy is read here")
     assert Path("words.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", [("--write", "codewords"), ("--write", "samples"), ("--packed",)])
+def test_what_is_to_be_written_needs_a_file(bvae: Bvae, words: np.ndarray, option: tuple[str, ...]) -> None:
+    bvae("decode", "words.npy", *GOLAY, *option).refused(2, f"{option[0]} says what is written", "-o FILE.npy")

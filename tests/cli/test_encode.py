@@ -44,7 +44,7 @@ def test_a_file_that_is_there_is_written_anew_only_when_asked(bvae: Bvae, run_fo
 
 
 def test_the_weights_are_named_once_and_must_be_there(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
-    bvae("encode", run_folder, "-w", run_folder, "-o", "c.npy").refused(2, "named twice")
+    bvae("encode", run_folder, "-w", run_folder, "-o", "c.npy").refused(3, "no train-images-idx3-ubyte")
     bvae("encode", "nowhere", "-o", "c.npy").refused(3, "There is no file nowhere")
     bvae("encode", run_folder, "-o", "c.npy", "--dataset", "none.npy").refused(3, "There is no file none.npy")
 
@@ -64,3 +64,11 @@ def test_data_and_weights_are_not_replaced_by_codes(bvae: Bvae, trained: TrainRe
     before = own.read_bytes()
     bvae("encode", trained.folder, "-o", own, "--overwrite").refused(2, "bits.npy is read here")
     assert own.read_bytes() == before
+
+
+def test_with_weights_the_argument_is_the_data(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    np.save("other.npy", np.load("bits.npy")[:40])
+    bvae("encode", "other.npy", "--weights", run_folder, "--out", "codes.npy").succeeded()
+    assert np.load("codes.npy").shape == (40, 4)
+    line = ("encode", "other.npy", "-w", run_folder, "--dataset", "bits.npy", "-o", "c.npy")
+    bvae(*line).refused(2, "The data are named twice")

@@ -67,11 +67,11 @@ def test_the_samples_folder_cannot_be_a_file(bvae: Bvae, run_folder: Path, workp
 def test_a_sheet_is_drawn_instead_of_samples(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     outcome = bvae("sample", "-w", run_folder, "--out", "here", "--sweep", "m1,m4").succeeded()
     assert "m1 = 0, 1, m4 = 0, 1" in outcome.out
-    assert "picture  here/sweep_seed_0.png" in outcome.out
-    assert Path("here/sweep_seed_0.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_seed_0.npz", "sweep_seed_0.png"]
+    assert "picture  here/sweep_m1_m4_seed_0.png" in outcome.out
+    assert Path("here/sweep_m1_m4_seed_0.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_m1_m4_seed_0.npz", "sweep_m1_m4_seed_0.png"]
     facts = bvae("sample", "-w", run_folder, "--out", "here", "--posterior", "0,1", "--json", "-q").succeeded().json()
-    assert (facts["sheet"], facts["file"]) == ("posterior", "here/posterior_seed_0.npz")
+    assert (facts["sheet"], facts["file"]) == ("posterior", "here/posterior_0_1_seed_0.npz")
     assert [fact["row"] for fact in facts["facts"]] == [0, 1]
 
 

@@ -35,6 +35,7 @@ def _compare(
     """
     resolved = given.resolve(CompareConfig)
     config: CompareConfig = resolved.config
+    config.require_use(given.named)
     config.dataset.spec("data set").check()
     if not config.baseline_weights:
         arms_of(config)

@@ -53,6 +53,7 @@ def _decode(
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
     config.require_code(given.named)
+    config.require_output(given.named)
     require_file(config.codes)
     for path in (config.output, config.unsure):
         if path is not None:

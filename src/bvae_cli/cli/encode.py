@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for, named_path
+from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
 from bvae_cli.errors import UsageError
 from bvae_cli.files import require_new
 from bvae_cli.trained import EncodeConfig
@@ -24,8 +23,12 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 
 def _encode(
     given: Given,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER|FILE]", parser=named_path, help="A run's folder or its weights.")
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FOLDER|FILE|DATA]",
+            help="A run's folder or its weights; where --weights names them, the data, as --dataset takes them.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write the file anew where it is there already.")] = False,
     verbose: Verbose = False,
@@ -39,10 +42,11 @@ def _encode(
     """
     from bvae_cli.cli.render import say, show_json
 
-    if folder is not None:
-        if "weights" in given.layer.values:
-            raise UsageError("The weights are named twice.", "Give the folder, or --weights.")
-        given.layer.values["weights"] = str(folder)
+    if source is not None:
+        field = "dataset" if "weights" in given.layer.values else "weights"
+        if field in given.layer.values:
+            raise UsageError("The data are named twice.", f"Give --dataset, or '{source}' without it.")
+        given.layer.values[field] = source
     resolved = given.resolve(EncodeConfig)
     config: EncodeConfig = resolved.config
     for note in resolved.notes:

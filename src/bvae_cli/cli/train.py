@@ -73,6 +73,7 @@ def _train(
         require_new_trace(trace)
     resolved = given.resolve(TrainConfig)
     config: TrainConfig = resolved.config
+    config.require_use(given.named)
     config.dataset.spec("data set").check()
     if seeds is not None and processes > 1:
         raise UsageError("--seeds trains every seed in one process.", "Leave out torchrun, or train one seed at a time.")

@@ -14,14 +14,13 @@ from bvae_cli.datasets.divided import SPLITS, Divided, order_of
 from bvae_cli.datasets.grey import BINARIZE, Binarize, Part, splits_of
 from bvae_cli.datasets.pictures import Channels, Resize, read_picture, require_pillow
 from bvae_cli.errors import InputOutputError, cannot_be_read
+from bvae_cli.folders import PICTURES
 from bvae_cli.paths import expanded
 from bvae_cli.sources import open_file, reading, require_file, require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class Images(Divided):
@@ -60,7 +59,7 @@ class Images(Divided):
         self.check()
         files = sorted(_pictures(self.path), key=lambda path: path.relative_to(self.path).parts)
         if not files:
-            raise InputOutputError(f"There are no pictures in {self.path}.", f"Their names end in {', '.join(SUFFIXES)}.")
+            raise InputOutputError(f"There are no pictures in {self.path}.", f"Their names end in {', '.join(PICTURES)}.")
         folders = [path.relative_to(self.path).parts[:-1] for path in files]
         are_split = {"train", "test"} <= {parts[0] for parts in folders if parts}
         rows_of = self._split_by_folders(files, folders) if are_split else self.division(len(files))
@@ -144,7 +143,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
                 )
         for name in files:
             path = Path(place, name)
-            if name.startswith(".") or path.suffix.casefold() not in SUFFIXES:
+            if name.startswith(".") or path.suffix.casefold() not in PICTURES:
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise InputOutputError(f"{path} is a link that leads out of {folder}.", "Copy the picture there.")

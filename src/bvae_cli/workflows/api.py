@@ -62,7 +62,9 @@ def train(*, observer: Observer | None = None, overwrite: bool = False, **option
     A code and a data set are written as on the command line, ``ecc="repetition:R=3"``. Raises UsageError for a wrong
     option, InputOutputError, DivergedError (best weights kept).
     """
-    return _train(validated(TrainConfig, options, "train"), observer, overwrite)
+    config = validated(TrainConfig, options, "train")
+    config.require_use(options)
+    return _train(config, observer, overwrite)
 
 
 def resume(folder: Path | str, *, observer: Observer | None = None, **options: Any) -> TrainResult:
@@ -84,7 +86,9 @@ def compare(*, observer: CompareObserver | None = None, **options: Any) -> Compa
     Writes what the command line does but the report, which ``bvae report`` draws of the folder. Raises UsageError,
     InterruptedRunError (everything finished is kept), DivergedError, InputOutputError.
     """
-    return _compare(validated(CompareConfig, options, "compare"), observer)
+    config = validated(CompareConfig, options, "compare")
+    config.require_use(options)
+    return _compare(config, observer)
 
 
 def sample(weights: Path | str, **options: Any) -> SampleResult:

@@ -122,10 +122,12 @@ def decode(
     """Decode every row of a file of codes; ``on_rows`` is told how many are done, ``on_note`` what is strange of them.
 
     Rows are read, decoded and written some at once, and a file has its name only when it is whole. Raises UsageError where
-    there is nothing to repair or no decoder, InputOutputError where files cannot be read or written.
+    there is nothing to repair, no decoder, or no file for what is to be written, InputOutputError where files cannot be
+    read or written.
     """
     started = time.perf_counter()
     config.require_code(named)
+    config.require_output(named)
     owner = coded(config, named, with_model=config.write in OF_MODEL)
     rows = owner.open(config.codes, config.bits)
     decoder = _Decoder(owner, rows, config)

@@ -60,7 +60,7 @@ class _Cells:
 
 @torch.no_grad()
 def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> Sheet:
-    """Write ``KIND_seed_S.npz`` of the sheet that ``config`` asks for, and return it.
+    """Write ``KIND_ASKED_seed_S.npz`` of the sheet that ``config`` asks for, as ``sweep_m3_seed_0.npz``, and return it.
 
     The file holds ``information_bits``, ``codewords`` and ``probabilities`` (or ``means``) of its words. A sweep's come
     word after word,
@@ -85,7 +85,7 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
         drawn = _posterior if kind == "posterior" else _between
         cells = drawn(rebuilt.model, chosen, config.rows, count, generator)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
-    file = folder / f"{kind}_seed_{config.seed}.npz"
+    file = folder / f"{config.file_stem}.npz"
     files.write_file(file, _packed(rebuilt.model, cells))
     pictures = cells.pictures.cpu().numpy()
     return Sheet(file, kind, pictures, cells.groups, splits.feature_shape, cells.said, cells.facts)
