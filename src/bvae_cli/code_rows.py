@@ -126,6 +126,11 @@ def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRo
     Raises InputOutputError for a file that is not there, damaged, or not of such codes; UsageError where it can be read in
     two ways.
     """
+    if path.suffix == ".parquet":
+        raise InputOutputError(
+            f"{path} is a table; codes are decoded and searched in .npy files alone, which are read where they lie.",
+            "Write them with `bvae encode -o codes.npy`, or save the table's column as an array.",
+        )
     found = find_npy(path)
     if len(found.shape) != 2 or not all(found.shape):
         raise InputOutputError(
