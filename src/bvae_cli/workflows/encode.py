@@ -57,7 +57,7 @@ def encode(
     has its name only when it is whole.
     Raises InputOutputError where weights or data cannot be read or the file not be written.
     """
-    rebuilt, splits, device = load_both(config, named, on_note)
+    rebuilt, splits, device = load_both(config, named, on_note, one_pass=True)
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     started = time.perf_counter()
     width = _written(rebuilt.model, x[:1], config).shape[1]
