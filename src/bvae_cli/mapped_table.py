@@ -46,6 +46,14 @@ class MappedTable:
         return self._values.shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the numbers."""
+        return self._values.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return self.take(rows)
+
+    @property
     def bytes_in_a_row(self) -> int:
         """Return what a row takes in the file."""
         return self._values.strides[0]

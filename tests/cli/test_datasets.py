@@ -43,7 +43,7 @@ def test_a_data_set_is_shown_with_its_facts_and_pictures(bvae: Bvae, workplace: 
     outcome = bvae("datasets", "show", "bits.npy", "--out", "rows.png").succeeded()
     for words in (
         "48 training, 6 validation, 6 test",
-        "12 values, 12; 0 are the same",
+        "12 values; 0 are the same",
         "bits, mean 0.",
         "not known",
     ):

@@ -131,7 +131,8 @@ def test_a_seed_decides_the_rows_and_says_so(kind) -> None:
     assert one.digest() == same.digest() != other.digest()
     assert (len(one.train), len(one.validation), len(one.test)) == (100, 20, 30)
     assert "seed 1" in one.source
-    assert "nats a row" in one.source
+    assert one.source.startswith("rows drawn with the seed ")
+    assert one.source.endswith(f"of an entropy of {kind().entropy():.6g} nats each")
     assert one.train_labels is None
 
 

@@ -12,9 +12,11 @@ import torch
 from scipy import sparse
 
 from bvae_cli.config import LikelihoodName, TrainConfig
+from bvae_cli.datasets import values as values_module
 from bvae_cli.datasets.arrays import Arrays
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.mapped import MappedRows
+from bvae_cli.errors import UsageError
 
 from .refusal import refused
 
@@ -165,6 +167,68 @@ def test_a_bad_value_of_a_mapped_file_is_named_too(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", values)
     with refused("Row 8, column 4 (at 2, 1 of 2 × 3) of", "is 1.5, no count"):
         Arrays(path=tmp_path / "x.npy", mapped="always", likelihood="poisson").load()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({9: float("nan"), 2: -0.5}, ("Row 10, column 2", "not a number (NaN)", "Fill or drop")),
+        ({9: float("inf"), 2: 300.0}, ("Row 10, column 2", "infinite", "Fill or drop")),
+        ({2: 2.0, 9: -3.5}, ("Row 3, column 2", "is 2, outside", "Scale the data", "--likelihood gaussian (real values).")),
+        ({2: 2.0, 9: 200.0}, ("Row 3, column 2", "is 2, outside", "divide them by 255")),
+    ],
+)
+@pytest.mark.parametrize("mapped", ["always", "never"])
+def test_message_and_hint_are_of_one_value_and_the_same_of_a_mapped_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: Any, bad: dict[int, float], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(values_module, "_VALUES_AT_ONCE", 12)
+    values = table("bernoulli").astype(np.float64)
+    for row, value in bad.items():
+        values[row, 1] = value
+    np.save(tmp_path / "x.npy", values)
+    with refused(*words):
+        Arrays(path=tmp_path / "x.npy", mapped=mapped).load()
+
+
+@pytest.mark.parametrize("kind", ["bits", "grey", "pictures", "packed", "symbols", "empty", "three files"])
+def test_for_one_pass_the_rows_stay_in_their_file_and_are_the_same(tmp_path: Path, kind: str) -> None:
+    bits, path, options = table("bernoulli").astype(np.uint8), tmp_path / "x.npy", {}
+    if kind == "packed":
+        path = tmp_path / "x.npz"
+        np.savez(path, x=np.packbits(bits, axis=1), feature_shape=[2, 3])
+    else:
+        made = {"grey": bits * 0.5, "pictures": bits.reshape(-1, 2, 3), "empty": bits[:0]}
+        np.save(path, made.get(kind, bits))
+    if kind == "symbols":
+        options["likelihood"] = "categorical"
+    if kind == "three files":
+        options |= {"validation_file": path, "test_file": path}
+    spec = Arrays(path=path, **options)  # type: ignore[arg-type]
+    if kind == "empty":
+        with refused("has no rows"):
+            spec.for_one_pass().load()
+        return
+    here, there = spec.load(), spec.for_one_pass().load()
+    assert there.digest() == here.digest()
+    assert torch.equal(torch.as_tensor(there.all_rows()[:]), torch.as_tensor(here.all_rows()[:]))
+    assert isinstance(there.train, MappedRows) == (kind != "symbols")
+    assert not isinstance(here.train, MappedRows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"split_file": "s.txt", "validation": 0.3}, r"validation=0\.3 would do nothing: split_file"),
+        ({"split_file": "s.txt", "split_seed": 4}, "split_seed=4 would do nothing: split_file"),
+        ({"test_file": "t.npy", "test": 0.2}, r"test=0\.2 would do nothing: the test rows are those of test_file"),
+        ({"test_file": "t.npy", "validation_file": "v.npy", "validation": 0.2}, r"validation=0\.2 would do nothing"),
+    ],
+)
+def test_a_share_that_another_option_decides_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Arrays(path="x.npy", **options)
+    assert Arrays(path="x.npy", test_file="t.npy", validation=0.3).validation == 0.3
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "float16", "float64", ">f4", ">i4"])

@@ -151,7 +151,8 @@ def test_any_rows_of_any_vocabulary_come_back(tmp_path: Path, data: st.DataObjec
     if separator == " ":
         symbol = symbol.filter(lambda text: len(text.split()) == 1)
     vocabulary = data.draw(st.lists(symbol, min_size=1, max_size=8, unique=True))
-    length = data.draw(st.integers(1, 6))
+    # Lines without a separator are not taken for symbols.
+    length = data.draw(st.integers(2 if separator else 1, 6))
     row = st.lists(st.sampled_from(vocabulary), min_size=length, max_size=length)
     rows = data.draw(st.lists(row, min_size=3, max_size=9))
     # A row of nothing but blanks that stand for symbols is a line like others only without a separator.
@@ -250,8 +251,23 @@ def test_more_symbols_than_there_are_numbers_are_refused(tmp_path: Path, separat
     symbols = symbols if separator else [chr(0x3400 + number) for number in range(2**15 + 1)]
     with refused("more than 32,768 different symbols", "separator"):
         Symbols(path=written(tmp_path, between.join(symbols)), separator=separator).load()
-    most = loaded(tmp_path, "\n".join(symbols[:-1]), separator=separator)
-    assert most.categories == (2**15,)
+    lines = between.join(symbols[:-2]), between.join([symbols[0]] * (2**15 - 1)), between.join(symbols[1:-1])
+    assert set(loaded(tmp_path, "\n".join(lines), separator=separator).categories) == {2**15}
+
+
+def test_lines_in_which_the_separator_never_stands_are_refused_unless_a_vocabulary_names_them(tmp_path: Path) -> None:
+    path = written(tmp_path, "ACGT\nCCGT\nACGA\n")
+    for length in (0, 2):
+        with refused(f"No line of {path} has the separator ','", "as 'ACGA'", "Leave separator out", "vocabulary"):
+            Symbols(path=path, separator="comma", length=length).load()
+    named = Symbols(path=path, separator="comma", vocabulary=written(tmp_path, "ACGT\nCCGT\nACGA\n", "v.txt"))
+    assert named.load().categories == (3,)
+    assert loaded(tmp_path, "A\nC\nA\n", separator="comma", length=2, padding="pad").vocabulary == ("A", "C", "pad")
+
+
+def test_shares_beside_a_split_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"validation=0\.3 would do nothing: split_file says the split of each row"):
+        Symbols(path="x.txt", split_file="s.txt", validation=0.3)
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

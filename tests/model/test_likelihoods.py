@@ -341,8 +341,12 @@ def test_units_of_real_data_change_nothing_but_the_density(factor: float) -> Non
 def test_a_column_of_one_value_is_refused_where_its_sigma_would_be_learned() -> None:
     splits = splits_of("gaussian")
     splits.train[:, 1] = 4.0  # type: ignore[index]
-    with pytest.raises(InputOutputError, match="Column 2 of made up has the same value"):
+    with pytest.raises(InputOutputError, match="Column 2 of made up is the same in every training row"):
         beginning("gaussian", splits)
+    pictures = replace(splits, feature_shape=(3, 1))
+    with pytest.raises(InputOutputError, match="The value at 2, 1 of 3 × 1 of made up is the same") as caught:
+        beginning("gaussian", pictures)
+    assert caught.value.hint == "Fix σ for all, as --sigma 0.1."
     begins = beginning("gaussian", splits, sigma=0.5)
     fixed = begins.likelihood
     assert isinstance(fixed, Gaussian)

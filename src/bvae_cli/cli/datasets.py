@@ -152,7 +152,7 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
-    shape = " × ".join(map(str, facts.feature_shape))
+    shape = f", {' × '.join(map(str, facts.feature_shape))}" if len(facts.feature_shape) > 1 else ""
     mean = "" if facts.mean is None else f", mean {facts.mean:.4g}"
     show_facts(
         [
@@ -161,7 +161,7 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
             ("source", facts.source),
             ("licence", facts.licence),
             ("rows", f"{facts.training_rows:,} training, {facts.validation_rows:,} validation, {facts.test_rows:,} test"),
-            ("row", f"{facts.features:,} values, {shape}; {facts.constant:,} are the same in all training rows"),
+            ("row", f"{facts.features:,} values{shape}; {facts.constant:,} are the same in all training rows"),
             ("values", f"{facts.values}{mean}; likelihood {facts.likelihood}"),
             *_told(facts.vocabulary, facts.first_rows),
             ("labels", "none" if facts.labels is None else f"{facts.labels:,} different ones"),

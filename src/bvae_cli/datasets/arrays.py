@@ -87,6 +87,12 @@ class Arrays(DividedFile):
             )
         if self.validation_file is not None and self.test_file is None:
             raise UsageError("There is a validation_file, and no test_file.", "Name both, or test_file alone.")
+        if self.split_file is not None:
+            self.require_unnamed("validation", "test", "split_seed", because="split_file says the split of each row")
+        if self.test_file is not None:
+            self.require_unnamed("test", because="the test rows are those of test_file")
+        if self.validation_file is not None:
+            self.require_unnamed("validation", "split_seed", because="the validation rows are those of validation_file")
         return self
 
     def check(self) -> None:
@@ -145,7 +151,7 @@ class Arrays(DividedFile):
     def _of(self, path: Path) -> Arrays:
         """Return what reads another file as this one is read."""
         mapped = "never" if path.suffix.casefold() != ".npy" else self.mapped
-        return Arrays(path=path, mapped=mapped, likelihood=self.likelihood)
+        return self._as_this(Arrays(path=path, mapped=mapped, likelihood=self.likelihood))
 
     def _of_files(self, test_file: Path) -> Splits:
         whole, test = self._table(), self._of(test_file)._table()
@@ -168,7 +174,7 @@ class Arrays(DividedFile):
     def _packed(self) -> Splits:
         if self.likelihood == "categorical":
             raise InputOutputError(f"{self.path} holds packed bits, no symbols.", "Leave the likelihood out.")
-        splits = Packed(**self.model_dump(include=set(Packed.model_fields))).load()
+        splits = self._as_this(Packed(**self.model_dump(include=set(Packed.model_fields)))).load()
         if self.likelihood == "bernoulli":
             return splits
         parts: dict[str, Any] = {split: _as_numbers(splits.split(split)) for split in SPLITS}

@@ -160,6 +160,19 @@ class Splits:
         return None if whole else f"counts in its {name} split that are not whole numbers"
 
 
+def place_in(column: int, feature_shape: tuple[int, ...]) -> str:
+    """Say where in a row the value number ``column``, from 0, is, as a person counts.
+
+    >>> place_in(29, (28, 28))
+    '2, 2 of 28 × 28'
+    """
+    indices = []
+    for size in reversed(feature_shape):
+        column, index = divmod(column, size)
+        indices.append(index + 1)
+    return f"{', '.join(map(str, reversed(indices)))} of {' × '.join(map(str, feature_shape))}"
+
+
 class DatasetSpec(BaseModel):
     """What a person says to get a data set: the options are the fields, each with bounds and a description.
 
@@ -190,6 +203,10 @@ class DatasetSpec(BaseModel):
         Most data sets are what they are, and return themselves, also where the likelihood does not fit their values: who
         trains on them is then told so. Nothing is read.
         """
+        return self
+
+    def for_one_pass(self) -> Self:
+        """Return what reads the same rows with as little memory as it can, for one who goes over them once."""
         return self
 
     def check(self) -> None:

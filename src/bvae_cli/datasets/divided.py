@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
 from bvae_cli.errors import InputOutputError, UsageError
@@ -25,6 +25,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 LABEL_NAMES = ("y", "labels")
 _DATA_NAMES = ("x", "data", "images")
 _FEWEST_ROWS = 3
+File = TypeVar("File", bound="DividedFile")
 # Arrays of an archive that a sentence names.
 _MOST_NAMED = 8
 # Rows that would take so many bytes of memory stay in their file; fewer are read, which is a little faster.
@@ -47,6 +48,12 @@ class Divided(DatasetSpec):
                 "Their sum must be less than 1.",
             )
         return self
+
+    def require_unnamed(self, *names: str, because: str) -> None:
+        """Raise UsageError where somebody has set one of these options, which do nothing ``because`` of another one."""
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UsageError(f"{name}={getattr(self, name)} would do nothing: {because}.", "Leave one of them out.")
 
     def division(self, total: int) -> dict[SplitName, NDArray[np.int64]]:
         """Return the numbers of the rows of each split. Raises InputOutputError where there are fewer than three rows."""
@@ -117,6 +124,19 @@ class DividedFile(Divided):
         "auto", description="Leave the rows in the file and read each batch from there; auto: from 256 MiB of rows on."
     )
 
+    # Then "auto" leaves rows in their file however few they are.
+    _one_pass: bool = PrivateAttr(default=False)
+
+    def for_one_pass(self) -> Self:
+        """Return what leaves the rows in their file wherever they can stay there, unless it is told where they are."""
+        other = self.model_copy()
+        other._one_pass = True
+        return other
+
+    def _as_this(self, other: File) -> File:
+        """Return what reads another file, for one pass where this does."""
+        return other.for_one_pass() if self._one_pass else other
+
     @property
     def suffix(self) -> str:
         """The suffix of the file, in small letters."""
@@ -136,7 +156,9 @@ class DividedFile(Divided):
             raise InputOutputError(
                 f"{self.path} cannot be mapped: {found.why}.", "Write it with numpy.save or numpy.savez, row by row."
             )
-        wanted = self.mapped == "always" or (self.mapped == "auto" and bytes_in_memory >= MAPPED_FROM)
+        # Nothing cannot be mapped.
+        fewest = 1 if self._one_pass else MAPPED_FROM
+        wanted = self.mapped == "always" or (self.mapped == "auto" and bytes_in_memory >= fewest)
         return wanted and found.offset is not None
 
     def data_name(self, names: list[str]) -> str:

@@ -57,7 +57,7 @@ class Drawn(DatasetSpec):
             validation=validation,
             test=test,
             feature_shape=self.shape(),
-            source=f"drawn with the seed {self.seed}; entropy {self.entropy():.6g} nats a row",
+            source=f"rows drawn with the seed {self.seed}, of an entropy of {self.entropy():.6g} nats each",
             licence=self.licence,
             **self.kind(),
         )

@@ -100,19 +100,21 @@ def read_sequences(
     alphabet = _Alphabet(path, vocabulary)
     fill = None if filling is None else alphabet.number_of(filling.symbol)
     parts: list[NDArray[np.int16]] = []
-    rows, width = 0, None if filling is None else filling.length
+    rows, width, most = 0, None if filling is None else filling.length, 0
     for first_line, text in _blocks(path):
         block = _block(text, first_line, separator, alphabet, path)
         if not len(block.lengths):
             continue
         width = int(block.lengths[0]) if width is None else width
-        rows += len(block.lengths)
+        rows, most = rows + len(block.lengths), max(most, int(block.lengths.max()))
         _require_lengths(block, width, filling, path)
         if filling is not None:
             _require_sensible(rows, filling.length, path)
         parts.append(_rectangle(block, width, fill))
     if not parts:
         raise InputOutputError(f"{path} has no rows.", "Write one row of symbols a line.")
+    if separator and vocabulary is None and most == 1:
+        _require_separated([name for name in alphabet.known() if filling is None or name != filling.symbol], separator, path)
     order, names = alphabet.ordered(None if filling is None else filling.symbol)
     for number, part in enumerate(parts):
         parts[number] = order[part]
@@ -269,6 +271,17 @@ def _rectangle(block: _Block, width: int, fill: int | None) -> NDArray[np.int16]
     values = np.full((len(block.lengths), width), fill, np.int16)
     values[np.arange(width) < block.lengths[:, np.newaxis]] = block.numbers
     return values
+
+
+def _require_separated(symbols: list[str], separator: str, path: Path) -> None:
+    """Raise InputOutputError where lines without a separator were taken whole, though they are longer than a character."""
+    lines = [symbol for symbol in symbols if len(symbol) > 1]
+    if lines:
+        raise InputOutputError(
+            f"No line of {path} has the separator {separator!r}: each would be one symbol, as {_shown(lines[0])}.",
+            "Leave separator out where every character is a symbol, or say what stands between them; symbols that are "
+            "whole lines are named in a vocabulary.",
+        )
 
 
 def _require_lengths(block: _Block, width: int, filling: Filling | None, path: Path) -> None:

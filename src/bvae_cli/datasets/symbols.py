@@ -63,6 +63,8 @@ class Symbols(Divided):
                 f"padding '{self.padding}' is not one character, and without a separator every symbol is.",
                 "As in padding=_, or say a separator.",
             )
+        if self.split_file is not None:
+            self.require_unnamed("validation", "test", "split_seed", because="split_file says the split of each row")
         return self
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bvae_cli.config import VALUES, LikelihoodName, ValueKind
-from bvae_cli.datasets.base import LARGEST_VALUE_OF_COUNTS, MOST_CATEGORIES
+from bvae_cli.datasets.base import LARGEST_VALUE_OF_COUNTS, MOST_CATEGORIES, place_in
 from bvae_cli.errors import InputOutputError
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def checked_rows(
     place = first_bad(values, likelihood)
     if place is not None:
         row, column = place
-        said = f"Row {(line_of or (lambda number: number + 1))(row)}, column {column + 1}"
-        if len(feature_shape) > 1:
-            import numpy as np
-
-            indices = ", ".join(str(int(index) + 1) for index in np.unravel_index(column, feature_shape))
-            said += f" (at {indices} of {' × '.join(map(str, feature_shape))})"
+        said = _said((line_of or (lambda number: number + 1))(row), column, feature_shape)
         raise refused_value(values[row, column].item(), said, where, counted, likelihood, hint_for(values, likelihood))
     return Table(values.astype(dtype_for(values, likelihood)), feature_shape)
 
@@ -102,10 +97,15 @@ def checked_table(
     Raises InputOutputError as ``checked_rows`` does.
     """
     are_bits = True
-    for start in range(0, table.shape[0], rows := max(1, _VALUES_AT_ONCE // table.shape[1])):
-        part = table.take(slice(start, start + rows)).reshape(-1, *feature_shape)
-        checked = checked_rows(part, where, lambda row, start=start: start + row + 1, likelihood=likelihood)  # type: ignore[misc]
-        are_bits &= checked.values.dtype == "uint8"
+    for _, part in _parts(table):
+        if first_bad(part, likelihood) is not None:
+            # Which value is named, and the hint, are matters of all of them.
+            place = first_bad(table, likelihood)
+            assert place is not None  # a part has one
+            row, column = place
+            said, value = _said(row + 1, column, feature_shape), table[row : row + 1][0, column].item()
+            raise refused_value(value, said, where, "counted from 1", likelihood, hint_for(table, likelihood))
+        are_bits &= dtype_for(part, likelihood) == "uint8"
     return are_bits
 
 
@@ -128,20 +128,27 @@ def categories_of(parts: Iterable[NDArray[np.int16]]) -> tuple[int, ...]:
     return tuple((largest.astype(np.int64) + 1).tolist())
 
 
-def first_bad(values: NDArray[Any], likelihood: LikelihoodName) -> tuple[int, int] | None:
-    """Return row and column, from 0, of the first value of ``[rows, D]`` that the likelihood does not take, or None."""
+def first_bad(values: NDArray[Any] | MappedTable, likelihood: LikelihoodName) -> tuple[int, int] | None:
+    """Return row and column, from 0, of the first value of ``[rows, D]`` that the likelihood does not take, or None.
+
+    Where values are missing or infinite it is the first of those: what else is to be said of the values waits for them.
+    """
     import numpy as np
 
     kind = _KINDS[VALUES[likelihood]]
-    low, high = float(values.min()), float(values.max())
+    low, high = _extremes(values)
     # NaN makes both extremes NaN, and so both comparisons false.
     if low >= kind.low and high <= kind.high and not (kind.whole and not _are_whole(values)):
         return None
+    all_finite = math.isfinite(low) and math.isfinite(high)
     for start, part in _parts(values):
         numbers = part.astype(np.float64)
-        bad = ~((numbers >= kind.low) & (numbers <= kind.high))
-        if kind.whole:
-            bad |= numbers != np.floor(numbers)
+        if not all_finite:
+            bad = ~np.isfinite(numbers)
+        else:
+            bad = ~((numbers >= kind.low) & (numbers <= kind.high))
+            if kind.whole:
+                bad |= numbers != np.floor(numbers)
         if bad.any():
             row, column = (int(index) for index in np.unravel_index(bad.argmax(), bad.shape))
             return start + row, column
@@ -161,9 +168,9 @@ def refused_value(
     return InputOutputError(f"{place} of {where} is {what} ({counted}).", hint)
 
 
-def hint_for(values: NDArray[Any], likelihood: LikelihoodName) -> str:
+def hint_for(values: NDArray[Any] | MappedTable, likelihood: LikelihoodName) -> str:
     """Return what to do about values that the likelihood does not take, naming those that would."""
-    low, high = float(values.min()), float(values.max())
+    low, high = _extremes(values)
     if not (math.isfinite(low) and math.isfinite(high)):
         return "Fill or drop the values that are missing or infinite."
     whole = _are_whole(values)
@@ -196,13 +203,28 @@ def _listed(words: list[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _parts(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+def _said(row: int, column: int, feature_shape: tuple[int, ...]) -> str:
+    """Name a value by its row, as a person counts, and its column, from 0."""
+    if len(feature_shape) == 1:
+        return f"Row {row}, column {column + 1}"
+    return f"Row {row}, column {column + 1} (at {place_in(column, feature_shape)})"
+
+
+def _extremes(values: NDArray[Any] | MappedTable) -> tuple[float, float]:
+    """Return the least and the largest value; both are NaN where one value is."""
+    import numpy as np
+
+    found = np.array([[part.min(), part.max()] for _, part in _parts(values)], np.float64)
+    return float(found[:, 0].min()), float(found[:, 1].max())
+
+
+def _parts(values: NDArray[Any] | MappedTable) -> Iterator[tuple[int, NDArray[Any]]]:
     """Go through rows, some millions of values at once, each part with the number of its first row."""
     rows = max(1, _VALUES_AT_ONCE // values.shape[1])
-    return ((start, values[start : start + rows]) for start in range(0, len(values), rows))
+    return ((start, values[start : start + rows]) for start in range(0, values.shape[0], rows))
 
 
-def _are_whole(values: NDArray[Any]) -> bool:
+def _are_whole(values: NDArray[Any] | MappedTable) -> bool:
     import numpy as np
 
     return values.dtype.kind in "biu" or all(bool((part == np.floor(part)).all()) for _, part in _parts(values))

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from bvae_cli.config import LikelihoodName
-from bvae_cli.datasets.base import Splits
+from bvae_cli.datasets.base import Splits, place_in
 from bvae_cli.datasets.rows import Rows, extremes, mean_row, moments
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.model.terms import negative_log_likelihood
@@ -595,7 +595,7 @@ def beginning(name: str, splits: Splits, sigma: float = 0.0) -> Beginning:
     likelihood = unfitted(name, splits.features, splits.categories, sigma)
     train = splits.train
     if isinstance(likelihood, Gaussian):
-        return _gaussian_beginning(likelihood, train, splits.source)
+        return _gaussian_beginning(likelihood, splits)
     if isinstance(likelihood, Bernoulli):
         return bernoulli_beginning(mean_row(train))
     mean, _ = moments(train, likelihood.encoder_inputs)
@@ -616,16 +616,19 @@ def bernoulli_beginning(mean: Tensor) -> Beginning:
     return Beginning(Bernoulli(mean.numel()), mean, bias)
 
 
-def _gaussian_beginning(likelihood: Gaussian, train: Tensor | Rows, source: str) -> Beginning:
+def _gaussian_beginning(likelihood: Gaussian, splits: Splits) -> Beginning:
+    train = splits.train
     mean, variance = moments(train)
     spread = variance.sqrt()
     constant = spread <= 1e-7 * mean.abs()
     if not likelihood.sigma and bool(constant.any()):
         column = int(constant.nonzero()[0])
+        of_pictures = len(splits.feature_shape) > 1
+        what = f"The value at {place_in(column, splits.feature_shape)}" if of_pictures else f"Column {column + 1}"
         raise InputOutputError(
-            f"Column {column + 1} of {source} has the same value in every training row: its σ would shrink to 0, and the "
-            "density grow without end.",
-            "Leave the column out, or fix σ for all, as --sigma 0.1.",
+            f"{what} of {splits.source} is the same in every training row: its σ would shrink to 0, and the density grow "
+            "without end.",
+            f"{'Fix' if of_pictures else 'Leave the column out, or fix'} σ for all, as --sigma 0.1.",
         )
     likelihood.location.copy_(mean)
     likelihood.spread.copy_(torch.where(constant, 1.0, spread))

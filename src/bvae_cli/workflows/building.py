@@ -102,14 +102,15 @@ def build_code(reference: PluginRef, n: int) -> Code:
     return code
 
 
-def load_splits(reference: PluginRef, likelihood: str = "auto") -> Splits:
-    """Return the data, read for a likelihood where one is named.
+def load_splits(reference: PluginRef, likelihood: str = "auto", *, one_pass: bool = False) -> Splits:
+    """Return the data, read for a likelihood where one is named, and with little memory for one who needs them once.
 
     Raises InputOutputError where it cannot be read, PluginError where its own program fails.
     """
     spec = reference.spec("data set")
     with registry.blaming("data set", reference.type):
-        splits: Splits = spec.for_likelihood(likelihood).load()
+        spec = spec.for_likelihood(likelihood)
+        splits: Splits = (spec.for_one_pass() if one_pass else spec).load()
         problem = splits.problem()
     if problem is not None:
         origin = registry.origins("data set", reference.type)[0]

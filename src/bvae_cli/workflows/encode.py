@@ -58,7 +58,7 @@ def encode(
     Raises UsageError where the file is one that is read, InputOutputError where weights or data cannot be read or the file
     not be written.
     """
-    rebuilt, splits, device = load_both(config, named, on_note)
+    rebuilt, splits, device = load_both(config, named, on_note, one_pass=True)
     files.require_apart(config.output, [rebuilt.weights, *data_of(config, rebuilt).paths("data set")])
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     started = time.perf_counter()

@@ -27,7 +27,7 @@ _ROWS = 2000
 @torch.no_grad()
 def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callable[[str], None]) -> tuple[CodeRows, Queries]:
     """Open the codes, and encode rows of the data set as queries of their kind: information bits or codewords, or logits."""
-    rebuilt, splits, device = load_both(config, named, on_note)
+    rebuilt, splits, device = load_both(config, named, on_note, one_pass=True)
     if config.output is not None:
         require_apart(config.output, data_of(config, rebuilt).paths("data set"))
     model = rebuilt.model

@@ -123,10 +123,15 @@ def prepare(
     return rebuilt, x.to(device), splits
 
 
-def load_both(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, Splits, str]:
-    """Load the model, on the chosen device, and its data, which stay where they are; return both and the device."""
+def load_both(
+    config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None, *, one_pass: bool = False
+) -> tuple[Rebuilt, Splits, str]:
+    """Load the model, on the chosen device, and its data, which stay where they are; return both and the device.
+
+    With ``one_pass`` rows that can stay in their file do, however few they are.
+    """
     rebuilt, device = load_alone(config, named, on_note)
-    return rebuilt, load_data(config, rebuilt), device
+    return rebuilt, load_data(config, rebuilt, one_pass=one_pass), device
 
 
 def load_alone(config: TrainedChoice, named: frozenset[str], on_note: OnNote | None = None) -> tuple[Rebuilt, str]:
@@ -184,7 +189,7 @@ def data_of(config: TrainedChoice, rebuilt: Rebuilt) -> PluginRef:
     return config.dataset or PluginRef(type=recorded["type"], options=recorded["options"])
 
 
-def load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
+def load_data(config: TrainedChoice, rebuilt: Rebuilt, *, one_pass: bool = False) -> Splits:
     """Load the data that ``config`` names, or those that a model was trained on.
 
     Raises InputOutputError or PluginError where they cannot be had or have changed, UsageError where they do not fit.
@@ -196,7 +201,7 @@ def load_data(config: TrainedChoice, rebuilt: Rebuilt) -> Splits:
             f"Install {recorded['distribution']} {recorded['version']}, or name other data with --dataset.",
         )
     try:
-        splits = load_splits(reference, rebuilt.model.likelihood.name)
+        splits = load_splits(reference, rebuilt.model.likelihood.name, one_pass=one_pass)
     except BvaeError as error:
         if config.dataset is not None:
             raise
