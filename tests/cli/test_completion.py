@@ -51,7 +51,7 @@ def offered(bvae: Bvae, monkeypatch: pytest.MonkeyPatch) -> Offered:
         ("bvae train --ecc repetition --ecc-R", ["--ecc-R"]),
         ("bvae config ", ["show"]),
         ("bvae config show s", ["sample"]),
-        ("bvae plot --o", ["--out"]),
+        ("bvae plot --o", ["--out", "--overwrite"]),
         ("bvae train --zzz", []),
     ],
 )

@@ -190,5 +190,5 @@ def test_a_picture_of_data_replaces_nothing_unasked_and_is_not_put_among_them(bv
     assert Path("rows.png").read_bytes().startswith(b"\x89PNG")
     Path("pictures").mkdir()
     Path("rows.png").rename("pictures/rows.png")
-    bvae("datasets", "show", "images:path=pictures", "-o", "pictures/all.png").refused(2, "which holds the data")
+    bvae("datasets", "show", "images:path=pictures", "-o", "pictures/all.png").refused(2, "lies among the pictures of")
     assert not Path("pictures/all.png").exists()

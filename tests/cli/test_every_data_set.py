@@ -27,8 +27,8 @@ def _idx() -> None:
 
 def _pictures() -> None:
     for number, picture in enumerate(grey(24, 9, 9)):
-        Path(f"label{number % 3}").mkdir(exist_ok=True)
-        Path(f"label{number % 3}/{number}.png").write_bytes(png_bytes(picture))
+        Path(f"pictures/label{number % 3}").mkdir(parents=True, exist_ok=True)
+        Path(f"pictures/label{number % 3}/{number}.png").write_bytes(png_bytes(picture))
 
 
 def _bits() -> np.ndarray:
@@ -55,7 +55,7 @@ SETS: dict[str, tuple[str, Callable[[], object]]] = {
     "cifar10": ("cifar10:folder=.", lambda: write_tar(Path("cifar-10-binary.tar.gz"), cifar_files())),
     "emnist": ("emnist:folder=.,binarize=threshold", lambda: write_zip(Path("gzip.zip"), emnist_members())),
     "fashion-mnist": ("fashion-mnist:folder=.,binarize=fresh", _idx),
-    "images": ("images:path=.,size=8", _pictures),
+    "images": ("images:path=pictures,size=8", _pictures),
     "kmnist": ("kmnist:folder=.", _idx),
     "mnist": ("mnist:folder=.", _idx),
     "omniglot": ("omniglot:folder=.,binarize=threshold", lambda: write_omniglot(Path())),

@@ -240,8 +240,12 @@ def test_a_folder_that_is_there_is_replaced_only_when_asked(trained: TrainResult
         exported(trained, tmp_path / "model", "torch")
     assert "model.pt" in exported(trained, tmp_path / "model", "torch", overwrite=True).files
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["README.md", "model.pt"]
-    with pytest.raises(UsageError, match="not of an export"):
+    with pytest.raises(UsageError, match="is read here"):
         exported(trained, trained.folder, "torch", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep")
+    with pytest.raises(UsageError, match="not of an export"):
+        exported(trained, tmp_path / "mine", "torch", overwrite=True)
 
 
 def test_a_bit_whose_logit_is_nought_may_be_either() -> None:

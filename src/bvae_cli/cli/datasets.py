@@ -14,6 +14,7 @@ from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_
 from bvae_cli.config import VALUES, PluginRef, parse_dataset
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.files import require_new
+from bvae_cli.folders import holds_pictures
 
 _ACTIONS = ("list", "show", "check", "pack")
 # Symbols of a vocabulary that are told.
@@ -174,12 +175,12 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
 
 
 def _require_place(out: Path, overwrite: bool, data: Sequence[Path]) -> None:
-    """Raise UsageError where a picture would replace something, or lie among the data."""
+    """Raise UsageError where a picture would replace something, or lie among pictures that are data."""
     require_new(out, overwrite, data)
     for folder in data:
-        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        if out.resolve().is_relative_to(folder.resolve()) and holds_pictures(folder):
             raise UsageError(
-                f"{out} lies in {folder}, which holds the data.", "Write it elsewhere: there it could be taken for data."
+                f"{out} lies among the pictures of {folder}.", "Write it elsewhere: there it would be data too."
             )
 
 
