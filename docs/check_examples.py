@@ -55,6 +55,8 @@ def make_files() -> None:
     np.save("missing.npy", bits)
     Path("ragged.csv").write_text("a,b,c\n0,1,1\n0,1\n")
     Path("words.csv").write_text("a,b\n0,1\n0,x\n1,1\n")
+    Path("papers").mkdir()
+    Path("papers/notes.txt").write_text("keep\n")
     Path("study.toml").write_text("epoch = 3\n")
     Path("pickle.pt").write_bytes(pickle.dumps({"a": print}))
     torch.save({"a": torch.zeros(1)}, "foreign.pt")
