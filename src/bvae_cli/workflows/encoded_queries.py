@@ -9,17 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from bvae_cli.code_rows import CodeRows
-from bvae_cli.config import PluginRef
-from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import first_rows
-from bvae_cli.errors import UsageError
 from bvae_cli.files import require_apart
 from bvae_cli.trained import SearchConfig
-from bvae_cli.workflows.building import load_splits
 from bvae_cli.workflows.coded import Coded
 from bvae_cli.workflows.encode import rows_of
 from bvae_cli.workflows.measuring import data_of, load_both
 from bvae_cli.workflows.queries import Queries, chosen_rows, read_labels, require_bits
+from bvae_cli.workflows.split_labels import labels_of, named_rows
 
 _ROWS = 2000
 
@@ -37,7 +34,7 @@ def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callab
     x = first_rows(rows_of(splits, config.split), config.subset).to(device)
     rows = chosen_rows(config, len(x), named_rows(config.split))
     if config.query_labels is None:
-        labels = _labels(splits, config.split)
+        labels = labels_of(splits, config.split)
     else:
         labels = read_labels(config.query_labels, len(x), f"{config.split} rows", config.dataset, splits)
     of_words = codes.width != model.code.n or model.code.k == model.code.n
@@ -62,38 +59,3 @@ def encoded_queries(config: SearchConfig, named: frozenset[str], on_note: Callab
         labels=None if labels is None else labels[rows],
         data=splits,
     )
-
-
-def labels_of_split(split: str, rows: int, of: str, dataset: PluginRef | None, data: Splits | None) -> NDArray[np.int64]:
-    """Return the labels of a split of a data set, which are those of so many rows.
-
-    Raises UsageError where it has none, or other rows.
-    """
-    if data is None:
-        assert dataset is not None  # or the configuration was refused
-        data = load_splits(dataset)
-    labels = _labels(data, split)
-    if labels is None:
-        raise UsageError(f"{data.source} has no labels.", "Name a .npy of a whole number for each row.")
-    if len(labels) != rows:
-        raise UsageError(
-            f"There are {len(labels):,} of {named_rows(split)} of {data.source}, and {rows:,} {of}.",
-            "Name the split that was encoded whole, or a .npy of labels.",
-        )
-    return labels
-
-
-def named_rows(split: str) -> str:
-    """Return what the rows of a split, or all of them, are called."""
-    return "all rows" if split == "all" else f"the {split} rows"
-
-
-def _labels(splits: Splits, split: str) -> NDArray[np.int64] | None:
-    found = [splits.train_labels, splits.validation_labels, splits.test_labels]
-    if split != "all":
-        chosen = found[("train", "validation", "test").index(split)]
-        return None if chosen is None else chosen.numpy()
-    if any(labels is None for labels in found):
-        return None
-    joined = torch.cat([labels for labels in found if labels is not None])
-    return (joined if splits.order is None else joined[splits.order.argsort()]).numpy()

@@ -53,10 +53,7 @@ def opened(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tupl
 
     Raises UsageError, InputOutputError where they are not and no code is named that makes them so.
     """
-    if config.query is None:
-        from bvae_cli.workflows.encoded_queries import encoded_queries
-
-        return encoded_queries(config, named, on_note)
+    assert config.query is not None  # or rows of data are encoded
     if config.names_a_code(named):
         from bvae_cli.workflows.coded import coded
 
@@ -222,7 +219,7 @@ def read_labels(
     Raises InputOutputError where a file is not of these, UsageError where a data set has no labels or other rows.
     """
     if str(path) in get_args(EncodedSplit):
-        from bvae_cli.workflows.encoded_queries import labels_of_split
+        from bvae_cli.workflows.split_labels import labels_of_split
 
         return labels_of_split(str(path), rows, of, dataset, data)
     require_labels(path)

@@ -71,7 +71,7 @@ def search(
 
     Raises UsageError for what does not fit each other, InputOutputError where files cannot be read or written.
     """
-    codes, queries = opened(config, named, on_note or (lambda note: None))
+    codes, queries = _queries(config, named, on_note or (lambda note: None))
     without = queries.rows if config.exclude_self else None
     _require_enough(config, codes, queries)
     labels = None
@@ -104,6 +104,14 @@ def search(
         file=config.output,
         seconds=seconds,
     )
+
+
+def _queries(config: SearchConfig, named: frozenset[str], on_note: OnNote) -> tuple[CodeRows, Queries]:
+    if config.query is not None:
+        return opened(config, named, on_note)
+    from bvae_cli.workflows.encoded_queries import encoded_queries  # which needs torch
+
+    return encoded_queries(config, named, on_note)
 
 
 def _require_enough(config: SearchConfig, codes: CodeRows, queries: Queries) -> None:
