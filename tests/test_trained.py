@@ -50,6 +50,7 @@ def test_files_of_samples_are_named_for_what_was_asked() -> None:
     stems = {
         "samples_seed_0": {},
         "samples_seed_3_m1=1_m7=0": {"fix": "m7=0,m1=1", "seed": 3},
+        "samples_seed_0_m1=1_t=0.5": {"fix": "m1=1", "temperature": 0.5},
         "sweep_m3_seed_0": {"sweep": "m3"},
         "sweep_m3_m1_seed_0_m2=0": {"sweep": "m3,m1", "fix": "m2=0"},
         "sweep_strongest_seed_0": {"sweep": "strongest"},

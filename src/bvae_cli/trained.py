@@ -122,7 +122,7 @@ class SampleConfig(TrainedChoice):
 
     @property
     def file_stem(self) -> str:
-        """The name of what is drawn, without its suffix: it tells the bits or rows that were asked for, and the seed."""
+        """The name of what is drawn, without its suffix: it tells bits, rows and temperature that were asked for, and the seed."""
         fixed = [f"m{bit}={value}" for bit, value in sorted(self.fixed.items())]
         kind = next((name for name in SHEETS if getattr(self, name)), "samples")
         asked: list[str] = []
@@ -130,7 +130,8 @@ class SampleConfig(TrainedChoice):
             asked = [f"m{bit}" for bit in self.swept] or [STRONGEST]
         elif kind != "samples":
             asked = [*([] if self.split == "validation" else [self.split]), *map(str, self.rows)]
-        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed)])
+        warm = [f"t={self.temperature:g}"] if kind == "samples" and self.temperature != 1 else []
+        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed), *warm])
 
     @property
     def fixed(self) -> dict[int, int]:

@@ -71,4 +71,4 @@ def test_with_weights_the_argument_is_the_data(bvae: Bvae, run_folder: Path, wor
     bvae("encode", "other.npy", "--weights", run_folder, "--out", "codes.npy").succeeded()
     assert np.load("codes.npy").shape == (40, 4)
     line = ("encode", "other.npy", "-w", run_folder, "--dataset", "bits.npy", "-o", "c.npy")
-    bvae(*line).refused(2, "The data are named twice")
+    bvae(*line).refused(2, "Both DATA and --dataset name data")

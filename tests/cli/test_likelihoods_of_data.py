@@ -63,6 +63,18 @@ def test_a_run_on_large_values_has_not_diverged_because_guessing_costs_much(
     assert (trained["state"], trained["rewinds"]) == ("finished", 0)
 
 
+@pytest.mark.parametrize("mean", [1e4, 1e6])
+def test_large_counts_that_hardly_vary_are_trained_on(bvae: Bvae, workplace: Path, mean: float) -> None:
+    many = np.random.default_rng(0)
+    rows = many.poisson(mean, (400, 12))
+    rows[:, 0], rows[:, 1] = 0, 1_000_000
+    np.save("x.npy", rows)
+    line = ("train", "--dataset", "x.npy", "--likelihood", "poisson", *_OPTIONS[:-1], 400, "--json")
+    trained = bvae(*line).succeeded().json()
+    assert (trained["state"], trained["rewinds"]) == ("finished", 0)
+    bvae(*line, "--lr", 10, "--output-dir", "wild").refused(5, "diverged")
+
+
 def test_a_likelihood_that_does_not_fit_the_values_is_refused(bvae: Bvae, workplace: Path) -> None:
     _words()
     line = ("train", "--dataset", "symbols:path=x.txt", *_OPTIONS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import pytest
 
 from bvae_cli.datasets import downloads
 from bvae_cli.datasets.binarized_mnist import BinarizedMnist
-from bvae_cli.datasets.downloads import Download, fetch, own_folder
+from bvae_cli.datasets.downloads import Download, are_official, fetch, own_folder, require_official
 from bvae_cli.errors import UsageError
 from bvae_cli.locks import Lock
 
@@ -253,3 +254,25 @@ def test_without_a_home_the_words_say_where_else_the_files_can_be(monkeypatch) -
 def test_what_is_bundled_needs_no_download(monkeypatch) -> None:
     monkeypatch.setattr(pooch, "retrieve", None)
     assert len(BinarizedMnist().load().test) == 10_000
+
+
+def test_a_file_that_somebody_else_packed_is_the_official_one_by_what_it_holds(tmp_path: Path) -> None:
+    held, theirs = CONTENT, gzip.compress(CONTENT, 9)
+    known = Download("file.gz", "", len(theirs), hashlib.sha256(theirs).hexdigest(), hashlib.sha256(held).hexdigest())
+    of_the_archive_alone = known._replace(unpacked_sha256="")
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(held, 0))
+    assert are_official([path], [known])
+    assert not are_official([path], [of_the_archive_alone])
+    (tmp_path / "file").write_bytes(held)
+    require_official([known], tmp_path)
+    assert are_official([tmp_path / "file"], [known])
+    assert not are_official([tmp_path / "file"], [of_the_archive_alone])
+    for wrong in (gzip.compress(OTHER), gzip.compress(held)[:-9], b"no gzip"):
+        path.write_bytes(wrong)
+        with refused("file.gz is not the official file", "Remove it"):
+            require_official([known], tmp_path)
+    path.unlink()
+    (tmp_path / "file").write_bytes(OTHER)
+    with refused("file is not the official file"):
+        require_official([known], tmp_path)

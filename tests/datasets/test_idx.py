@@ -274,12 +274,16 @@ KNOWN = [Mnist, FashionMnist, Kmnist]
 
 
 def test_files_in_the_data_folder_are_read_without_the_network(own_data, no_network):
-    write_folder(own_data, packed=False)
-    splits = Mnist().load()
+    folder = own_data.parent / "fashion-mnist"
+    write_folder(folder, packed=False)
+    splits = FashionMnist().load()
     assert len(splits.train) == 10
-    # Only of the .gz files the sha256 is known.
+    # Only of MNIST it is known what the files hold.
     assert splits.licence == "not stated"
-    assert splits.source == f"IDX files in {own_data}, not compared with the official ones"
+    assert splits.source == f"IDX files in {folder}, not compared with the official ones"
+    write_folder(own_data, packed=False)
+    with refused("train-images-idx3-ubyte is not the official file"):
+        Mnist().load()
 
 
 def test_other_files_under_the_official_names_are_refused_in_the_data_folder(own_data, no_network):

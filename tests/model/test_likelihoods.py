@@ -157,6 +157,9 @@ def test_a_guess_is_about_what_the_beginning_costs_also_of_large_counts(name: st
         begins = beginning(name, splits)
         costs = begins.likelihood.negative_log_likelihood(begins.bias.unsqueeze(0), counts).mean()
         assert 0.5 < begins.likelihood.guess(counts) / float(costs.detach()) < 6
+        assert 10 * begins.likelihood.guess(counts) > float(
+            begins.likelihood.negative_log_likelihood(begins.bias.unsqueeze(0) + 0.5, counts).mean()
+        )
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.02, 5.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,13 @@ def _encode(
     if source is not None:
         field = "dataset" if "weights" in given.layer.values else "weights"
         if field in given.layer.values:
-            raise UsageError("The data are named twice.", f"Give --dataset, or '{source}' without it.")
+            raise UsageError(
+                "Both DATA and --dataset name data.", "`bvae encode DATA --weights FOLDER`, or FOLDER --dataset DATA."
+            )
+        if field == "weights" and Path(source).suffix.casefold() in (".npy", ".npz", ".csv", ".tsv", ".parquet"):
+            raise UsageError(
+                f"{source} is data, and no model is named.", f"Name one: bvae encode {source} --weights FOLDER."
+            )
         given.layer.values[field] = source
     resolved = given.resolve(EncodeConfig)
     config: EncodeConfig = resolved.config

@@ -6,10 +6,12 @@ somebody has put there by hand under such a name must have it as well.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 PART = ".part"
 # What is said of data whose files, unpacked or of another name, have no known sha256.
+_MOST_UNPACKED, _BYTES_AT_ONCE = 1 << 28, 1 << 20
 NOT_COMPARED = ", not compared with the official ones"
 # Of a piece that is cut off nothing is kept.
 _LARGEST_PIECE = 2**14
@@ -37,12 +40,21 @@ _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
 class Download(NamedTuple):
-    """A public file: its name, its address, how many bytes it has and their sha256 (hexadecimal)."""
+    """A public file: its name, its address, how many bytes it has and their sha256 (hexadecimal).
+
+    ``unpacked_sha256`` is that of what a .gz file holds, where it is known: the same whoever packed it.
+    """
 
     name: str
     url: str
     size: int
     sha256: str
+    unpacked_sha256: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of files that can be compared with this one: its own, and that of what it holds."""
+        return (self.name, self.name.removesuffix(".gz")) if self.unpacked_sha256 else (self.name,)
 
 
 class _OtherContentError(ValueError):
@@ -94,26 +106,44 @@ def fetch(downloads: Sequence[Download], folder: Path) -> None:
 def require_official(downloads: Sequence[Download], folder: Path) -> None:
     """Raise InputOutputError where one of the files is in ``folder``, as ``fetch`` has it, and is not the known one."""
     for download in downloads:
-        path = folder / download.name
-        if path.is_file() and not is_official(path, download):
-            raise InputOutputError(
-                f"{path} is not the official file: its sha256 differs.",
-                f"Remove it, so that it is fetched, or name a folder of your own: {folder.name}:folder=FOLDER.",
-            )
+        for path in (folder / name for name in download.names):
+            if path.is_file() and not is_official(path, download):
+                raise InputOutputError(
+                    f"{path} is not the official file: its sha256 differs.",
+                    f"Remove it, so that it is fetched, or name a folder of your own: {folder.name}:folder=FOLDER.",
+                )
 
 
 def is_official(path: Path, download: Download) -> bool:
-    """Say whether a file is the known one; it is read at most once. Raises InputOutputError where it cannot be read."""
+    """Say whether a file is the known one, or holds what that holds. Raises InputOutputError where it cannot be read."""
     with reading(path), open_file(path) as file:
-        if path.stat().st_size != download.size:
-            return False
         # It has readinto, which the type does not say.
-        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest() == download.sha256
+        if path.stat().st_size == download.size and _digest(cast(Any, file)) == download.sha256:
+            return True
+    return bool(download.unpacked_sha256) and _unpacked_digest(path) == download.unpacked_sha256
+
+
+def _unpacked_digest(path: Path) -> str | None:
+    """Return the sha256 of what a file holds, unpacked where it is .gz; None where that is damaged or far too long."""
+    with reading(path), open_file(path) as file:
+        content = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        digest, left = hashlib.sha256(), _MOST_UNPACKED
+        try:
+            while left > 0 and (part := content.read(_BYTES_AT_ONCE)):
+                digest.update(part)
+                left -= len(part)
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            return None
+        return digest.hexdigest() if left > 0 else None
+
+
+def _digest(file: Any) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def are_official(paths: Iterable[Path], downloads: Sequence[Download]) -> bool:
     """Say whether every file is the known one of its name."""
-    known = {download.name: download for download in downloads}
+    known = {name: download for download in downloads for name in download.names}
     return all(path.name in known and is_official(path, known[path.name]) for path in paths)
 
 

@@ -37,6 +37,13 @@ _MNIST = (
     ("t10k-images-idx3-ubyte.gz", 1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
     ("t10k-labels-idx1-ubyte.gz", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
 )
+# sha256 of what these hold: copies go round that others have packed.
+_MNIST_UNPACKED = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
 # Likewise url_checksums/fashion_mnist.txt; the address serves no https.
 _FASHION_MNIST = (
     ("train-images-idx3-ubyte.gz", 26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
@@ -64,8 +71,12 @@ _MOST_OF_GZIP, _MOST_OF_A_LIE = 1100, 1 << 28
 _PARTS = ("train", "t10k")
 
 
-def _at(address: str, files: tuple[tuple[str, int, str], ...]) -> tuple[Download, ...]:
-    return tuple(Download(name, f"{address}{name}", size, sha256) for name, size, sha256 in files)
+def _at(address: str, files: tuple[tuple[str, int, str], ...], unpacked: tuple[str, ...] = ()) -> tuple[Download, ...]:
+    contents = unpacked or ("",) * len(files)
+    return tuple(
+        Download(name, f"{address}{name}", size, sha256, content)
+        for (name, size, sha256), content in zip(files, contents, strict=True)
+    )
 
 
 class IdxFolder(DatasetSpec):
@@ -132,7 +143,7 @@ class IdxFolder(DatasetSpec):
         ]
         if self.folder is not None:
             return are_official(files, self.downloads)
-        return {path.name for path in files} <= {download.name for download in self.downloads}
+        return {path.name for path in files} <= {name for download in self.downloads for name in download.names}
 
     def _read_part(self, folder: Path, part: str) -> Part:
         images = read_idx(self._required_images(folder, part), 3)
@@ -163,7 +174,9 @@ class Mnist(IdxFolder):
     summary: ClassVar[str] = "MNIST, 28 x 28, from IDX files; fetched (12 MB) where there are none"
     licence: ClassVar[str] = "CC BY-SA 3.0"
     own_name: ClassVar[str] = "mnist"
-    downloads: ClassVar[tuple[Download, ...]] = _at("https://ossci-datasets.s3.amazonaws.com/mnist/", _MNIST)
+    downloads: ClassVar[tuple[Download, ...]] = _at(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/", _MNIST, _MNIST_UNPACKED
+    )
 
 
 class FashionMnist(IdxFolder):

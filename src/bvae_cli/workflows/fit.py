@@ -349,7 +349,7 @@ class Fit:
 
     @functools.cached_property
     def _guess(self) -> float:
-        return self.model.likelihood.guess(self.validation)
+        return self.model.likelihood.guess(self.train)
 
     def _diverged(self, why: str) -> DivergedError:
         return DivergedError(f"Training diverged in epoch {self.epoch + 1}: {why}.", "Try a smaller --lr, or --grad-clip 1.")
