@@ -122,7 +122,7 @@ class SampleConfig(TrainedChoice):
 
     @property
     def file_stem(self) -> str:
-        """The name of what is drawn, without its suffix: it tells bits, rows and temperature that were asked for, and the seed."""
+        """The name of what is drawn, without its suffix: it tells bits, rows, temperature and seed that were asked for."""
         fixed = [f"m{bit}={value}" for bit, value in sorted(self.fixed.items())]
         kind = next((name for name in SHEETS if getattr(self, name)), "samples")
         asked: list[str] = []
