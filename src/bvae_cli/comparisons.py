@@ -62,6 +62,10 @@ class Data(_Record):
     classifier_accuracy: float | None = Field(
         description="Of the fixed classifier on the real test rows; null without labels."
     )
+    is_likelihood: bool = Field(
+        True,
+        description="False where values between 0 and 1 are told by probabilities of bits: bounds are of a cross-entropy.",
+    )
 
 
 class Protocol(_Record):

@@ -12,6 +12,7 @@ import pytest
 from bvae_cli.comparisons import ComparisonFolder
 from bvae_cli.errors import InputOutputError
 from bvae_cli.report.page import write_report
+from bvae_cli.report.tables import arm_table
 
 from ..comparing import arm_record, comparison_of, keep_pictures
 
@@ -199,3 +200,16 @@ def test_characters_that_are_no_text_and_broken_formulas_are_shown_everywhere(tm
     for figure in (tmp_path / "figures").glob("*.svg"):
         root = ElementTree.fromstring(figure.read_bytes())
         assert not any(name.startswith("on") for element in root.iter() for name in element.attrib)
+
+
+def test_of_grey_values_nothing_is_called_a_bound_of_a_likelihood() -> None:
+    comparison = comparison_of()
+    grey = comparison.model_copy(update={"data": comparison.data.model_copy(update={"is_likelihood": False})})
+    meanings = [{row[0]: row[-1] for row in arm_table(it, everything=True).rows} for it in (comparison, grey)]
+    assert any(meant.startswith("lower bound of log p(x)") for meant in meanings[0].values())
+    assert not any("lower bound of log p(x)" in meant for meant in meanings[1].values())
+    changed = {name for name, meant in meanings[0].items() if meanings[1][name] != meant}
+    assert changed
+    assert {meanings[1][name] for name in changed} == {
+        "of grey values: of a cross-entropy, no likelihood and no bound of one"
+    }

@@ -27,12 +27,20 @@ class Metric:
         """Say whether it is a share of errors, for which a ratio means something."""
         return self.unit == "share" and self.better == "lower"
 
+    def meant(self, is_likelihood: bool) -> str:
+        """Return what it means, where the likelihood of the rows is one and where it is none."""
+        if is_likelihood or self.name not in _OF_LIKELIHOODS:
+            return self.meaning
+        return "of grey values: of a cross-entropy, no likelihood and no bound of one"
+
     @property
     def of_images(self) -> bool:
         """Say whether it has a value for each test image, the same image for every model."""
         return self.name in _OF_IMAGES or self.name.startswith("stored_")
 
 
+# Of values between 0 and 1 that are told by probabilities of bits, these are of a cross-entropy.
+_OF_LIKELIHOODS = frozenset({"elbo", "iwae", "log_likelihood", "bits_per_dim"})
 _OF_IMAGES = frozenset({"elbo", "iwae", "log_likelihood", "kl", "bitwise_surrogate"})
 _ALL = (
     Metric("elbo", "ELBO", "nats", "higher", "lower bound of log p(x), hard bits and true codewords"),

@@ -38,7 +38,9 @@ def arm_table(comparison: Comparison, everything: bool = False) -> TextTable:
     rows = [[_with_unit(title_of(name, samples), name), *(arm_cell(arm, name) for arm in comparison.arms)] for name in names]
     columns = ["quantity", *(arm.name for arm in comparison.arms)]
     if everything:
-        rows = [[*row, metric_of(name)[0].meaning] for row, name in zip(rows, names, strict=True)]
+        rows = [
+            [*row, metric_of(name)[0].meant(comparison.data.is_likelihood)] for row, name in zip(rows, names, strict=True)
+        ]
         columns.append("meaning")
     seeds = len(comparison.protocol.seeds)
     what = f"mean over {seeds} seeds ± half of the 95 % interval" if seeds > 1 else "one model of each arm"

@@ -411,11 +411,13 @@ class _Work:
         if accuracy is None and self.bench.judge is not None:
             accuracy = self.bench.judge.accuracy
             self.folder.save_classifier_accuracy(accuracy)
+        likelihood = chosen_likelihood(self.plan.arms[0].config, splits)
         return Data(
             label=self.plan.arms[0].config.dataset.label(),
             digest=self.plan.deciding["data"],
             source=splits.source,
-            likelihood=chosen_likelihood(self.plan.arms[0].config, splits),
+            likelihood=likelihood,
+            is_likelihood=grey_note(likelihood, splits.test) is None,
             features=splits.features,
             feature_shape=list(splits.feature_shape),
             training_rows=min(rows),
