@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from bvae_cli.errors import UsageError
 
 # Of pictures that are read.
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -22,6 +24,15 @@ def holds_pictures(folder: Path) -> bool:
         return any(_pictures(folder, _DEEPEST))
     except OSError:
         return False
+
+
+def require_not_among_pictures(path: Path, data: Iterable[Path]) -> None:
+    """Raise UsageError where a picture of this place would lie in one of the folders of pictures that are data."""
+    for folder in data:
+        if path.resolve().is_relative_to(folder.resolve()) and holds_pictures(folder):
+            raise UsageError(
+                f"{path} lies among the pictures of {folder}.", "Write it elsewhere: there it would be data too."
+            )
 
 
 def _pictures(folder: str | Path, deeper: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.pictures import grey, png_bytes
 from ..outcome import Bvae
 
 FAST = ("--iwae-samples", 2, "--num-samples", 4)
@@ -79,3 +80,15 @@ def test_contradictory_bits_are_refused_without_torch(bvae: Bvae, run_folder: Pa
     bvae("sample", "-w", run_folder, "--fix", "m1=1,m1=0").refused(2, "--fix says that m1 is 0 and that it is 1")
     bvae("sample", "-w", run_folder, "--sweep", "m1", "--between", "0,1").refused(2, "two sheets")
     bvae("evaluate", run_folder, "--fix", "m1=1").refused(2, "There is no option --fix")
+
+
+def test_samples_are_not_put_among_the_pictures_that_are_the_data(bvae: Bvae, workplace: Path) -> None:
+    Path("pictures").mkdir()
+    for number, picture in enumerate(grey(12, 9, 9)):
+        Path(f"pictures/{number}.png").write_bytes(png_bytes(picture))
+    line = ("train", "--dataset", "pictures", "--hidden", 8, "--latent", 12, "--depth", 1, "--epochs", 1, "--json")
+    folder = bvae(*line).succeeded().json()["folder"]
+    for sheet in ((), ("--posterior", 0)):
+        bvae("sample", "-w", folder, *FAST, *sheet, "--out", "pictures").refused(2, "among the pictures of")
+    assert len(list(Path("pictures").iterdir())) == 12
+    bvae("sample", "-w", folder, *FAST, "--out", "elsewhere").succeeded()

@@ -14,7 +14,7 @@ from bvae_cli.cli.options import Json, Quiet, Verbose, complete_datasets, named_
 from bvae_cli.config import VALUES, PluginRef, parse_dataset
 from bvae_cli.errors import UsageError, unknown_name
 from bvae_cli.files import require_new
-from bvae_cli.folders import holds_pictures
+from bvae_cli.folders import require_not_among_pictures
 
 _ACTIONS = ("list", "show", "check", "pack")
 # Symbols of a vocabulary that are told.
@@ -134,7 +134,8 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
         raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
     reference = _named(source, likelihood)
     if out is not None:
-        _require_place(out, overwrite, reference.paths("data set"))
+        require_new(out, overwrite, reference.paths("data set"))
+        require_not_among_pictures(out, reference.paths("data set"))
     say(f"bvae datasets show: {reference.label()}; loading torch …", quiet)
 
     from bvae_cli.workflows.building import require_fitting
@@ -172,16 +173,6 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
             *([("picture", str(out))] if out is not None else []),
         ]
     )
-
-
-def _require_place(out: Path, overwrite: bool, data: Sequence[Path]) -> None:
-    """Raise UsageError where a picture would replace something, or lie among pictures that are data."""
-    require_new(out, overwrite, data)
-    for folder in data:
-        if out.resolve().is_relative_to(folder.resolve()) and holds_pictures(folder):
-            raise UsageError(
-                f"{out} lies among the pictures of {folder}.", "Write it elsewhere: there it would be data too."
-            )
 
 
 def _known(log_prob: float | None) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from bvae_cli.evaluation.inference import (
 )
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
+from bvae_cli.folders import require_not_among_pictures
 from bvae_cli.trained import ExportConfig, SampleConfig, TrainedChoice
 from bvae_cli.workflows.building import (
     Rebuilt,
@@ -116,6 +117,8 @@ def prepare(
 ) -> tuple[Rebuilt, Tensor | Rows, Splits]:
     """Load the model and the rows to measure on, on the chosen device; ``on_note`` is told what should be known of it."""
     rebuilt, splits, device = load_both(config, named, on_note)
+    if config.out is not None:
+        require_not_among_pictures(config.out, data_of(config, rebuilt).paths("data set"))
     x = first_rows(splits.split(config.split), config.subset)
     note = grey_note(rebuilt.model.likelihood.name, x)
     if note is not None and on_note is not None:
