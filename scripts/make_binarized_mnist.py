@@ -8,7 +8,6 @@ Refuses files whose content is not that of the official ones. Running it twice w
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import io
 import zipfile
@@ -18,18 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bvae_cli.datasets.downloads import is_official
 from bvae_cli.datasets.grey import THRESHOLD
-from bvae_cli.datasets.idx import read_idx
+from bvae_cli.datasets.idx import Mnist, read_idx
 
 OUTPUT = Path(__file__).parents[1] / "src/bvae_cli/datasets/data/binarized_mnist.npz"
-
-# sha256 of the unpacked files: the same whoever compressed them.
-UNPACKED_SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
 
 
 def main() -> None:
@@ -48,9 +40,9 @@ def packed(folder: Path) -> bytes:
 
     Rows are in the official order: the training file, then the test file.
     """
-    for name, sha256 in UNPACKED_SHA256.items():
-        if hashlib.sha256(gzip.decompress(_path(folder, name).read_bytes())).hexdigest() != sha256:
-            raise SystemExit(f"{_path(folder, name)} is not the official file: its sha256 differs.")
+    for download in Mnist.downloads:
+        if not is_official(folder / download.name, download):
+            raise SystemExit(f"{folder / download.name} is not the official file: its sha256 differs.")
     images = np.concatenate([read_idx(_path(folder, f"{part}-images-idx3-ubyte"), 3) for part in ("train", "t10k")])
     labels = np.concatenate([read_idx(_path(folder, f"{part}-labels-idx1-ubyte"), 1) for part in ("train", "t10k")])
     bits = np.packbits(images.reshape(len(images), -1) > THRESHOLD, axis=1)

@@ -109,6 +109,8 @@ DEFAULT_PARAMETER_SET = 1
 _LONGEST_SHOWN = 60
 _INTERVAL = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|m|h|steps?|)\s*")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+# What a path ends in that is taken for a data set of arrays.
+FILES_OF_ARRAYS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet")
 # A comma that no bracket encloses.
 _BETWEEN_OPTIONS = re.compile(r",(?![^(]*\))")
 
@@ -172,7 +174,7 @@ def parse_dataset(text: Any) -> Any:
         if holds_pictures(path):
             return PluginRef(type="images", options={"path": str(path)})
         return PluginRef(type="mnist", options={"folder": str(path)})
-    if os.path.isfile(path) or path.suffix in (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet") or len(path.parts) > 1:  # noqa: PTH113
+    if os.path.isfile(path) or path.suffix in FILES_OF_ARRAYS or len(path.parts) > 1:  # noqa: PTH113
         return PluginRef(type="arrays", options={"path": str(path)})
     error = unknown_name("data set", str(text), known)
     raise UsageError(error.message, f"{error.hint} A file or folder of your own works as well: give its path.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bvae_cli.cli.options import Given, Json, Quiet, Verbose, command_for
+from bvae_cli.config import FILES_OF_ARRAYS
 from bvae_cli.errors import UsageError
 from bvae_cli.files import require_new
 from bvae_cli.trained import EncodeConfig
@@ -49,7 +50,7 @@ def _encode(
             raise UsageError(
                 "Both DATA and --dataset name data.", "`bvae encode DATA --weights FOLDER`, or FOLDER --dataset DATA."
             )
-        if field == "weights" and Path(source).suffix.casefold() in (".npy", ".npz", ".csv", ".tsv", ".parquet"):
+        if field == "weights" and Path(source).suffix in FILES_OF_ARRAYS:
             raise UsageError(
                 f"{source} is data, and no model is named.", f"Name one: bvae encode {source} --weights FOLDER."
             )

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import requests
 
 PART = ".part"
-# What is said of data whose files, unpacked or of another name, have no known sha256.
 _MOST_UNPACKED, _BYTES_AT_ONCE = 1 << 28, 1 << 20
+# What is said of data whose files, unpacked or of another name, have no known sha256.
 NOT_COMPARED = ", not compared with the official ones"
 # Of a piece that is cut off nothing is kept.
 _LARGEST_PIECE = 2**14
