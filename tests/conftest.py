@@ -22,15 +22,22 @@ from .outcome import Bvae, Outcome
 PLUGINS = Path(__file__).parent / "plugins"
 # Packages for the tests to install, one of them broken on purpose: they hold no tests of their own.
 collect_ignore = ["plugins"]
+_GPU_DRIVER = Path("/dev/nvidiactl")
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC_")
 _FOREIGN = ("BVAE_", "_BVAE_", "DISABLE_", "CUDA_VISIBLE_DEVICES", "COMP_", "FORCE_COLOR", "NO_COLOR", "COLUMNS", *_LAUNCHER)
 
 
+def _on_a_gpu(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "gpu")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _isolated(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
             patch.delenv(name)
+        if _GPU_DRIVER.exists() and not _on_a_gpu(pytestconfig):
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")
         for folder in ("DATA", "CACHE", "CONFIG"):
             patch.setenv(f"BVAE_{folder}_DIR", str(tmp_path_factory.mktemp(folder.lower())))
         yield
@@ -38,13 +45,21 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the slow tests leave only a part, every third from the second on with ``TESTS_SLOW_PART=2/3``."""
+    """Of the slow tests leave only a part, every third from the second on with ``TESTS_SLOW_PART=2/3``.
+
+    Those that need a GPU are left to ``-m gpu``.
+    """
+    if not _on_a_gpu(config):
+        _leave_out(config, items, {item for item in items if item.get_closest_marker("gpu")})
     if wanted := os.environ.get("TESTS_SLOW_PART"):
         number, parts = map(int, wanted.split("/"))
         slow = [item for item in items if item.get_closest_marker("slow")]
-        left_out = {item for place, item in enumerate(slow) if place % parts != number - 1}
-        config.hook.pytest_deselected(items=list(left_out))
-        items[:] = [item for item in items if item not in left_out]
+        _leave_out(config, items, {item for place, item in enumerate(slow) if place % parts != number - 1})
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], left_out: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -7,8 +7,12 @@ import functools
 import pytest
 import torch
 
-from bvae_cli.config import Sizes, parse_code
+from bvae_cli.config import parse_code
+from bvae_cli.datasets.base import Splits
 from bvae_cli.errors import UsageError
+from bvae_cli.model.convolutions import Picture
+from bvae_cli.model.likelihoods import beginning, bernoulli_beginning
+from bvae_cli.model.networks import Architecture
 from bvae_cli.model.relaxation import ESTIMATORS
 from bvae_cli.workflows.building import build_code, new_model
 from bvae_cli.workflows.choosing import compiler_problem
@@ -128,15 +132,59 @@ def test_a_compiled_run_is_the_run(code: str) -> None:
     assert_same_run(fit_of(True, code), fit_of(False, code))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu_compiled_and_captured_steps_are_the_steps_but_for_rounding() -> None:
     runs = []
     for compiled in (True, False):
         code = build_code(parse_code("none"), 100)
-        model = new_model(code, torch.full((784,), 0.4), Sizes(200, 100, 2), "leaky-relu", 0).to("cuda")
+        beginning = bernoulli_beginning(torch.full((784,), 0.4))
+        model = new_model(code, beginning, Architecture(hidden=200, depth=2), 0).to("cuda")
         data = (torch.rand(4096, 784, generator=torch.Generator().manual_seed(1)) < 0.4).to(torch.uint8).cuda()
         runs.append(Fit(model, data, data[:100], epochs=2, batch_size=128, lr=0.001, compiled=compiled, record=compiled))
     losses = [torch.tensor([epoch.validation_loss for epoch in run]) for run in runs]
     assert runs[0].steps.eager_because is None
     # In single precision a hard bit that flips by rounding makes the runs part.
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("network", ["conv", "dcgan"])
+def test_on_a_gpu_networks_of_convolutions_are_captured_and_several_as_one_are_what_each_is_alone(network: str) -> None:
+    data = (torch.rand(400, 64, generator=torch.Generator().manual_seed(1)) < 0.4).to(torch.uint8).cuda()
+    validation = data[:100]
+    architecture = Architecture(hidden=16, depth=2, network=network, channels=4, picture=Picture(8, 8, 1))
+
+    def fit_of_seed(seed: int, record: bool = True) -> Fit:
+        code = build_code(parse_code("repetition:R=3"), 12)
+        model = new_model(code, bernoulli_beginning(torch.full((64,), 0.4)), architecture, seed).to("cuda").double()
+        return Fit(model, data, validation, epochs=2, batch_size=16, lr=0.001, seed=seed, record=record)
+
+    eager = [[stats.validation_loss for stats in fit_of_seed(seed, record=False)] for seed in (0, 1)]
+    fits = [fit_of_seed(seed) for seed in (0, 1)]
+    together = [[stats[seed].validation_loss for seed in (0, 1)] for stats in FitMany(fits)]
+    alone = fit_of_seed(0)
+    torch.testing.assert_close([stats.validation_loss for stats in alone], eager[0], rtol=1e-9, atol=0)
+    torch.testing.assert_close(torch.tensor(together).T, torch.tensor(eager), rtol=1e-9, atol=0)
+    assert alone.steps.eager_because is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "categorical", "poisson", "negative-binomial"])
+def test_on_a_gpu_each_likelihood_has_the_value_and_gradient_of_the_cpu_and_is_captured(kind: str) -> None:
+    rows = torch.randint(0, 2 if kind == "bernoulli" else 4, (60, 6), generator=torch.Generator().manual_seed(3))
+    rows = rows.to({"bernoulli": torch.uint8, "categorical": torch.int16}.get(kind, torch.float32))
+    categories = (4,) * 6 if kind == "categorical" else ()
+    splits = Splits(rows, rows[:12], rows[:12], (6,), "drawn", "none", categories=categories)
+    words = torch.randint(0, 2, (60, 5), generator=torch.Generator().manual_seed(4)).double()
+    found = []
+    for device in ("cpu", "cuda"):
+        model = new_model(build_code(parse_code("none"), 5), beginning(kind, splits), Architecture(hidden=8, depth=1), 0)
+        model = model.double().to(device)
+        seen = rows.to(device)
+        values = model.negative_log_likelihood(words.to(device), seen.double() if kind == "bernoulli" else seen)
+        values.sum().backward()
+        found.append([values.cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+    fit = Fit(model, rows.cuda(), rows[:12].cuda(), epochs=3, batch_size=4, lr=0.01)
+    assert [stats for stats in fit if stats.validation_loss != stats.validation_loss] == []
+    assert fit.steps.eager_because is None

@@ -105,7 +105,7 @@ class Epochs:
             if recording is None:
                 sums += self._step(rows, rates[done], beta, temperature)
             else:
-                sums += recording.replay(rows, rates[done : done + taken], beta, temperature)
+                recording.replay(rows, rates[done : done + taken], beta, temperature, sums)
             self._steps_taken[min(batch_size, rows.shape[-1])] += taken
             done += taken
             if on_step is not None:
@@ -137,7 +137,7 @@ class Epochs:
                 self._recorder = None
                 self.eager_because = f"its step cannot be recorded ({str(error).splitlines()[0]})"
                 for generator, state in zip(self._generators, states, strict=True):
-                    generator.set_state(state)
+                    _set_anew(generator, state)
                 return None
         return self._recordings[rows, steps]
 
@@ -160,19 +160,28 @@ class _Recording:
         self._sums = torch.zeros(*rows.shape[:-1], 2, device=rows.device, dtype=beta.dtype)
 
         def act() -> None:
-            self._sums.zero_()
             batches = self._rows.chunk(len(self._rates), dim=-1)
             for batch, rate in zip(batches, self._rates, strict=True):
                 self._sums += step(batch, rate, self._beta, self._temperature)
 
         self._replay = recorder(act, generators)
 
-    def replay(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor) -> Tensor:
-        """Take the steps; the sums that are returned are overwritten by the next replay."""
+    def replay(self, rows: Tensor, rates: Tensor, beta: Tensor, temperature: Tensor, sums: Tensor) -> None:
+        """Take the steps, and add to the sums what each gives."""
         for fixed, given in ((self._rows, rows), (self._rates, rates), (self._beta, beta), (self._temperature, temperature)):
             fixed.copy_(given)
+        # One step after another is added to the sums before it, as single steps are: where an epoch was gone on with bears
+        # on which steps are recorded together, and must not bear on the last digit of its sums.
+        self._sums.copy_(sums)
         self._replay()
-        return self._sums
+        sums.copy_(self._sums)
+
+
+def _set_anew(generator: torch.Generator, state: Tensor) -> None:
+    """Set a generator's state after a recording that failed, which may leave it believing that it is being recorded."""
+    if generator.device.type == "cuda":
+        generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
+    generator.set_state(state)
 
 
 def recorder_for(rows: Tensor | Rows, scaled: bool, processes: int = 1) -> tuple[Recorder | None, str | None]:
