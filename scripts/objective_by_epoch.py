@@ -31,7 +31,7 @@ def row(folder: Path, epoch: int) -> str:
     """Return a row of the table."""
     weights = folder / EPOCHS_FOLDER / f"epoch_{epoch:04d}.pt"
     rebuilt, x, _ = prepare(SampleConfig(weights=weights, split="test"), frozenset({"weights", "split"}))
-    model, generator = rebuilt.model, torch.Generator().manual_seed(0)
+    model, generator = rebuilt.model, torch.Generator(x.device).manual_seed(0)
     parts = [rows.to(model.dtype) for rows in x.split(_ROWS)]
 
     def measured(of_rows: Callable[[Tensor], Tensor]) -> Tensor:
