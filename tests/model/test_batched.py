@@ -10,6 +10,7 @@ from torch import nn
 from bvae_cli.codes.repetition import Repetition
 from bvae_cli.model.batched import StackedVAE, clip_gradients, stacked
 from bvae_cli.model.bvae import BinaryVAE
+from bvae_cli.model.convolutions import Picture
 from bvae_cli.model.networks import Architecture
 from bvae_cli.model.objective import training_losses
 from bvae_cli.model.relaxation import ESTIMATORS
@@ -95,6 +96,25 @@ def test_networks_compute_in_the_precision_of_the_models_and_give_back_that_of_t
     assert torch.equal(logits, logits.bfloat16().float())
     for index, model in enumerate(models):
         torch.testing.assert_close(logits[index], model.encode(x[index]).code_logits, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("network", ["conv", "dcgan"])
+def test_convolutions_compute_in_the_precision_of_the_models_too(network: str) -> None:
+    architecture = Architecture(hidden=8, depth=2, network=network, channels=4, picture=Picture(8, 8, 1))
+    models = [BinaryVAE(Repetition(R=2).build(6), torch.full((64,), 0.5), architecture) for _ in range(MODELS)]
+    x, words = torch.rand(MODELS, 7, 64), torch.randint(0, 2, (MODELS, 7, 6)).float()
+    exact = [one.decode(words[index]) for index, one in enumerate(models)]
+    for one in models:
+        one.autocast_dtype = torch.bfloat16
+    together = StackedVAE(models)
+    logits, means = together.encode(x).code_logits, together.decode(words)
+    assert logits.dtype == means.dtype == torch.float32
+    means.sum().backward()
+    for index, one in enumerate(models):
+        torch.testing.assert_close(logits[index], one.encode(x[index]).code_logits, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(means[index], one.decode(words[index]), rtol=0.05, atol=0.05)
+        assert not torch.equal(means[index], exact[index])
+    assert all(parameter.grad.dtype == torch.float32 for parameter in together.decoder.parameters())
 
 
 def test_gradients_are_clipped_by_the_norm_of_each_model_and_zero_clips_none():

@@ -185,6 +185,8 @@ def test_on_a_gpu_each_likelihood_has_the_value_and_gradient_of_the_cpu_and_is_c
         values.sum().backward()
         found.append([values.cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)])
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+    # What it was differentiated for is of another stream, and must be gone before a step is captured.
+    del values
     fit = Fit(model, rows.cuda(), rows[:12].cuda(), epochs=3, batch_size=4, lr=0.01)
     assert [stats for stats in fit if stats.validation_loss != stats.validation_loss] == []
     assert fit.steps.eager_because is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from bvae_cli.model.adam import across
 from bvae_cli.model.bvae import BinaryVAE, CodedAutoencoder
+from bvae_cli.model.convolutions import Convolutions
 from bvae_cli.model.likelihoods import Likelihood
 from bvae_cli.model.networks import CenteredDecoder, CenteredEncoder
 
@@ -53,8 +54,24 @@ class StackedModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of every module for its own inputs."""
         parameters = dict(zip(self._names, self.parameters(), strict=True))
-        made: Tensor = torch.vmap(lambda own, rows: functional_call(self._one[0], own, (rows,)))(parameters, x)
+        return self._made(parameters, x)
+
+    def _made(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        made: Tensor = torch.vmap(lambda own, rows: functional_call(self._one[0], own, (rows,)))(dict(parameters), x)
         return made
+
+
+class StackedConvolutions(StackedModule):
+    """M stacks of convolutions side by side, in mixed precision too; see StackedModule."""
+
+    def _made(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return super()._made(parameters, x)
+        # Under vmap autocast casts the inputs of a transposed convolution and leaves its weights as they are.
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            return super()._made({name: parameter.to(dtype) for name, parameter in parameters.items()}, x.to(dtype))
 
 
 class StackedEncoder(CenteredEncoder):
@@ -136,4 +153,6 @@ def _stacked_likelihood(likelihoods: Sequence[Likelihood]) -> Likelihood:
 def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
     if isinstance(layers[0], nn.Linear):
         return StackedLinear([layer for layer in layers if isinstance(layer, nn.Linear)])
+    if isinstance(layers[0], Convolutions):
+        return StackedConvolutions(layers)
     return StackedModule(layers) if next(layers[0].parameters(), None) is not None else layers[0]
