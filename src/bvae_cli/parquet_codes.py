@@ -103,10 +103,7 @@ class ParquetCodes:
         for name in self._names:
             missing = first_missing(batch.column(name))
             if missing is not None:
-                raise InputOutputError(
-                    f"Row {start + missing} of {self.path} has no value in the column '{name}'.",
-                    "Fill or drop what is missing.",
-                )
+                raise self._no_value(start + missing, name)
         if self._is_packed:
             return self._packed(batch.column(PACKED), start)
         columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in self._names]
@@ -152,14 +149,22 @@ class ParquetCodes:
         if pyarrow.types.is_fixed_size_binary(kind):
             return int(kind.byte_width)
         batches = (batch.column(PACKED) for batch in self._table.iter_batches(1, columns=[PACKED]))
-        first = next((column[0].as_py() for column in batches if len(column)), None)
-        return len(first or b"")
+        first = next((column[0].as_py() for column in batches if len(column)), b"")
+        if first is None:
+            raise self._no_value(0, PACKED)
+        return len(first)
+
+    def _no_value(self, row: int, name: str) -> InputOutputError:
+        return InputOutputError(
+            f"Row {row} of {self.path} has no value in the column '{name}'.", "Fill or drop what is missing."
+        )
 
 
 def _names(path: Path, names: list[str]) -> list[str]:
     """Return the names of the columns that make a code, in the order of its bits."""
     expected = [PACKED] if PACKED in names else [f"b{number}" for number in range(1, len(names) + 1)]
-    others = [name for name in names if name not in expected]
+    known = set(expected)
+    others = [name for name in names if name not in known]
     if others:
         raise InputOutputError(f"The column '{others[0]}' of {path} is no part of a code.", _HINT)
     if not names:
