@@ -172,6 +172,16 @@ def test_a_missing_an_empty_and_a_damaged_file_are_refused(path: Path) -> None:
             _read(path, {})
 
 
+def test_a_footer_of_less_than_no_rows_is_refused(path: Path) -> None:
+    content = bytearray(write(path, columns_of(bits_of(30, 12)), 30).read_bytes())
+    # In the encoding of footers a field of 64 bits behind its neighbour, and 30; then −30.
+    place = content.rindex(b"\x16\x3c")
+    content[place + 1] = 0x3B
+    path.write_bytes(content)
+    with pytest.raises(InputOutputError, match="a group of its rows has -30"):
+        open_codes(path, {})
+
+
 def _read(path: Path, widths: dict[str, int]) -> None:
     codes = open_codes(path, widths, "the model")
     for start, stop in codes.spans():

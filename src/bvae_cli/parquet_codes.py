@@ -47,8 +47,7 @@ class ParquetCodes:
             self._names = _names(path, schema.names)
             self.dtype = _dtype(path, [(name, schema.field(name).type) for name in self._names])
             columns = self._bytes_of_the_first() if self._is_packed else len(self._names)
-            metadata = self._table.metadata
-            of_groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+            of_groups = _rows_of_groups(path, self._table.metadata)
             self._starts = np.cumsum([0, *of_groups])
             self.shape = (int(self._starts[-1]), columns)
             self._held_columns = -(-columns // 8) if self._are_bits else columns
@@ -158,6 +157,13 @@ class ParquetCodes:
         return InputOutputError(
             f"Row {row} of {self.path} has no value in the column '{name}'.", "Fill or drop what is missing."
         )
+
+
+def _rows_of_groups(path: Path, metadata: Any) -> list[int]:
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0:
+        raise InputOutputError(f"{path} is damaged: it says that a group of its rows has {min(rows)}.", "Write it again.")
+    return rows
 
 
 def _names(path: Path, names: list[str]) -> list[str]:
