@@ -205,4 +205,4 @@ def _dtype(path: Path, columns: list[tuple[str, Any]]) -> np.dtype[Any]:
             f"{path} holds bits in the column '{bits}' and logits in '{logits}'.",
             "Save a file of each, or all as one of them.",
         )
-    return np.result_type(*(kind.to_pandas_dtype() for _, kind in columns))
+    return np.dtype(f"f{max(kind.bit_width for _, kind in columns) // 8}")
