@@ -64,7 +64,10 @@ def test_columns_of_bits_are_bits(path: Path, dtype: str, width: int) -> None:
 def test_a_column_of_byte_strings_is_packed_bits(path: Path, kind: str, rows_of_a_group: int) -> None:
     bits = bits_of(30, 12)
     of_type = pa.binary(2) if kind == "fixed" else getattr(pa, kind)()
-    write(path, {"code": pa.array(strings_of(bits), of_type)}, rows_of_a_group)
+    try:
+        write(path, {"code": pa.array(strings_of(bits), of_type)}, rows_of_a_group)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this pyarrow writes no views")
     codes = open_codes(path, WIDTHS)
     assert (codes.kind, codes.width, len(codes)) == ("packed", 12, 30)
     for start, stop in ((0, 30), (5, 23), (29, 30)):
