@@ -142,9 +142,3 @@ def test_a_file_that_is_cut_off_is_refused(save: Save, length: int) -> None:
 def test_numbers_that_are_neither_bits_nor_bytes_are_refused_without_widths(save: Save) -> None:
     with pytest.raises(InputOutputError, match="holds int64, and not 0 and 1 alone"):
         open_codes(save(np.array([[300, 1]])), {})
-
-
-def test_a_table_of_codes_is_refused_with_what_is_read(tmp_path: Path) -> None:
-    (tmp_path / "codes.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputOutputError, match=r"codes.parquet is a table; codes are .* in \.npy files alone"):
-        open_codes(tmp_path / "codes.parquet", {})

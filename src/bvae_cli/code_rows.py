@@ -1,8 +1,9 @@
-"""Files of codes as ``bvae encode`` writes them: packed bits, bits one to a byte, or logits; a .npy file, a row a code.
+"""Files of codes as ``bvae encode`` writes them: packed bits, bits one to a byte, or logits; .npy or Parquet, a row a code.
 
 What a file holds is decided by what its rows may be, never guessed: rows of floating-point numbers are logits, and refused
 where all are 0 or 1; rows as long as a code are its bits, one to a number; rows of ⌈bits / 8⌉ bytes are its bits as
-numpy.packbits packs them along a row. Where a file can be read in two ways it is refused.
+numpy.packbits packs them along a row. A table of Parquet says by its columns which of these it holds. Where a file can be
+read in two ways it is refused.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import numpy as np
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.mapped_table import MappedTable
 from bvae_cli.numpy_files import find_npy
+from bvae_cli.parquet_codes import ParquetCodes
+from bvae_cli.parquet_files import PARQUET
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["packed", "bits", "logits"]
+Table = MappedTable | ParquetCodes
 # Bytes that a pass over a file takes at once.
 _BYTES_AT_ONCE = 2**21
 _BITS_HINT = "Say with --bits how many bits a code has."
@@ -44,7 +48,7 @@ class CodeRows:
     path: Path
     kind: Kind
     width: int
-    table: MappedTable
+    table: Table
 
     def __len__(self) -> int:
         return self.table.shape[0]
@@ -126,22 +130,9 @@ def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRo
     Raises InputOutputError for a file that is not there, damaged, or not of such codes; UsageError where it can be read in
     two ways.
     """
-    if path.suffix == ".parquet":
-        raise InputOutputError(
-            f"{path} is a table; codes are decoded and searched in .npy files alone, which are read where they lie.",
-            "Write them with `bvae encode -o codes.npy`, or save the table's column as an array.",
-        )
-    found = find_npy(path)
-    if len(found.shape) != 2 or not all(found.shape):
-        raise InputOutputError(
-            f"{path} has the shape {found.shape}; a file of codes has a row for each code.",
-            "As `bvae encode` writes it; a single code is an array of shape (1, bits).",
-        )
-    if found.offset is None:
-        raise InputOutputError(f"{path} cannot be read row by row: {found.why}.", "Write it with numpy.ascontiguousarray.")
-    table = MappedTable(path, found.offset, *found.shape, found.dtype)
-    columns = found.shape[1]
-    if found.dtype.kind == "f":
+    table = _opened(path)
+    columns = table.shape[1]
+    if table.dtype.kind == "f":
         if widths and columns not in widths.values():
             raise _no_reading(path, columns, "logits", widths, owner)
         if _are_bits(CodeRows(path, "logits", columns, table)):
@@ -150,17 +141,13 @@ def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRo
                 "Save bits as uint8, as codes.astype(numpy.uint8), or logits as they are.",
             )
         return CodeRows(path, "logits", columns, table)
-    kind = found.dtype.kind
-    readings = {Reading(width, "bits") for width in widths.values() if columns == width}
-    if found.dtype == np.uint8:
-        readings |= {Reading(width, "packed") for width in widths.values() if columns == packed_bytes(width)}
-    if not widths:
-        of_bits = kind == "b" or _are_bits(CodeRows(path, "bits", columns, table))
-        if not of_bits and found.dtype != np.uint8:
-            raise InputOutputError(f"{path} holds {found.dtype}, and not 0 and 1 alone.", "Packed codes are uint8.")
-        readings = {Reading(columns, "bits") if of_bits else Reading(8 * columns, "packed")}
+    kinds = _kinds(path, table, by_values=not widths)
+    if widths:
+        readings = {Reading(width, kind) for kind in kinds for width in widths.values() if columns == _columns(width, kind)}
+    else:
+        readings = {Reading(8 * columns if kind == "packed" else columns, kind) for kind in kinds}
     if not readings:
-        raise _no_reading(path, columns, str(found.dtype), widths, owner)
+        raise _no_reading(path, columns, str(table.dtype), widths, owner)
     opened = [CodeRows(path, reading.kind, reading.width, table) for reading in sorted(readings)]
     if len(opened) > 1:
         opened = [codes for codes in opened if _can_be(codes)] or opened[:1]
@@ -168,6 +155,45 @@ def open_codes(path: Path, widths: Mapping[str, int], owner: str = "") -> CodeRo
         ways = " or ".join(f"{codes.width} bits {_how(codes.kind)}" for codes in opened)
         raise UsageError(f"The rows of {path} can be read in two ways: {ways}.", _BITS_HINT)
     return opened[0]
+
+
+def _opened(path: Path) -> Table:
+    if path.suffix == PARQUET:
+        table = ParquetCodes(path)
+        _require_rows(path, table.shape)
+        return table
+    found = find_npy(path)
+    _require_rows(path, found.shape)
+    if found.offset is None:
+        raise InputOutputError(f"{path} cannot be read row by row: {found.why}.", "Write it with numpy.ascontiguousarray.")
+    rows, columns = found.shape
+    return MappedTable(path, found.offset, rows, columns, found.dtype)
+
+
+def _require_rows(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or not all(shape):
+        raise InputOutputError(
+            f"{path} has the shape {shape}; a file of codes has a row for each code.",
+            "As `bvae encode` writes it; a single code is an array of shape (1, bits).",
+        )
+
+
+def _kinds(path: Path, table: Table, by_values: bool) -> list[Kind]:
+    """Return what the rows of whole numbers may be; a .npy of bytes may be either, unless its values decide it."""
+    of_bytes = table.dtype == np.uint8
+    if isinstance(table, ParquetCodes):
+        return ["packed" if of_bytes else "bits"]
+    if not by_values:
+        return ["bits", "packed"] if of_bytes else ["bits"]
+    if table.dtype.kind == "b" or _are_bits(CodeRows(path, "bits", table.shape[1], table)):
+        return ["bits"]
+    if not of_bytes:
+        raise InputOutputError(f"{path} holds {table.dtype}, and not 0 and 1 alone.", "Packed codes are uint8.")
+    return ["packed"]
+
+
+def _columns(width: int, kind: Kind) -> int:
+    return packed_bytes(width) if kind == "packed" else width
 
 
 def _how(kind: Kind) -> str:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bvae_cli.errors import InputOutputError
-from bvae_cli.sources import reading
+from bvae_cli.sources import Unchanged, reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +33,7 @@ class MappedTable:
         with reading(path):
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             weakref.finalize(self, os.close, self._descriptor)
-            self._seen = self._identity()
+            self._unchanged = Unchanged(self._descriptor, path)
             self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
         self._values = np.frombuffer(self._map, dtype, rows * columns, offset).reshape(rows, columns)
         self._span = max(1, _PAGES_HELD // max(1, columns * dtype.itemsize))
@@ -64,7 +63,7 @@ class MappedTable:
         Raises InputOutputError where the file is not what it was when it was opened: a page that is gone would end the
         process.
         """
-        self._require_unchanged()
+        self._unchanged.require()
         if isinstance(rows, slice):
             values = self._values[rows].copy()
         elif self._lets_go:
@@ -94,16 +93,3 @@ class MappedTable:
     def _let_go(self) -> None:
         if self._lets_go:
             self._map.madvise(mmap.MADV_DONTNEED)
-
-    def _identity(self) -> tuple[int, int]:
-        state = os.fstat(self._descriptor)
-        return state.st_size, state.st_mtime_ns
-
-    def _require_unchanged(self) -> None:
-        with reading(self.path):
-            unchanged = self._identity() == self._seen
-        if not unchanged:
-            raise InputOutputError(
-                f"{self.path} has changed since it was opened.",
-                "Leave a file of data alone while it is in use: write another one, and rename it.",
-            )

@@ -80,6 +80,27 @@ def require_regular(descriptor: int, path: Path) -> None:
         raise OSError(errno.EINVAL, "It is no regular file", str(path))
 
 
+class Unchanged:
+    """What a file was like when it was opened: its size, and when it was last written."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor, self._path = descriptor, path
+        self._seen = self._state()
+
+    def require(self) -> None:
+        """Raise InputOutputError where the file is like that no more."""
+        if self._state() != self._seen:
+            raise InputOutputError(
+                f"{self._path} has changed since it was opened.",
+                "Leave a file of data alone while it is in use: write another one, and rename it.",
+            )
+
+    def _state(self) -> tuple[int, int]:
+        with reading(self._path):
+            state = os.fstat(self._descriptor)
+        return state.st_size, state.st_mtime_ns
+
+
 def require_plausible(unpacked: int, packed: int, where: str) -> None:
     """Raise InputOutputError where a few packed bytes would fill the memory: more than 256 MiB, and than 100 of each."""
     if unpacked > max(_LARGE, _BEST_PACKED * packed):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -16,13 +17,13 @@ from bvae_cli.config import DATA, LARGEST_COUNT, MACHINE, MODEL, OUTPUT, ModelCh
 from bvae_cli.errors import InputOutputError, UsageError, nearest
 from bvae_cli.extras import require_extra
 from bvae_cli.fields import option
+from bvae_cli.parquet_files import PARQUET
 from bvae_cli.sources import require_file
 
 Split = Literal["validation", "test"]
 EncodedSplit = Literal["all", "train", "validation", "test"]
 Encoded = Literal["information-bits", "codewords", "probabilities", "logits", "code-logits"]
 ExportFormat = Literal["onnx", "safetensors", "torch"]
-PARQUET = ".parquet"
 Decoded = Literal["information-bits", "codewords", "probabilities", "means", "samples"]
 BITS: tuple[Encoded, ...] = ("information-bits", "codewords")
 
@@ -195,8 +196,7 @@ class EncodeConfig(TrainedChoice):
             raise UsageError(
                 f"--output names no .npy or .parquet file; got '{self.output}'.", f"As in -o {self.output.stem}.npy."
             )
-        if self.output.suffix == PARQUET:
-            require_extra("parquet", "pyarrow")
+        _require_readers([self.output])
         if self.packed and self.write not in BITS:
             raise UsageError(f"--packed is for bits; {self.write} are numbers.", "--precision float16 halves them.")
         return self
@@ -261,7 +261,7 @@ class DecodeConfig(CodesChoice):
     """What ``decode`` needs: which codes, of which code or model, and what is written of each."""
 
     codes: Annotated[Path, option(DATA, decides=False)] = Field(
-        description="Codes, possibly damaged: .npy of codewords, packed or not, or of logits of the code bits."
+        description="Codes, possibly damaged: .npy or .parquet of codewords, packed or not, or of logits of the code bits."
     )
     flip: Annotated[float | None, option(DATA)] = Field(
         None,
@@ -311,6 +311,7 @@ class DecodeConfig(CodesChoice):
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
+        _require_readers([self.codes])
         for name in ("output", "unsure"):
             path = getattr(self, name)
             if path is not None and path.suffix != ".npy":
@@ -327,10 +328,11 @@ class SearchConfig(CodesChoice):
 
     query: Annotated[Path | None, option(DATA, decides=False)] = Field(
         None,
-        description="Queries: .npy of codes, packed or not, or of logits; without it rows of a data set are encoded.",
+        description="Queries: .npy or .parquet of codes, packed or not, or of logits; without it rows of a data set are "
+        "encoded.",
     )
-    codes: Annotated[Path, option(DATA, "--in", decides=False, metavar="FILE.npy")] = Field(
-        description="Codes to search: .npy, packed or not, as `bvae encode` writes them."
+    codes: Annotated[Path, option(DATA, "--in", decides=False, metavar="FILE")] = Field(
+        description="Codes to search: .npy or .parquet, packed or not, as `bvae encode` writes them."
     )
     split: Annotated[EncodedSplit, option(DATA)] = Field(
         "test", description="Without QUERY: rows to encode as queries, one split or all of them in the order of their file."
@@ -370,6 +372,7 @@ class SearchConfig(CodesChoice):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         _ = self.chosen
+        _require_readers([self.codes, self.query])
         if self.output is not None and self.output.suffix != ".npz":
             raise UsageError(f"--output names no .npz file; got '{self.output}'.", f"As in -o {self.output.stem}.npz.")
         if self.query is not None and self.soft:
@@ -424,6 +427,12 @@ class SearchConfig(CodesChoice):
                 raise UsageError(f"--rows names more than {_MOST_ROWS:,} rows.", "Leave it out to take all rows.")
             found.extend(range(first, last + 1))
         return found
+
+
+def _require_readers(paths: Iterable[Path | None]) -> None:
+    """Raise UsageError where one of the files is a table of Parquet, and what reads and writes these is not installed."""
+    if any(path is not None and path.suffix == PARQUET for path in paths):
+        require_extra("parquet", "pyarrow")
 
 
 def require_labels(path: Path) -> None:

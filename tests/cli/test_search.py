@@ -36,6 +36,16 @@ def test_how_far_it_is_is_said_on_stderr_without_torch(bvae: Bvae, codes: Path, 
     assert bvae("search", "codes.npy", "--in", "codes.npy", "-k", 1, "-q").succeeded().err == ""
 
 
+def test_codes_and_queries_in_tables_are_searched_as_those_in_arrays(bvae: Bvae, codes: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({f"b{number}": bit for number, bit in enumerate(CODES.T, 1)}), "codes.parquet")
+    line = ("-k", 3, "--json")
+    arrays = bvae("search", "codes.npy", "--in", "codes.npy", *line).succeeded().json()["neighbours"]
+    outcome = bvae("search", "codes.parquet", "--in", "codes.parquet", *line).succeeded()
+    assert outcome.json()["neighbours"] == arrays
+    assert outcome.err == ""
+
+
 def test_json_is_one_object(bvae: Bvae, codes: Path) -> None:
     line = ("search", "codes.npy", "--in", "codes.npy", "-k", 1, "--exclude-self", "--json")
     facts = bvae(*line, "--labels", "labels.npy", "--query-labels", "labels.npy").succeeded().json()

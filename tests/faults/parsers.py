@@ -265,7 +265,7 @@ def _read_packed(folder: Path) -> None:
 
 def _write_codes(samples: Samples, chance: Random, folder: Path, inside: bool) -> None:
     name, content = _chosen(samples, chance, "codes")
-    _write_file(folder, name, (mutate.any_npy if inside else mutate.any_bytes)(content, chance))
+    _write_file(folder, name, (mutate.any_npy if inside and name.endswith(".npy") else mutate.any_bytes)(content, chance))
 
 
 def _read_codes(folder: Path) -> None:

@@ -168,12 +168,24 @@ def _of_public_sets(rows: np.ndarray[Any, Any]) -> dict[str, bytes]:
     files["sparse/x.npz"] = matrix.getvalue()
     if importlib.util.find_spec("pyarrow"):  # an extra
         import pyarrow
-        from pyarrow import parquet
 
-        table = io.BytesIO()
-        parquet.write_table(pyarrow.table({f"c{number}": column for number, column in enumerate(rows.T)}), table)
-        files["parquet/x.parquet"] = table.getvalue()
+        files["parquet/x.parquet"] = _parquet({f"c{number}": column for number, column in enumerate(rows.T)})
+        for kind, values in (("bits", rows.astype(bool)), ("logits", rows.astype(np.float32) * 6 - 3)):
+            columns = {f"b{number}": column for number, column in enumerate(values.T, 1)}
+            files[f"codes/{kind}.parquet"] = _parquet(columns)
+        packed = [row.tobytes() for row in np.packbits(rows, axis=1)]
+        files["codes/packed.parquet"] = _parquet({"code": pyarrow.array(packed, pyarrow.binary(2))})
+        files["codes/strings.parquet"] = _parquet({"code": packed})
     return files
+
+
+def _parquet(columns: dict[str, Any]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
 
 
 def _picture(picture: Image.Image, kind: str) -> bytes:

@@ -26,7 +26,8 @@ def build(arguments: Sequence[str], lenient: bool) -> Any:
 def _decode(
     given: Given,
     codes: Annotated[
-        Path, typer.Argument(metavar="CODES", parser=named_path, help="A .npy file of codewords or of code logits.")
+        Path,
+        typer.Argument(metavar="CODES", parser=named_path, help="A .npy or .parquet file of codewords or of code logits."),
     ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER|FILE]", parser=named_path, help="A run's folder or its weights.")

@@ -26,7 +26,9 @@ def _search(
     query: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[QUERY]", parser=named_path, help="A .npy file of codes or of logits; without it rows are encoded."
+            metavar="[QUERY]",
+            parser=named_path,
+            help="A .npy or .parquet file of codes or of logits; without it rows are encoded.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write the file anew where it is there already.")] = False,

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvae_cli.errors import InputOutputError, is_out_of_memory
+from bvae_cli.errors import InputOutputError
+from bvae_cli.parquet_files import first_missing, open_parquet, reading_parquet, require_all_rows
 from bvae_cli.sources import open_file, reading, require_plausible
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# A footer says how long its parts are; no table of numbers has longer ones.
-_LONGEST_TEXT, _MOST_ITEMS = 2**24, 2**20
 
 
 def read_parquet(
@@ -24,23 +22,8 @@ def read_parquet(
     Raises InputOutputError for what is no Parquet file or damaged, for a column that is not of numbers, a cell without a
     value, and a file that would unpack to far more than it is.
     """
-    from pyarrow import parquet
-
-    with reading(path), open_file(path) as file:
-        try:
-            table = parquet.ParquetFile(
-                file, thrift_string_size_limit=_LONGEST_TEXT, thrift_container_size_limit=_MOST_ITEMS, pre_buffer=False
-            )
-            return _read(table, path, label_names, dtype)
-        except InputOutputError:
-            raise
-        except Exception as error:  # what pyarrow raises of damaged bytes depends on which of them it is
-            if is_out_of_memory(error):
-                raise
-            raise InputOutputError(
-                f"{path} is not a Parquet file, or is damaged: {str(error).splitlines()[0].rstrip('.')}.",
-                "Write it again, or give it the suffix of what it is.",
-            ) from error
+    with reading(path), open_file(path) as file, reading_parquet(path):
+        return _read(open_parquet(file, path), path, label_names, dtype)
 
 
 def _read(table: Any, path: Path, label_names: tuple[str, ...], dtype: str) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
@@ -48,11 +31,8 @@ def _read(table: Any, path: Path, label_names: tuple[str, ...], dtype: str) -> t
     import pyarrow as pa
 
     schema, rows = table.schema_arrow, table.metadata.num_rows
-    names = list(schema.names)
-    label = next((name for name in label_names if name in names), None)
-    features = [name for name in names if name != label]
-    if len(set(names)) < len(names):
-        raise InputOutputError(f"{path} has two columns of one name.", "Give every column a name of its own.")
+    label = next((name for name in label_names if name in schema.names), None)
+    features = [name for name in schema.names if name != label]
     for name in features:
         kind = schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
@@ -68,19 +48,18 @@ def _read(table: Any, path: Path, label_names: tuple[str, ...], dtype: str) -> t
         if label is not None:
             labels.append(np.asarray(_numbers(batch.column(label), path, label, start)))
         start = stop
-    if start != rows:
-        raise InputOutputError(f"{path} is damaged: it says {rows:,} rows and holds {start:,}.", "Write it again.")
+    require_all_rows(path, rows, start)
     return values, np.concatenate(labels) if labels else None
 
 
 def _numbers(column: Any, path: Path, name: str, start: int) -> Any:
     import pyarrow as pa
-    from pyarrow import compute
 
-    if column.null_count:
-        row = start + int(compute.index(compute.is_null(column), True).as_py()) + 1
+    missing = first_missing(column)
+    if missing is not None:
         raise InputOutputError(
-            f"Row {row}, column '{name}' of {path} has no value (counted from 1).", "Fill or drop what is missing."
+            f"Row {start + missing + 1}, column '{name}' of {path} has no value (counted from 1).",
+            "Fill or drop what is missing.",
         )
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())

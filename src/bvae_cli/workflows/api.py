@@ -102,7 +102,7 @@ def evaluate(weights: Path | str, **options: Any) -> Quality:
 
 
 def encode(weights: Path | str, output: Path | str, overwrite: bool = False, **options: Any) -> EncodeResult:
-    """Encode data of any size into a .npy file; ``options`` are fields of ``EncodeConfig``, as ``dataset="big.npy"``.
+    """Encode data of any size into a .npy or .parquet file; ``options`` are fields of ``EncodeConfig``, as ``split="test"``.
 
     Raises UsageError where the file is there already and is not to be overwritten, InputOutputError.
     """
@@ -122,7 +122,7 @@ def export(weights: Path | str, output: Path | str, to: str, overwrite: bool = F
 
 
 def decode(codes: Path | str, overwrite: bool = False, **options: Any) -> DecodeResult:
-    """Repair codes of a .npy file; ``options`` are fields of ``DecodeConfig``, as ``ecc="golay", latent=240``.
+    """Repair codes of a .npy or .parquet file; ``options`` are fields of ``DecodeConfig``, as ``ecc="golay", latent=240``.
 
     Raises UsageError where a file is there already and is not to be overwritten, InputOutputError.
     """

@@ -17,7 +17,8 @@ from bvae_cli import files
 from bvae_cli.datasets.base import Splits
 from bvae_cli.datasets.rows import Rows, first_rows
 from bvae_cli.model.bvae import BinaryVAE
-from bvae_cli.trained import BITS, PARQUET, EncodeConfig
+from bvae_cli.parquet_files import PARQUET
+from bvae_cli.trained import BITS, EncodeConfig
 from bvae_cli.workflows.encoded_files import ArrayFile, EncodedFile, ParquetFile
 from bvae_cli.workflows.measuring import OnNote, data_of, load_both
 
