@@ -122,7 +122,9 @@ def _head(facts: Described) -> str:
     lines = ["---", "library_name: bvae", "tags:", *(f"- {tag}" for tag in tags)]
     if facts.quality is not None:
         exact = [] if facts.quality.bounds.log_likelihood is None else ["log-likelihood"]
-        lines += ["metrics:", *(f"- {name}" for name in ("elbo", "iwae", "kl", *exact))]
+        # A hub lists the names alone: of a cross-entropy they would be wrong.
+        measured = ["elbo", "iwae", "kl", *exact] if facts.quality.is_likelihood else ["kl"]
+        lines += ["metrics:", *(f"- {name}" for name in measured)]
     return "\n".join([*lines, "---"])
 
 

@@ -21,6 +21,7 @@ class TrainResult:
     """How a run ended. Losses are in nats per image; ``state`` is ``finished``, ``already finished`` or ``diverged``.
 
     ``rewinds`` counts how often it diverged and went on from its best epoch with a smaller learning rate.
+    ``is_likelihood`` is False where the losses are of grey values and a cross-entropy, None where the run does not say.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class TrainResult:
     seconds: float
     images_per_second: float
     rewinds: int = 0
+    is_likelihood: bool | None = None
 
 
 def finished_result(folder: Path, result: Mapping[str, Any]) -> TrainResult:

@@ -290,6 +290,7 @@ class Recording:
             seconds=time.perf_counter() - self._started,
             images_per_second=sorted(self._rates)[len(self._rates) // 2] if self._rates else 0.0,
             rewinds=self._fit.rewinds,
+            is_likelihood=self._prepared.plan.likelihood_note is None,
         )
 
     def close(self) -> None:
