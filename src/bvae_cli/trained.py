@@ -386,9 +386,21 @@ class SearchConfig(CodesChoice):
                 f"'{name}' names the labels of a data set, and none is named.",
                 "Name it with --dataset, or a .npy of labels.",
             )
+        self._require_one_split()
         if self.engine == "faiss" and importlib.util.find_spec("faiss") is None:
             raise UsageError("faiss is not installed.", "pip install 'bvae-cli[search]', or take --engine numpy.")
         return self
+
+    def _require_one_split(self) -> None:
+        """Raise UsageError where the labels say that codes and queries are of different rows, and own ones are left out."""
+        of_queries = self.query_labels if self.query_labels is not None or self.query is not None else self.split
+        of_both = {str(split) for split in (self.labels, of_queries) if str(split) in get_args(EncodedSplit)}
+        if self.exclude_self and len(of_both) > 1:
+            raise UsageError(
+                "--exclude-self leaves out code i for query row i, but the labels are of "
+                f"{self.labels} rows for the codes and of {of_queries} rows for the queries.",
+                "Row i of one is not row i of the other: leave it out.",
+            )
 
     def _split_for_labels(self) -> str | None:
         """Return the first split that is named for its labels."""
