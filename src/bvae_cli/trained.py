@@ -34,6 +34,8 @@ STRONGEST = "strongest"
 # Characters that the bits or rows asked for may take in a file's name, and how many of more are told.
 _LONGEST_IN_A_NAME, _TOLD_IN_A_NAME = 60, 3
 SHEETS = ("sweep", "posterior", "between")
+# Words of a sweep and draws of a posterior, where nobody says how many.
+_WORDS_OF_A_SHEET = 8
 # What `evaluate`, which draws nothing, does without.
 OF_DRAWING = ("num_samples", "temperature", "out", "fix", *SHEETS)
 
@@ -120,18 +122,33 @@ class SampleConfig(TrainedChoice):
             raise UsageError(f"--between '{self.between}' does not name two rows.", "As in --between 3,8.")
         return self
 
-    @property
-    def file_stem(self) -> str:
-        """The name of what is drawn, without its suffix: it tells bits, rows, temperature and seed that were asked for."""
+    def count(self, named: frozenset[str]) -> int:
+        """Return how many samples, words of a sweep or draws of a posterior are drawn; ``named`` are the fields given."""
+        return _WORDS_OF_A_SHEET if self._kind != "samples" and "num_samples" not in named else self.num_samples
+
+    def file_stem(self, named: frozenset[str]) -> str:
+        """Return the name of what is drawn, without its suffix: it tells everything that was asked for and decides it.
+
+        The data do where rows of them are drawn. ``named`` are the fields that a person gave.
+        """
         fixed = [f"m{bit}={value}" for bit, value in sorted(self.fixed.items())]
-        kind = next((name for name in SHEETS if getattr(self, name)), "samples")
+        kind = self._kind
         asked: list[str] = []
         if kind == "sweep":
             asked = [f"m{bit}" for bit in self.swept] or [STRONGEST]
         elif kind != "samples":
             asked = [*([] if self.split == "validation" else [self.split]), *map(str, self.rows)]
-        warm = [f"t={self.temperature:g}"] if kind == "samples" and self.temperature != 1 else []
-        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed), *warm])
+        more = [f"t={self.temperature:g}"] if kind == "samples" and self.temperature != 1 else []
+        usual = SampleConfig.model_fields["num_samples"].default if kind == "samples" else _WORDS_OF_A_SHEET
+        if kind != "between" and self.count(named) != usual:
+            more.append(f"count={self.count(named)}")
+        if kind in ("posterior", "between") and self.dataset is not None:
+            more += _name_of(self.dataset)
+        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed), *more])
+
+    @property
+    def _kind(self) -> str:
+        return next((name for name in SHEETS if getattr(self, name)), "samples")
 
     @property
     def fixed(self) -> dict[int, int]:
@@ -456,6 +473,11 @@ def _short(words: list[str]) -> list[str]:
     if len("_".join(words)) <= _LONGEST_IN_A_NAME:
         return words
     return [*words[:_TOLD_IN_A_NAME], digest_of({"words": words})[:8]]
+
+
+def _name_of(data: PluginRef) -> list[str]:
+    """Return what tells a data set from others in a file's name: its type, and a digest of its options."""
+    return [data.type, *([digest_of({"options": data.label()})[:8]] if data.options else [])]
 
 
 def _parts(text: str) -> list[str]:

@@ -14,10 +14,10 @@ def test_a_table_of_quality_and_the_names_of_the_files_are_on_stdout(bvae: Bvae,
     outcome = bvae("sample", "--weights", run_folder, *FAST, "--out", "here").succeeded()
     for words in ("ELBO (nats)", "IWAE-2 (nats)", "log p(x)", "active bits", "inference BER", "uniqueness", "novelty"):
         assert words in outcome.out
-    assert "samples  here/samples_seed_0.npz" in outcome.out
-    assert "picture  here/samples_seed_0.png" in outcome.out
-    assert Path("here/samples_seed_0.png").read_bytes().startswith(b"\x89PNG")
-    assert np.load("here/samples_seed_0.npz")["samples"].shape == (4, 12)
+    assert "samples  here/samples_seed_0_count=4.npz" in outcome.out
+    assert "picture  here/samples_seed_0_count=4.png" in outcome.out
+    assert Path("here/samples_seed_0_count=4.png").read_bytes().startswith(b"\x89PNG")
+    assert np.load("here/samples_seed_0_count=4.npz")["samples"].shape == (4, 12)
     assert "loading torch" in outcome.err
     assert "Note:" not in outcome.err
     assert str(run_folder / "bvae_best_model_with.pt") in outcome.out.splitlines()[0]
@@ -28,8 +28,8 @@ def test_json_is_one_object_with_the_quality(bvae: Bvae, run_folder: Path, workp
     facts = outcome.json()
     assert outcome.err == ""
     assert facts["count"] == 4
-    assert facts["file"] == "here/samples_seed_0.npz"
-    assert facts["picture"] == "here/samples_seed_0.png"
+    assert facts["file"] == "here/samples_seed_0_count=4.npz"
+    assert facts["picture"] == "here/samples_seed_0_count=4.png"
     assert facts["quality"]["code"] == "repetition:R=3"
     assert facts["quality"]["bounds"]["elbo"]["mean"] < 0
     assert "pictures" not in facts
@@ -52,7 +52,7 @@ def test_without_weights_the_run_of_the_same_options_is_taken(bvae: Bvae, run_fo
 def test_a_large_draw_says_how_much_of_it_the_picture_shows(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     outcome = bvae("sample", "-w", run_folder, "--num-samples", 401, "--iwae-samples", 1, "--out", "here").succeeded()
     assert "first 400 of 401" in outcome.err
-    assert np.load("here/samples_seed_0.npz")["samples"].shape == (401, 12)
+    assert np.load("here/samples_seed_0_count=401.npz")["samples"].shape == (401, 12)
 
 
 def test_a_subset_and_a_split_are_measured(bvae: Bvae, run_folder: Path, workplace: Path) -> None:

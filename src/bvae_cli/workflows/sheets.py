@@ -21,8 +21,6 @@ from bvae_cli.trained import SHEETS, SampleConfig
 from bvae_cli.workflows.building import Rebuilt
 from bvae_cli.workflows.measuring import OnNote, prepare
 
-# Words of a sweep and draws of a posterior, where nobody says how many.
-_PICTURES = 8
 # Bits of a sweep, where they are to be found.
 _BITS = 4
 # The words between two rows that a sheet shows: of more, so many at equal distances.
@@ -75,7 +73,7 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
     (kind,) = (name for name in SHEETS if getattr(config, name))
     rebuilt, x, splits = prepare(config, named, on_note)
     generator = torch.Generator(x.device).manual_seed(config.seed)
-    count = config.num_samples if "num_samples" in named else _PICTURES
+    count = config.count(named)
     if kind == "sweep":
         require_bits(rebuilt, config.fixed, "fix")
         require_bits(rebuilt, config.swept, "sweep")
@@ -85,7 +83,7 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
         drawn = _posterior if kind == "posterior" else _between
         cells = drawn(rebuilt.model, chosen, config.rows, count, generator)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
-    file = folder / f"{config.file_stem}.npz"
+    file = folder / f"{config.file_stem(named)}.npz"
     files.write_file(file, _packed(rebuilt.model, cells))
     pictures = cells.pictures.cpu().numpy()
     return Sheet(file, kind, pictures, cells.groups, splits.feature_shape, cells.said, cells.facts)
