@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -121,6 +122,18 @@ class SampleConfig(TrainedChoice):
         if self.between and len(self.rows) != 2:
             raise UsageError(f"--between '{self.between}' does not name two rows.", "As in --between 3,8.")
         return self
+
+    def require_use(self, named: Collection[str]) -> None:
+        """Raise UsageError where a person ``named`` an option that changes nothing of the sheet that is asked for."""
+        if self._kind != "samples" and "temperature" in named:
+            raise UsageError(
+                f"--temperature says how samples are drawn; --{self._kind} draws none, and shows the decoder's means.",
+                "Leave one of them out.",
+            )
+        if self.between and "num_samples" in named:
+            raise UsageError(
+                "--num-samples says nothing to --between: the words on the way are those that there are.", "Leave it out."
+            )
 
     def count(self, named: frozenset[str]) -> int:
         """Return how many samples, words of a sweep or draws of a posterior are drawn; ``named`` are the fields given."""

@@ -92,3 +92,17 @@ def test_samples_are_not_put_among_the_pictures_that_are_the_data(bvae: Bvae, wo
         bvae("sample", "-w", folder, *FAST, *sheet, "--out", "pictures").refused(2, "among the pictures of")
     assert len(list(Path("pictures").iterdir())) == 12
     bvae("sample", "-w", folder, *FAST, "--out", "elsewhere").succeeded()
+
+
+def test_options_that_change_nothing_of_a_sheet_are_refused(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    line: tuple[object, ...] = ()
+    for sheet in (("--sweep", "m1"), ("--posterior", "0"), ("--between", "0,1")):
+        line = ("sample", "-w", run_folder, *sheet, "--out", "here")
+        refused = bvae(*line, "--temperature", 0.5)
+        refused.refused(2, f"{sheet[0]} draws none, and shows the decoder's means", "Leave one of them out")
+        assert "loading torch" not in refused.err
+    bvae(*line, "--num-samples", 3).refused(2, "--num-samples says nothing to --between")
+    assert not Path("here").exists()
+    # A file of settings serves samples and sheets.
+    Path("my.toml").write_text("temperature = 0.5\nnum_samples = 3\n")
+    bvae(*line, "--config", "my.toml").succeeded()

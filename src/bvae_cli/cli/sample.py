@@ -27,6 +27,7 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     from bvae_cli.cli.render import percent, plain, say, show_facts, show_json, show_table
 
     resolved = given.resolve(SampleConfig)
+    resolved.config.require_use(given.named)
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
     say("bvae sample: loading torch and the model …", quiet)
