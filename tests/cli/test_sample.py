@@ -68,6 +68,7 @@ def test_the_samples_folder_cannot_be_a_file(bvae: Bvae, run_folder: Path, workp
 def test_a_sheet_is_drawn_instead_of_samples(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     outcome = bvae("sample", "-w", run_folder, "--out", "here", "--sweep", "m1,m4").succeeded()
     assert "m1 = 0, 1, m4 = 0, 1" in outcome.out
+    assert "The rows are no pictures: each is drawn as a bar of its 12 values.\n" in outcome.err
     assert "picture  here/sweep_m1_m4_seed_0.png" in outcome.out
     assert Path("here/sweep_m1_m4_seed_0.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_m1_m4_seed_0.npz", "sweep_m1_m4_seed_0.png"]

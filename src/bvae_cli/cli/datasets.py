@@ -128,7 +128,7 @@ def _named(source: str, likelihood: str | None) -> PluginRef:
 
 
 def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool, quiet: bool, as_json: bool) -> None:
-    from bvae_cli.cli.render import plain, say, show_facts, show_json
+    from bvae_cli.cli.render import plain, say, say_how_drawn, show_facts, show_json
 
     if out is not None and out.suffix.casefold() != ".png":
         raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
@@ -147,10 +147,15 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
         require_fitting(likelihood, facts.likelihood, facts.dataset)
     if out is not None:
         from bvae_cli.files import write_file
-        from bvae_cli.report.figures import image_grid
+        from bvae_cli.report.figures import Captions, drawn_as, image_grid
 
-        grid = image_grid(description.rows, facts.feature_shape, description.columns, row_groups=description.lines)
+        names = zip(("training", "validation", "test"), description.lines, strict=True)
+        captions = Captions(rows=[text for name, lines in names for text in (name, *[""] * (lines - 1))])
+        grid = image_grid(
+            description.rows, facts.feature_shape, description.columns, row_groups=description.lines, captions=captions
+        )
         write_file(out, grid)
+        say_how_drawn(drawn_as(facts.feature_shape), quiet)
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
