@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ..outcome import Bvae
@@ -55,3 +56,17 @@ def test_a_file_that_is_named_is_replaced_only_when_asked(bvae: Bvae, run_folder
     shutil.copytree(run_folder, "run")
     for _ in range(2):
         bvae("plot", "run").succeeded()
+
+
+def test_losses_are_per_image_where_rows_are_pictures_and_per_row_elsewhere(
+    bvae: Bvae, run_folder: Path, workplace: Path
+) -> None:
+    np.save("pictures.npy", np.load("bits.npy").reshape(60, 3, 4))
+    line = ("train", "--hidden", 8, "--latent", 6, "--depth", 1, "--epochs", 1, "--dataset")
+    shown = bvae(*line, "pictures.npy").succeeded().out
+    assert " nats per image (" in shown
+    (pictures,) = Path("weights").iterdir()
+    assert " nats per row (" in bvae(*line, "bits.npy").succeeded().out
+    for folders, unit in (((pictures,), "image"), ((run_folder,), "row"), ((pictures, run_folder), "row")):
+        bvae("plot", *folders, "-o", "curves.svg", "--overwrite").succeeded()
+        assert f"validation loss (nats per {unit})" in Path("curves.svg").read_text(encoding="utf-8")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bvae_cli.cli.options import named_path, single_command
 from bvae_cli.errors import UsageError
 from bvae_cli.files import require_new, write_file
+
+if TYPE_CHECKING:
+    from bvae_cli.runs import Run
 
 _FORMATS = ("png", "svg", "pdf")
 
@@ -46,7 +49,7 @@ def _plot(
         require_new(out, overwrite)
 
     from bvae_cli.report.figures import loss_curves
-    from bvae_cli.runs import read_record
+    from bvae_cli.runs import Run, read_record
 
     names = [folder.resolve().name for folder in folders]
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
@@ -54,5 +57,17 @@ def _plot(
     empty = [name for name, record in records.items() if not record["beta"]]
     if empty:
         raise UsageError(f"{empty[0]} has no finished epoch to draw.", "Train it first.")
-    write_file(file, loss_curves(records, file_format))
+    write_file(file, loss_curves(records, file_format, _unit(Run(folder) for folder in folders)))
     print(file)
+
+
+def _unit(runs: Iterable[Run]) -> str:
+    """Return the unit of the losses of all runs: nats per image where the rows of each are pictures."""
+    from bvae_cli.datasets.base import unit_of
+
+    units = set()
+    for run in runs:
+        data = (run.config() or {}).get("data")
+        shape = data.get("feature_shape") if isinstance(data, dict) else None
+        units.add(unit_of(shape if isinstance(shape, list) else ()))
+    return units.pop() if len(units) == 1 else unit_of(())

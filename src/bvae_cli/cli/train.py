@@ -214,7 +214,7 @@ def show_result(result: TrainResult) -> None:
         [
             ("stopped", result.reason),
             ("best epoch", f"{result.best_epoch} of {result.epochs}"),
-            ("val_loss", f"{result.best_validation_loss:.2f} nats per image ({_meaning(result)})"),
+            ("val_loss", f"{result.best_validation_loss:.2f} {result.unit} ({_meaning(result)})"),
             ("time", f"{result.seconds:.1f} s, {result.images_per_second:,.0f} images/s"),
             ("folder", result.folder),
         ]

@@ -18,9 +18,9 @@ from bvae_cli.paths import readable
 from bvae_cli.report.lettering import height_of, lettered, width_of
 
 _PANELS = (
-    ("training_loss", "training loss (nats per image)"),
-    ("validation_loss", "validation loss (nats per image)"),
-    ("kl", "KL (nats per image)"),
+    ("training_loss", "training loss ({unit})"),
+    ("validation_loss", "validation loss ({unit})"),
+    ("kl", "KL ({unit})"),
     ("beta", "β"),
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -44,8 +44,8 @@ class Captions(NamedTuple):
 _NO_CAPTIONS = Captions()
 
 
-def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str) -> bytes:
-    """Draw training loss, validation loss, KL and β against the epoch, a line for each run."""
+def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str, unit: str = "nats per row") -> bytes:
+    """Draw training loss, validation loss, KL and β against the epoch, a line for each run; the losses have the ``unit``."""
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2, sharex=True).ravel()
@@ -53,7 +53,7 @@ def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_forma
         for record in records.values():
             values = record[column]
             axis.plot(range(1, len(values) + 1), values, linewidth=1.6, marker="o" if len(values) == 1 else None)
-        axis.set_ylabel(label)
+        axis.set_ylabel(label.format(unit=unit))
         axis.grid(alpha=0.3)
         axis.margins(x=0.02)
     for axis in axes[2:]:

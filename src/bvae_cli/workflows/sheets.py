@@ -196,7 +196,7 @@ def _posterior(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generat
         }
         for place, row in enumerate(rows)
     ]
-    said = f"a row is the image, its most probable word decoded, and {count} draws from q"
+    said = f"a row is the original, its most probable word decoded, and {count} draws from q"
     pictures = torch.cat([model.likelihood.shades(x)[:, None], decoded], dim=1)
     return _Cells(
         words=words.flatten(0, 1),
