@@ -159,7 +159,7 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
-    shape = f", {' × '.join(map(str, facts.feature_shape))}" if len(facts.feature_shape) > 1 else ""
+    shape = _shape(facts.feature_shape)
     mean = "" if facts.mean is None else f", mean {facts.mean:.4g}"
     show_facts(
         [
@@ -178,6 +178,11 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
             *([("picture", str(out))] if out is not None else []),
         ]
     )
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    """Return the shape of a row behind a comma; nothing where the number of its values says it."""
+    return f", {' × '.join(map(str, sizes))}" if len(sizes) > 1 else ""
 
 
 def _known(log_prob: float | None) -> list[tuple[str, str]]:
@@ -237,7 +242,7 @@ def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) 
         [
             ("packed", result.file),
             ("rows", f"{result.training_rows:,} training, {result.validation_rows:,} validation, {result.test_rows:,} test"),
-            ("row", f"{result.features} bits, {' × '.join(map(str, result.feature_shape))}"),
+            ("row", f"{result.features:,} bits{_shape(result.feature_shape)}"),
             ("size", f"{amount(result.bytes)}B"),
             ("licence", result.licence),
         ]
