@@ -14,7 +14,7 @@ def test_bits_and_rows_are_read_by_number() -> None:
     assert SampleConfig(fix="m1=1, m7=0,m1=1").fixed == {1: 1, 7: 0}
     assert SampleConfig(sweep="m3,m1,m3").swept == [3, 1]
     assert SampleConfig(sweep="strongest").swept == []
-    assert SampleConfig(posterior="5,0,5").rows == [5, 0, 5]
+    assert SampleConfig(posterior="5,0,4").rows == [5, 0, 4]
     assert SampleConfig(between="3, 8").rows == [3, 8]
     assert SampleConfig().fixed == {}
 
@@ -33,6 +33,8 @@ def test_bits_and_rows_are_read_by_number() -> None:
         ({"posterior": "-1"}, "'-1' is no row"),
         ({"posterior": "one"}, "'one' is no row"),
         ({"between": "3"}, "does not name two rows"),
+        ({"between": "3,3"}, "--between '3,3' names row 3 twice"),
+        ({"posterior": "0,1,00"}, "--posterior '0,1,00' names row 0 twice"),
         ({"between": "1,2,3"}, "does not name two rows"),
         ({"sweep": "m1", "posterior": "0"}, "--sweep and --posterior ask for two sheets"),
         ({"posterior": "0", "fix": "m1=1"}, "--fix says nothing to --posterior"),

@@ -189,13 +189,21 @@ class SampleConfig(TrainedChoice):
 
     @property
     def rows(self) -> list[int]:
-        """The rows of the split that a sheet is drawn of, counted from 0."""
+        """The rows of the split that a sheet is drawn of, counted from 0. Raises UsageError for one that is named twice."""
         name = "between" if self.between else "posterior"
         text = getattr(self, name)
         for part in _parts(text):
             if _ROW.fullmatch(part) is None:
                 raise UsageError(f"--{name} '{text}': '{part}' is no row.", "As in 3,8, the first row being 0.")
-        return [int(part) for part in _parts(text)]
+        rows = [int(part) for part in _parts(text)]
+        if twice := [row for row in rows if rows.count(row) > 1]:
+            raise UsageError(
+                f"--{name} '{text}' names row {twice[0]} twice.",
+                "Between a row and itself there is nothing: name another one."
+                if self.between
+                else "Name it once; --num-samples says how many words are drawn of each row.",
+            )
+        return rows
 
 
 class EncodeConfig(TrainedChoice):
