@@ -8,6 +8,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -255,6 +256,10 @@ _SMALLER = {
 }
 
 
+# What typer says of words that are one too many.
+_EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
+
+
 def _failure_words(error: Exception, arguments: Sequence[str]) -> tuple[str, str]:
     if is_out_of_memory(error):
         command = arguments[0] if arguments else ""
@@ -316,7 +321,11 @@ def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
             word = by_itself[near].strip("[]")
             return f"There is no option {unknown}.", f"{word} is given by itself, as in `{context.command_path} {word}`."
         return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
-    return " ".join(error.format_message().split()).rstrip(".") + ".", see
+    words = " ".join(error.format_message().split()).rstrip(".")
+    extra = _EXTRA.fullmatch(words)
+    if extra is not None and arguments.count(extra[1]) > 1:
+        return f"{extra[1]} is named twice.", "Name it once."
+    return f"{words}.", see
 
 
 def _owners(kind: registry.Kind, flag: str) -> list[str]:
