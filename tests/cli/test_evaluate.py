@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bvae_cli.evaluation.metrics import METRICS
+
 from ..outcome import Bvae
 
 
@@ -26,6 +28,9 @@ def test_the_table_names_rows_code_and_weights(bvae: Bvae, run_folder: Path, wor
     for words in ("bits/dim", "reconstruction PSNR", "calibration error", "± s.e."):
         assert words in outcome.out
     assert "uniqueness" not in outcome.out
+    # As the reports have it: there is one table of meanings.
+    for name in ("elbo", "iwae", "log_likelihood", "bits_per_dim", "kl"):
+        assert METRICS[name].meaning in outcome.out
 
 
 def test_options_of_sampling_are_not_options_of_measuring(bvae: Bvae, workplace: Path) -> None:
