@@ -70,3 +70,22 @@ def test_losses_are_per_image_where_rows_are_pictures_and_per_row_elsewhere(
     for folders, unit in (((pictures,), "image"), ((run_folder,), "row"), ((pictures, run_folder), "row")):
         bvae("plot", *folders, "-o", "curves.svg", "--overwrite").succeeded()
         assert f"validation loss (nats per {unit})" in Path("curves.svg").read_text(encoding="utf-8")
+
+
+def test_curves_are_not_put_among_the_pictures_that_are_the_data(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    Path("pictures/some").mkdir(parents=True)
+    for number, values in enumerate(np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8)):
+        image.fromarray(values).save(f"pictures/some/{number}.png")
+    data = f"images:path={workplace / 'pictures'}"
+    bvae("train", "--dataset", data, "--hidden", 8, "--latent", 6, "--depth", 1, "--epochs", 1, "-q").succeeded()
+    (run,) = (workplace / "weights").iterdir()
+    other = shutil.copytree(run, workplace / "other")
+    bvae("plot", run, "-o", "pictures/curves.png").refused(2, "lies among the pictures", "Write it elsewhere")
+    bvae("plot", run, "-o", "pictures/curves.svg").succeeded()
+    monkeypatch.chdir("pictures")
+    bvae("plot", run, other).refused(2, "loss_curves.png lies among the pictures")
+    assert not list(Path().glob("*.png"))
+    bvae("plot", run).succeeded()
