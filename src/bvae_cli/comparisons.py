@@ -86,7 +86,7 @@ class Protocol(_Record):
 
 
 class Curve(_Record):
-    """Losses by epoch, in nats per image."""
+    """Losses by epoch, in nats per row."""
 
     training: list[float]
     validation: list[float]

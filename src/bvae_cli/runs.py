@@ -442,6 +442,14 @@ def weights_file(path: Path) -> Path:
     return found
 
 
+def holds_weights(path: Path) -> bool:
+    """Say whether a path names a folder that holds weights, or a file that is named as weights are."""
+    names = (WEIGHTS, *EXPORTED_WEIGHTS.values())
+    return any((path / name).is_file() for name in names) or (
+        path.is_file() and path.suffix in {Path(name).suffix for name in names}
+    )
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read weights that ``save_weights`` wrote: a file, or a run's folder's. Nothing in the file is ever executed.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -35,6 +35,8 @@ STRONGEST = "strongest"
 # Characters that the bits or rows asked for may take in a file's name, and how many of more are told.
 _LONGEST_IN_A_NAME, _TOLD_IN_A_NAME = 60, 3
 SHEETS = ("sweep", "posterior", "between")
+# Words of a sweep and draws of a posterior, where nobody says how many.
+_WORDS_OF_A_SHEET = 8
 # What `evaluate`, which draws nothing, does without.
 OF_DRAWING = ("num_samples", "temperature", "out", "fix", *SHEETS)
 
@@ -121,18 +123,45 @@ class SampleConfig(TrainedChoice):
             raise UsageError(f"--between '{self.between}' does not name two rows.", "As in --between 3,8.")
         return self
 
-    @property
-    def file_stem(self) -> str:
-        """The name of what is drawn, without its suffix: it tells bits, rows, temperature and seed that were asked for."""
+    def require_use(self, named: Collection[str]) -> None:
+        """Raise UsageError where a person ``named`` an option that changes nothing of the sheet that is asked for."""
+        if self._kind != "samples" and "temperature" in named:
+            raise UsageError(
+                f"--temperature says how samples are drawn; --{self._kind} draws none, and shows the decoder's means.",
+                "Leave one of them out.",
+            )
+        if self.between and "num_samples" in named:
+            raise UsageError(
+                "--num-samples says nothing to --between: the words on the way are those that there are.", "Leave it out."
+            )
+
+    def count(self, named: frozenset[str]) -> int:
+        """Return how many samples, words of a sweep or draws of a posterior are drawn; ``named`` are the fields given."""
+        return _WORDS_OF_A_SHEET if self._kind != "samples" and "num_samples" not in named else self.num_samples
+
+    def file_stem(self, named: frozenset[str]) -> str:
+        """Return the name of what is drawn, without its suffix: it tells everything that was asked for and decides it.
+
+        The data do where rows of them are drawn. ``named`` are the fields that a person gave.
+        """
         fixed = [f"m{bit}={value}" for bit, value in sorted(self.fixed.items())]
-        kind = next((name for name in SHEETS if getattr(self, name)), "samples")
+        kind = self._kind
         asked: list[str] = []
         if kind == "sweep":
             asked = [f"m{bit}" for bit in self.swept] or [STRONGEST]
         elif kind != "samples":
             asked = [*([] if self.split == "validation" else [self.split]), *map(str, self.rows)]
-        warm = [f"t={self.temperature:g}"] if kind == "samples" and self.temperature != 1 else []
-        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed), *warm])
+        more = [f"t={self.temperature:g}"] if kind == "samples" and self.temperature != 1 else []
+        usual = SampleConfig.model_fields["num_samples"].default if kind == "samples" else _WORDS_OF_A_SHEET
+        if kind != "between" and self.count(named) != usual:
+            more.append(f"count={self.count(named)}")
+        if kind in ("posterior", "between") and self.dataset is not None:
+            more += _name_of(self.dataset)
+        return "_".join([kind, *_short(asked), f"seed_{self.seed}", *_short(fixed), *more])
+
+    @property
+    def _kind(self) -> str:
+        return next((name for name in SHEETS if getattr(self, name)), "samples")
 
     @property
     def fixed(self) -> dict[int, int]:
@@ -160,13 +189,21 @@ class SampleConfig(TrainedChoice):
 
     @property
     def rows(self) -> list[int]:
-        """The rows of the split that a sheet is drawn of, counted from 0."""
+        """The rows of the split that a sheet is drawn of, counted from 0. Raises UsageError for one that is named twice."""
         name = "between" if self.between else "posterior"
         text = getattr(self, name)
         for part in _parts(text):
             if _ROW.fullmatch(part) is None:
                 raise UsageError(f"--{name} '{text}': '{part}' is no row.", "As in 3,8, the first row being 0.")
-        return [int(part) for part in _parts(text)]
+        rows = [int(part) for part in _parts(text)]
+        if twice := [row for row in rows if rows.count(row) > 1]:
+            raise UsageError(
+                f"--{name} '{text}' names row {twice[0]} twice.",
+                "Between a row and itself there is nothing: name another one."
+                if self.between
+                else "Name it once; --num-samples says how many words are drawn of each row.",
+            )
+        return rows
 
 
 class EncodeConfig(TrainedChoice):
@@ -389,9 +426,21 @@ class SearchConfig(CodesChoice):
                 f"'{name}' names the labels of a data set, and none is named.",
                 "Name it with --dataset, or a .npy of labels.",
             )
+        self._require_one_split()
         if self.engine == "faiss" and importlib.util.find_spec("faiss") is None:
             raise UsageError("faiss is not installed.", "pip install 'bvae-cli[search]', or take --engine numpy.")
         return self
+
+    def _require_one_split(self) -> None:
+        """Raise UsageError where the labels say that codes and queries are of different rows, and own ones are left out."""
+        of_queries = self.query_labels if self.query_labels is not None or self.query is not None else self.split
+        of_both = {str(split) for split in (self.labels, of_queries) if str(split) in get_args(EncodedSplit)}
+        if self.exclude_self and len(of_both) > 1:
+            raise UsageError(
+                "--exclude-self leaves out code i for query row i, but the labels are of "
+                f"{self.labels} rows for the codes and of {of_queries} rows for the queries.",
+                "Row i of one is not row i of the other: leave it out.",
+            )
 
     def _split_for_labels(self) -> str | None:
         """Return the first split that is named for its labels."""
@@ -453,6 +502,11 @@ def _short(words: list[str]) -> list[str]:
     if len("_".join(words)) <= _LONGEST_IN_A_NAME:
         return words
     return [*words[:_TOLD_IN_A_NAME], digest_of({"words": words})[:8]]
+
+
+def _name_of(data: PluginRef) -> list[str]:
+    """Return what tells a data set from others in a file's name: its type, and a digest of its options."""
+    return [data.type, *([digest_of({"options": data.label()})[:8]] if data.options else [])]
 
 
 def _parts(text: str) -> list[str]:

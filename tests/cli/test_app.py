@@ -213,3 +213,15 @@ def test_usage_speaks_of_bvae_however_it_was_started() -> None:
     done = shell("bvae codes --zzz")
     assert done.returncode == 2
     assert done.stderr == "Error: There is no option --zzz.\nHint: `bvae codes --help` lists what there is.\n"
+
+
+def test_what_is_given_by_itself_is_no_option_and_the_hint_says_so(bvae: Bvae) -> None:
+    for line, word in {
+        ("search", "--query", "q.npy", "--in", "c.npy"): "QUERY is given by itself, as in `bvae search QUERY`.",
+        ("search", "--qurey", "q.npy"): "QUERY is given by itself",
+        ("decode", "--codes", "c.npy"): "CODES is given by itself, as in `bvae decode CODES`.",
+        ("export", "--folder", "w"): "FOLDER|FILE is given by itself",
+    }.items():
+        bvae(*line).refused(2, f"There is no option {line[1]}.", word)
+    bvae("train", "--folder", "w").refused(2, "An option of a data set")
+    bvae("search", "--quit").refused(2, "Did you mean --quiet?")

@@ -145,8 +145,10 @@ def test_what_cannot_be_shown_or_checked_is_refused(bvae: Bvae, workplace: Path)
 
 def test_a_packed_file_is_trained_on_as_what_it_was_packed_from(bvae: Bvae, workplace: Path) -> None:
     outcome = bvae("datasets", "pack", "bits.npy", "packed.npz").succeeded()
-    for words in ("48 training, 6 validation, 6 test", "12 bits, 12", "packed.npz"):
+    for words in ("48 training, 6 validation, 6 test", "12 bits\n", "packed.npz"):
         assert words in outcome.out
+    np.save("pictures.npy", np.load("bits.npy").reshape(60, 3, 4))
+    assert "12 bits, 3 × 4\n" in bvae("datasets", "pack", "pictures.npy", "pictures.npz").succeeded().out
     assert "bvae train --dataset packed.npz" in outcome.err
     assert bvae("train", *TINY, "--json").succeeded().json()["state"] == "finished"
     again = ("packed.npz" if word == "bits.npy" else word for word in TINY)

@@ -44,7 +44,13 @@ def test_a_file_that_is_there_is_written_anew_only_when_asked(bvae: Bvae, run_fo
 
 
 def test_the_weights_are_named_once_and_must_be_there(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
-    bvae("encode", run_folder, "-w", run_folder, "-o", "c.npy").refused(3, "no train-images-idx3-ubyte")
+    for one in (run_folder, run_folder / "bvae_best_model_with.pt"):
+        twice = bvae("encode", one, "-w", run_folder, "-o", "c.npy")
+        twice.refused(2, "The weights are named twice.", "bvae encode DATA --weights FOLDER")
+        assert "loading torch" not in twice.err
+    bvae("encode", run_folder, run_folder, "-o", "c.npy").refused(2, f"{run_folder} is named twice.", "Name it once")
+    Path("empty").mkdir()
+    bvae("encode", "empty", "-w", run_folder, "-o", "c.npy").refused(3, "no train-images-idx3-ubyte")
     bvae("encode", "nowhere", "-o", "c.npy").refused(3, "There is no file nowhere")
     bvae("encode", run_folder, "-o", "c.npy", "--dataset", "none.npy").refused(3, "There is no file none.npy")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ..outcome import Bvae
@@ -55,3 +56,36 @@ def test_a_file_that_is_named_is_replaced_only_when_asked(bvae: Bvae, run_folder
     shutil.copytree(run_folder, "run")
     for _ in range(2):
         bvae("plot", "run").succeeded()
+
+
+def test_losses_are_per_image_where_rows_are_pictures_and_per_row_elsewhere(
+    bvae: Bvae, run_folder: Path, workplace: Path
+) -> None:
+    np.save("pictures.npy", np.load("bits.npy").reshape(60, 3, 4))
+    line = ("train", "--hidden", 8, "--latent", 6, "--depth", 1, "--epochs", 1, "--dataset")
+    shown = bvae(*line, "pictures.npy").succeeded().out
+    assert " nats per image (" in shown
+    (pictures,) = Path("weights").iterdir()
+    assert " nats per row (" in bvae(*line, "bits.npy").succeeded().out
+    for folders, unit in (((pictures,), "image"), ((run_folder,), "row"), ((pictures, run_folder), "row")):
+        bvae("plot", *folders, "-o", "curves.svg", "--overwrite").succeeded()
+        assert f"validation loss (nats per {unit})" in Path("curves.svg").read_text(encoding="utf-8")
+
+
+def test_curves_are_not_put_among_the_pictures_that_are_the_data(
+    bvae: Bvae, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    Path("pictures/some").mkdir(parents=True)
+    for number, values in enumerate(np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8)):
+        image.fromarray(values).save(f"pictures/some/{number}.png")
+    data = f"images:path={workplace / 'pictures'}"
+    bvae("train", "--dataset", data, "--hidden", 8, "--latent", 6, "--depth", 1, "--epochs", 1, "-q").succeeded()
+    (run,) = (workplace / "weights").iterdir()
+    other = shutil.copytree(run, workplace / "other")
+    bvae("plot", run, "-o", "pictures/curves.png").refused(2, "lies among the pictures", "Write it elsewhere")
+    bvae("plot", run, "-o", "pictures/curves.svg").succeeded()
+    monkeypatch.chdir("pictures")
+    bvae("plot", run, other).refused(2, "loss_curves.png lies among the pictures")
+    assert not list(Path().glob("*.png"))
+    bvae("plot", run).succeeded()

@@ -14,10 +14,10 @@ def test_a_table_of_quality_and_the_names_of_the_files_are_on_stdout(bvae: Bvae,
     outcome = bvae("sample", "--weights", run_folder, *FAST, "--out", "here").succeeded()
     for words in ("ELBO (nats)", "IWAE-2 (nats)", "log p(x)", "active bits", "inference BER", "uniqueness", "novelty"):
         assert words in outcome.out
-    assert "samples  here/samples_seed_0.npz" in outcome.out
-    assert "picture  here/samples_seed_0.png" in outcome.out
-    assert Path("here/samples_seed_0.png").read_bytes().startswith(b"\x89PNG")
-    assert np.load("here/samples_seed_0.npz")["samples"].shape == (4, 12)
+    assert "samples  here/samples_seed_0_count=4.npz" in outcome.out
+    assert "picture  here/samples_seed_0_count=4.png" in outcome.out
+    assert Path("here/samples_seed_0_count=4.png").read_bytes().startswith(b"\x89PNG")
+    assert np.load("here/samples_seed_0_count=4.npz")["samples"].shape == (4, 12)
     assert "loading torch" in outcome.err
     assert "Note:" not in outcome.err
     assert str(run_folder / "bvae_best_model_with.pt") in outcome.out.splitlines()[0]
@@ -28,8 +28,8 @@ def test_json_is_one_object_with_the_quality(bvae: Bvae, run_folder: Path, workp
     facts = outcome.json()
     assert outcome.err == ""
     assert facts["count"] == 4
-    assert facts["file"] == "here/samples_seed_0.npz"
-    assert facts["picture"] == "here/samples_seed_0.png"
+    assert facts["file"] == "here/samples_seed_0_count=4.npz"
+    assert facts["picture"] == "here/samples_seed_0_count=4.png"
     assert facts["quality"]["code"] == "repetition:R=3"
     assert facts["quality"]["bounds"]["elbo"]["mean"] < 0
     assert "pictures" not in facts
@@ -52,7 +52,7 @@ def test_without_weights_the_run_of_the_same_options_is_taken(bvae: Bvae, run_fo
 def test_a_large_draw_says_how_much_of_it_the_picture_shows(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     outcome = bvae("sample", "-w", run_folder, "--num-samples", 401, "--iwae-samples", 1, "--out", "here").succeeded()
     assert "first 400 of 401" in outcome.err
-    assert np.load("here/samples_seed_0.npz")["samples"].shape == (401, 12)
+    assert np.load("here/samples_seed_0_count=401.npz")["samples"].shape == (401, 12)
 
 
 def test_a_subset_and_a_split_are_measured(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
@@ -68,6 +68,7 @@ def test_the_samples_folder_cannot_be_a_file(bvae: Bvae, run_folder: Path, workp
 def test_a_sheet_is_drawn_instead_of_samples(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     outcome = bvae("sample", "-w", run_folder, "--out", "here", "--sweep", "m1,m4").succeeded()
     assert "m1 = 0, 1, m4 = 0, 1" in outcome.out
+    assert "The rows are no pictures: each is drawn as a bar of its 12 values.\n" in outcome.err
     assert "picture  here/sweep_m1_m4_seed_0.png" in outcome.out
     assert Path("here/sweep_m1_m4_seed_0.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in Path("here").iterdir()) == ["sweep_m1_m4_seed_0.npz", "sweep_m1_m4_seed_0.png"]
@@ -92,3 +93,17 @@ def test_samples_are_not_put_among_the_pictures_that_are_the_data(bvae: Bvae, wo
         bvae("sample", "-w", folder, *FAST, *sheet, "--out", "pictures").refused(2, "among the pictures of")
     assert len(list(Path("pictures").iterdir())) == 12
     bvae("sample", "-w", folder, *FAST, "--out", "elsewhere").succeeded()
+
+
+def test_options_that_change_nothing_of_a_sheet_are_refused(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
+    line: tuple[object, ...] = ()
+    for sheet in (("--sweep", "m1"), ("--posterior", "0"), ("--between", "0,1")):
+        line = ("sample", "-w", run_folder, *sheet, "--out", "here")
+        refused = bvae(*line, "--temperature", 0.5)
+        refused.refused(2, f"{sheet[0]} draws none, and shows the decoder's means", "Leave one of them out")
+        assert "loading torch" not in refused.err
+    bvae(*line, "--num-samples", 3).refused(2, "--num-samples says nothing to --between")
+    assert not Path("here").exists()
+    # A file of settings serves samples and sheets.
+    Path("my.toml").write_text("temperature = 0.5\nnum_samples = 3\n")
+    bvae(*line, "--config", "my.toml").succeeded()

@@ -52,3 +52,9 @@ def test_only_error_rates_are_rates_whose_ratio_means_something():
     assert METRICS["inference_word_error_rate"].is_rate
     for name in ("stored_accuracy", "sample_uniqueness", "stored_nll", "calibration_error"):
         assert not METRICS[name].is_rate
+
+
+def test_of_grey_values_what_is_made_of_a_likelihood_means_something_else():
+    changed = {name for name, metric in METRICS.items() if metric.meant(False) != metric.meant(True)}
+    assert changed == {"elbo", "iwae", "log_likelihood", "bits_per_dim"}
+    assert all(METRICS[name].meant(True) == METRICS[name].meaning for name in METRICS)

@@ -11,7 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from bvae_cli.report.figures import image_grid, loss_curves
+from bvae_cli.report.figures import Captions, drawn_as, image_grid, loss_curves
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -154,21 +154,62 @@ def test_a_pixel_keeps_its_place_and_its_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "shape", "side"),
-    [(784, (28, 28), (28, 28)), (12, (12,), (3, 4)), (16, (16,), (4, 4)), (12, (2, 3, 2), (3, 4)), (1, (1,), (1, 1))],
+    ("features", "shape", "side"), [(784, (784,), (28, 28)), (72, (6, 12, 1), (8, 9)), (33, (33,), (6, 6))]
 )
-def test_rows_that_are_no_pictures_are_drawn_nearly_square(
+def test_long_rows_that_are_no_pictures_are_folded_nearly_square(
     features: int, shape: tuple[int, ...], side: tuple[int, int]
 ) -> None:
     width, height = png_size(image_grid(np.full((1, features), 0.5), shape))
     scale = max(1, 56 // max(side))
     assert (height, width) == (scale * side[0] + 8, scale * side[1] + 8)
+    assert drawn_as(shape) == f"its {features} values in lines of {side[1]}"
 
 
 def test_features_that_fill_no_square_leave_a_place_that_is_no_value() -> None:
-    grid = pixels(image_grid(np.zeros((1, 3)), (3,)))
-    assert (grid[4 + 28 : 60, 4 + 28 : 60] == grid[0, 0]).all()
-    assert (grid[4 : 4 + 28, 4:60] == 0).all()
+    grid = pixels(image_grid(np.zeros((1, 80)), (80,)))
+    assert (grid[4 + 8 * 6 : 58, 4 + 8 * 6 : 58] == grid[0, 0]).all()
+    assert (grid[4 : 4 + 8 * 6, 4:58] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "shape", "of_a_value"), [(12, (12,), 10), (1, (1,), 120), (12, (2, 3, 2), 10), (32, (32,), 3)]
+)
+def test_short_rows_that_are_no_pictures_are_bars(features: int, shape: tuple[int, ...], of_a_value: int) -> None:
+    rows = np.zeros((2, features))
+    rows[0, -1] = 1
+    grid = pixels(image_grid(rows, shape, columns=1))
+    assert grid.shape == (4 + 2 * 20, of_a_value * features + 8, 3)
+    assert (grid[4:20, 4 : 4 + of_a_value * (features - 1)] == 0).all()
+    assert (grid[4:20, 4 + of_a_value * (features - 1) : -4] == 1).all()
+    assert (grid[24:40, 4:-4] == 0).all()
+    assert drawn_as(shape) == ("a bar of its one value" if features == 1 else f"a bar of its {features} values")
+
+
+def test_captions_stand_above_the_columns_and_beside_the_rows() -> None:
+    pictures, shape = np.zeros((6, 28 * 28)), (28, 28)
+    plain = pixels(image_grid(pictures, shape, 3))
+    captions = Captions(["one", "", "two\nlines"], ["a row", ""])
+    grid = pixels(image_grid(pictures, shape, 3, captions=captions))
+    above, beside = grid.shape[0] - plain.shape[0], grid.shape[1] - plain.shape[1]
+    assert above == 2 * 14 + 4
+    assert (grid[above:, beside:] == plain).all()
+    there = (grid != grid[0, 0]).any(-1)  # letters and pictures
+    lefts = [beside + 4, beside + 64, beside + 124]
+    of_columns = [there[:above, left : left + 60].any() for left in lefts]
+    assert of_columns == [True, False, True]
+    assert [there[:14, lefts[2] :].any(), there[18:above, lefts[2] :].any()] == [True, True]
+    assert not there[:above, :beside].any()
+    assert [there[above + 4 + 60 * row : above + 60 + 60 * row, :beside].any() for row in (0, 1)] == [True, False]
+    # Nothing else is drawn, and nothing of it in the pictures.
+    assert (grid[above + 4 : above + 60, lefts[0] : lefts[0] + 56] == 0).all()
+
+
+def test_a_column_is_as_wide_as_its_title_unless_the_next_one_has_none() -> None:
+    pictures, shape, long = np.zeros((3, 28 * 28)), (28, 28), "a title longer than that"
+    narrow = png_size(image_grid(pictures, shape, 3, captions=Captions([long, "", ""])))[0]
+    wide = png_size(image_grid(pictures, shape, 3, captions=Captions(["", "", long])))[0]
+    assert narrow == 3 * 60 + 4 < wide
+    assert png_size(image_grid(pictures, shape, 3, captions=Captions([long, "b", "c"])))[0] == wide
 
 
 def test_the_number_of_columns_can_be_named() -> None:

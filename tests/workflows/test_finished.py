@@ -92,10 +92,12 @@ def test_models_of_one_arm_that_differ_in_more_than_their_seed_are_refused(place
     assert "in more than its seed: lr" in refused(place, baseline, coded)
 
 
-def test_a_model_that_is_named_twice_is_refused(place: Path) -> None:
+def test_a_model_that_is_named_twice_is_refused(place: Path, tmp_path: Path) -> None:
     baseline, coded = trained(place), trained(place, ecc="repetition:R=3")
-    assert "are the same model" in refused(place, [baseline] * 8, [coded] * 8)
-    assert "are the same model" in refused(place, [coded], [coded])
+    assert refused(place, [baseline] * 8, [coded] * 8).endswith("bvae_best_model_with.pt is named twice.")
+    assert refused(place, [coded], [coded / "bvae_best_model_with.pt"]).endswith("bvae_best_model_with.pt is named twice.")
+    again = shutil.copytree(coded, tmp_path / "again")
+    assert "are the same model" in refused(place, [coded], [again])
 
 
 def test_models_of_different_seeds_are_not_paired(place: Path) -> None:

@@ -25,7 +25,7 @@ def draw(run: TrainResult, out: Path, **options: Any) -> Any:
 
 def test_the_file_holds_bits_codewords_and_probabilities_that_belong_together(trained: TrainResult, tmp_path: Path) -> None:
     result = draw(trained, tmp_path)
-    assert result.file == tmp_path / "samples_seed_0.npz"
+    assert result.file == tmp_path / "samples_seed_0_count=20.npz"
     with np.load(result.file, allow_pickle=False) as arrays:
         assert sorted(arrays) == ["codewords", "information_bits", "probabilities", "samples"]
         bits, codewords, probabilities, samples = (
@@ -52,8 +52,10 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(trained: TrainRe
     first = draw(trained, tmp_path / "a").file.read_bytes()
     assert draw(trained, tmp_path / "b").file.read_bytes() == first
     other = draw(trained, tmp_path / "a", seed=1)
-    assert other.file.name == "samples_seed_1.npz"
-    assert not np.array_equal(np.load(other.file)["samples"], np.load(tmp_path / "a" / "samples_seed_0.npz")["samples"])
+    assert other.file.name == "samples_seed_1_count=20.npz"
+    assert not np.array_equal(
+        np.load(other.file)["samples"], np.load(tmp_path / "a" / "samples_seed_0_count=20.npz")["samples"]
+    )
 
 
 def test_samples_lie_beside_the_weights_unless_a_folder_is_named(tmp_path: Path) -> None:

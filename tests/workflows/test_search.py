@@ -13,9 +13,10 @@ import bvae_cli
 from bvae_cli.codes.golay import Golay
 from bvae_cli.errors import InputOutputError, UsageError
 from bvae_cli.retrieval import faiss_engine
+from bvae_cli.trained import SearchConfig
 from bvae_cli.workflows import queries
 from bvae_cli.workflows.observing import TrainResult
-from bvae_cli.workflows.search import SearchResult
+from bvae_cli.workflows.search import SearchResult, search
 
 from ..retrieval.brute import average_precision, hamming, packed, penalty, ranked
 
@@ -78,6 +79,43 @@ def test_neighbours_are_written_and_a_query_is_not_its_own(bits: np.ndarray) -> 
         bvae_cli.search("codes.npy", "codes.npy", output="found.npz")
 
 
+def test_own_codes_of_other_rows_are_noted_where_queries_are_a_file(bits: np.ndarray) -> None:
+    def notes_of(query: np.ndarray, rows: str = "") -> list[str]:
+        np.save("query.npy", query)
+        notes: list[str] = []
+        config = SearchConfig(codes="codes.npy", query="query.npy", rows=rows, exclude_self=True)
+        search(config, frozenset(), notes.append)
+        return notes
+
+    damaged = bits ^ (np.random.default_rng(1).random(bits.shape) < 0.15)
+    logits = np.where(damaged, 2.0, -3.0)
+    for same in (bits, packed(bits), damaged, logits):
+        assert notes_of(same) == []
+    for other in (bits[::-1], packed(np.roll(bits, 3, axis=0)), logits[::-1].copy()):
+        (note,) = notes_of(other)
+        assert "query.npy and codes.npy those of one number differ as much as those of other rows do" in note
+        assert notes_of(other, "0-5,39") == [note]
+
+
+def test_own_codes_of_other_rows_are_refused_where_the_rows_are_encoded(place: Path, trained: TrainResult) -> None:
+    bvae_cli.encode(trained.folder, "codes.npy")
+    options: dict[str, Any] = {"weights": trained.folder, "split": "all", "exclude_self": True, "neighbours": 1}
+    for soft in (False, True):
+        bvae_cli.search("codes.npy", soft=soft, **options)
+    np.save("others.npy", np.load("codes.npy")[::-1])
+    for soft in (False, True):
+        with pytest.raises(UsageError, match=r"all rows of .* and the codes of these numbers in others\.npy differ as much"):
+            bvae_cli.search("others.npy", soft=soft, **options)
+
+
+def test_labels_of_two_splits_leave_no_own_code_out() -> None:
+    for options in ({"split": "test"}, {"query": "q.npy", "query_labels": "test", "dataset": "binarized-mnist"}):
+        with pytest.raises(UsageError, match="of train rows for the codes and of test rows for the queries"):
+            SearchConfig(codes="codes.npy", labels="train", exclude_self=True, **options)
+    SearchConfig(codes="codes.npy", labels="train", split="train", exclude_self=True)
+    SearchConfig(codes="codes.npy", split="train", exclude_self=True)
+
+
 def test_damaged_codewords_are_repaired_before_information_bits_are_searched(place: Path) -> None:
     code = Golay(n=24).build(48)
     information = np.random.default_rng(6).integers(0, 2, (30, 24), dtype=np.uint8)
@@ -89,9 +127,6 @@ def test_damaged_codewords_are_repaired_before_information_bits_are_searched(pla
     np.save("words.npy", packed(words))
     np.save("damaged.npy", packed(damaged))
     notes: list[str] = []
-    from bvae_cli.trained import SearchConfig
-    from bvae_cli.workflows.search import search
-
     config = SearchConfig(codes="information.npy", query="damaged.npy", ecc="golay", latent=48, neighbours=1)
     result = search(config, frozenset({"ecc", "latent"}), notes.append)
     assert result.ids[:3, 0].tolist() == [0, 1, 2]

@@ -47,6 +47,8 @@ def test_a_sweep_shows_each_word_with_the_bit_at_0_and_at_1(trained: TrainResult
         assert (words[:, place, 0][:, others] == words[:, place, 1][:, others]).all()
     assert (words[..., 0] == 1).all()
     assert sheet.groups == (2, 2)
+    assert sheet.columns == ["m2 = 0", "m2 = 1", "m4 = 0", "m4 = 1"]
+    assert sheet.lines == ["word 1", "word 2", "word 3", "word 4", "word 5"]
     assert sheet.pictures.shape == (20, 12)
     assert sheet.pictures == pytest.approx(arrays["probabilities"])
 
@@ -78,6 +80,8 @@ def test_a_posterior_shows_the_row_its_most_probable_word_and_draws(trained: Tra
     assert arrays["rows"].tolist() == [4, 1]
     assert (sheet.pictures.reshape(2, 4002, 12)[:, 0] == rows.numpy()).all()
     assert sheet.groups == (1, 1, 4000)
+    assert sheet.columns[:4] == ["original", "most\nprobable", "draws\nfrom q", ""]
+    assert (len(sheet.columns), sheet.lines) == (4002, ["row 4", "row 1"])
     entropy = -(posterior * np.log2(posterior) + (1 - posterior) * np.log2(1 - posterior)).sum(1)
     assert [fact["entropy of q (bits)"] for fact in sheet.facts] == pytest.approx(entropy, abs=1e-4)
     assert [fact["KL (nats)"] for fact in sheet.facts] == pytest.approx((4 - entropy) * np.log(2), abs=1e-4)
@@ -110,10 +114,13 @@ def test_a_long_way_is_shown_at_equal_steps(uncoded: TrainResult, tmp_path: Path
     steps = (arrays["information_bits"] != ends[0]).sum(1)
     assert steps.tolist() == [0, round(length / 2), length]
     assert sheet.groups == (1, 3, 1)
+    assert sheet.columns == ["row 0", "0 bits", f"{round(length / 2)} bits", f"{length} bits", f"row {far}"]
 
 
-def test_a_row_and_itself_are_one_word(trained: TrainResult, tmp_path: Path) -> None:
-    sheet, arrays = sheet_of(trained, tmp_path, between="2,2")
+def test_between_rows_of_one_word_there_is_that_word(trained: TrainResult, tmp_path: Path) -> None:
+    ends = bvae_cli.load(trained.folder).encode(rows_of(trained)).tolist()
+    one, other = next((one, other) for one in range(len(ends)) for other in range(one) if ends[one] == ends[other])
+    sheet, arrays = sheet_of(trained, tmp_path, between=f"{one},{other}")
     assert len(arrays["information_bits"]) == 1
     assert sheet.facts[0]["path"] == ""
 

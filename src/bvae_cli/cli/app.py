@@ -8,6 +8,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -255,6 +256,10 @@ _SMALLER = {
 }
 
 
+# What typer says of words that are one too many.
+_EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
+
+
 def _failure_words(error: Exception, arguments: Sequence[str]) -> tuple[str, str]:
     if is_out_of_memory(error):
         command = arguments[0] if arguments else ""
@@ -300,18 +305,27 @@ def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     see = _see(arguments)
     unknown = getattr(error, "option_name", None)
     if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
-        known = [flag for parameter in context.command.params for flag in parameter.opts]
+        parameters = context.command.params
+        by_itself = {f"--{one.name}": one.metavar for one in parameters if one.param_type_name == "argument" and one.metavar}
+        known = [flag for one in parameters if one.param_type_name == "option" for flag in one.opts]
         if (longer := f"--ecc-{unknown.lstrip('-')}") in known:
             return f"There is no option {unknown}.", f"The code's own is {longer}: the short name is taken."
-        if owners := _owners("code", unknown):
+        if unknown not in by_itself and (owners := _owners("code", unknown)):
             hint = f"It belongs to another code: --ecc {' or --ecc '.join(owners)}."
             return f"The code in force has no option {unknown}.", hint
-        if owners := _owners("data set", unknown):
+        if unknown not in by_itself and (owners := _owners("data set", unknown)):
             wanted = " or ".join(f"--dataset {owner}:{_field_of(unknown)}=…" for owner in owners)
             return f"There is no option {unknown}.", f"An option of a data set is written behind its name: {wanted}."
-        near = nearest(unknown, known)
+        near = unknown if unknown in by_itself else nearest(unknown, [*known, *by_itself])
+        if near in by_itself:
+            word = by_itself[near].strip("[]")
+            return f"There is no option {unknown}.", f"{word} is given by itself, as in `{context.command_path} {word}`."
         return f"There is no option {unknown}.", f"Did you mean {near}?" if near else see
-    return " ".join(error.format_message().split()).rstrip(".") + ".", see
+    words = " ".join(error.format_message().split()).rstrip(".")
+    extra = _EXTRA.fullmatch(words)
+    if extra is not None and arguments.count(extra[1]) > 1:
+        return f"{extra[1]} is named twice.", "Name it once."
+    return f"{words}.", see
 
 
 def _owners(kind: registry.Kind, flag: str) -> list[str]:

@@ -128,7 +128,7 @@ def _named(source: str, likelihood: str | None) -> PluginRef:
 
 
 def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool, quiet: bool, as_json: bool) -> None:
-    from bvae_cli.cli.render import plain, say, show_facts, show_json
+    from bvae_cli.cli.render import plain, say, say_how_drawn, show_facts, show_json
 
     if out is not None and out.suffix.casefold() != ".png":
         raise UsageError(f"Pictures are written as a .png file; got '{out}'.", f"As in {out.stem}.png.")
@@ -147,14 +147,19 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
         require_fitting(likelihood, facts.likelihood, facts.dataset)
     if out is not None:
         from bvae_cli.files import write_file
-        from bvae_cli.report.figures import image_grid
+        from bvae_cli.report.figures import Captions, drawn_as, image_grid
 
-        grid = image_grid(description.rows, facts.feature_shape, description.columns, row_groups=description.lines)
+        names = zip(("training", "validation", "test"), description.lines, strict=True)
+        captions = Captions(rows=[text for name, lines in names for text in (name, *[""] * (lines - 1))])
+        grid = image_grid(
+            description.rows, facts.feature_shape, description.columns, row_groups=description.lines, captions=captions
+        )
         write_file(out, grid)
+        say_how_drawn(drawn_as(facts.feature_shape), quiet)
     if as_json:
         show_json({**plain(facts), "picture": None if out is None else str(out)})
         return
-    shape = f", {' × '.join(map(str, facts.feature_shape))}" if len(facts.feature_shape) > 1 else ""
+    shape = _shape(facts.feature_shape)
     mean = "" if facts.mean is None else f", mean {facts.mean:.4g}"
     show_facts(
         [
@@ -173,6 +178,11 @@ def _show(source: str, likelihood: str | None, out: Path | None, overwrite: bool
             *([("picture", str(out))] if out is not None else []),
         ]
     )
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    """Return the shape of a row behind a comma; nothing where the number of its values says it."""
+    return f", {' × '.join(map(str, sizes))}" if len(sizes) > 1 else ""
 
 
 def _known(log_prob: float | None) -> list[tuple[str, str]]:
@@ -232,7 +242,7 @@ def _pack(source: str, file: Path, overwrite: bool, quiet: bool, as_json: bool) 
         [
             ("packed", result.file),
             ("rows", f"{result.training_rows:,} training, {result.validation_rows:,} validation, {result.test_rows:,} test"),
-            ("row", f"{result.features} bits, {' × '.join(map(str, result.feature_shape))}"),
+            ("row", f"{result.features:,} bits{_shape(result.feature_shape)}"),
             ("size", f"{amount(result.bytes)}B"),
             ("licence", result.licence),
         ]

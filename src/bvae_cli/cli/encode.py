@@ -45,6 +45,8 @@ def _encode(
     from bvae_cli.cli.render import say, show_json
 
     if source is not None:
+        from bvae_cli.runs import holds_weights
+
         field = "dataset" if "weights" in given.layer.values else "weights"
         if field in given.layer.values:
             raise UsageError(
@@ -53,6 +55,10 @@ def _encode(
         if field == "weights" and Path(source).suffix in FILES_OF_ARRAYS:
             raise UsageError(
                 f"{source} is data, and no model is named.", f"Name one: bvae encode {source} --weights FOLDER."
+            )
+        if field == "dataset" and holds_weights(Path(source)):
+            raise UsageError(
+                "The weights are named twice.", "`bvae encode FOLDER`, or with data `bvae encode DATA --weights FOLDER`."
             )
         given.layer.values[field] = source
     resolved = given.resolve(EncodeConfig)

@@ -73,5 +73,6 @@ def _show(result: ExportResult) -> None:
     if (quality := result.quality) is not None:
         bound = quality.bounds.elbo
         error = "" if bound.standard_error is None else f" ± {bound.standard_error:.2f}"
-        facts.append(("ELBO", f"{bound.mean:.2f}{error} nats on {quality.rows:,} {quality.split} rows"))
+        meant = "" if quality.is_likelihood else f", {quality.meaning('elbo')}"
+        facts.append(("ELBO", f"{bound.mean:.2f}{error} nats on {quality.rows:,} {quality.split} rows{meant}"))
     show_facts([*facts, ("time", f"{result.seconds:.1f} s")])

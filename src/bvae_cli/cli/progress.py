@@ -15,7 +15,7 @@ from bvae_cli.workflows.observing import Observer, TrainResult
 from bvae_cli.workflows.planning import Plan
 from bvae_cli.workflows.train_many import ManyObserver
 from bvae_cli.workflows.ways import Way
-from bvae_cli.workflows.words import epoch_line, plan_lines
+from bvae_cli.workflows.words import common_lines, epoch_line, plan_lines
 
 # A bar that is told of every step of a small model would cost more than the step.
 _SECONDS_BETWEEN_TICKS = 0.1
@@ -111,7 +111,7 @@ class _SeedsTeller(SeedsObserver):
 
     def on_plan(self, index: int, plan: Plan, resumed_epoch: int) -> None:
         """Say once what all have in common, then each one's folder."""
-        for line in () if self._introduced else plan_lines(plan, 0)[:-1]:
+        for line in () if self._introduced else common_lines(plan):
             say(line)
         self._introduced = True
         seed = self._first_seed + index

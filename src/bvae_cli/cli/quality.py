@@ -24,16 +24,16 @@ _ERRORS = {
 
 def quality_rows(quality: Quality) -> list[Row]:
     """Return the table of a model's quality."""
-    bounds, inference, latent, meant = quality.bounds, quality.inference, quality.latent, quality.meanings
+    bounds, inference, latent, meant = quality.bounds, quality.inference, quality.latent, quality.meaning
     rows = [
-        _row("ELBO (nats)", bounds.elbo, 2, meant.elbo),
-        _row(f"IWAE-{bounds.iwae_samples} (nats)", bounds.iwae, 2, meant.iwae),
+        _row("ELBO (nats)", bounds.elbo, 2, meant("elbo")),
+        _row(f"IWAE-{bounds.iwae_samples} (nats)", bounds.iwae, 2, meant("iwae")),
     ]
     if bounds.log_likelihood is not None:
-        rows.append(_row("log p(x) (nats)", bounds.log_likelihood, 2, meant.log_likelihood))
+        rows.append(_row("log p(x) (nats)", bounds.log_likelihood, 2, meant("log_likelihood")))
     rows += [
-        _row("bits/dim", bounds.bits_per_dim, 4, meant.bits_per_dim),
-        _row("KL (nats)", bounds.kl, 2, "what the information bits tell of the image"),
+        _row("bits/dim", bounds.bits_per_dim, 4, meant("bits_per_dim")),
+        _row("KL (nats)", bounds.kl, 2, meant("kl")),
         *_reconstruction(quality.reconstruction),
         ("active bits", f"{latent.active_bits} of {latent.information_bits}", "", "variance of σ(λ) above 0.01"),
         ("bit balance", f"{latent.bit_balance:.3f}", "", "mean |E σ(λ) − ½|: 0 is balanced"),

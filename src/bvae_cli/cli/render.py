@@ -44,6 +44,12 @@ def say(line: str, quiet: bool = False) -> None:
             print(readable(line), file=sys.stderr, flush=True)
 
 
+def say_how_drawn(how: str | None, quiet: bool) -> None:
+    """Tell a person how rows are drawn that are no pictures; nothing where ``how`` is None."""
+    if how is not None:
+        say(f"The rows are no pictures: each is drawn as {how}.", quiet)
+
+
 def is_watched() -> bool:
     """Say whether somebody watches stderr on a terminal that can write over a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

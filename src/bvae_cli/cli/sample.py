@@ -24,9 +24,10 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
     of pictures is drawn instead, which shows what the bits mean: m1 is the first information bit.
     """
     from bvae_cli.cli.quality import quality_rows
-    from bvae_cli.cli.render import percent, plain, say, show_facts, show_json, show_table
+    from bvae_cli.cli.render import percent, plain, say, say_how_drawn, show_facts, show_json, show_table
 
     resolved = given.resolve(SampleConfig)
+    resolved.config.require_use(given.named)
     for note in resolved.notes:
         say(f"Note: {note}", quiet)
     say("bvae sample: loading torch and the model …", quiet)
@@ -35,12 +36,13 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
         return
 
     from bvae_cli.files import write_file
-    from bvae_cli.report.figures import image_grid
+    from bvae_cli.report.figures import drawn_as, image_grid
     from bvae_cli.workflows.sample import sample
 
     result = sample(resolved.config, given.named, lambda note: say(f"Note: {note}", quiet))
     picture = result.file.with_suffix(".png")
     write_file(picture, image_grid(result.pictures[:_LARGEST_GRID], result.feature_shape))
+    say_how_drawn(drawn_as(result.feature_shape), quiet)
     if json:
         facts = plain(_without_arrays(result))
         show_json({**facts, "picture": str(picture)})
@@ -57,14 +59,17 @@ def _sample(given: Given, verbose: Verbose = False, quiet: Quiet = False, json: 
 
 
 def _show_sheet(config: SampleConfig, named: frozenset[str], quiet: bool, json: bool) -> None:
-    from bvae_cli.cli.render import plain, say, show_facts, show_json, show_table
+    from bvae_cli.cli.render import plain, say, say_how_drawn, show_facts, show_json, show_table
     from bvae_cli.files import write_file
-    from bvae_cli.report.figures import image_grid
+    from bvae_cli.report.figures import Captions, drawn_as, image_grid
     from bvae_cli.workflows.sheets import draw_sheet
 
     sheet = draw_sheet(config, named, lambda note: say(f"Note: {note}", quiet))
     picture = sheet.file.with_suffix(".png")
-    write_file(picture, image_grid(sheet.pictures, sheet.feature_shape, sum(sheet.groups), sheet.groups))
+    captions = Captions(sheet.columns, sheet.lines)
+    grid = image_grid(sheet.pictures, sheet.feature_shape, sum(sheet.groups), sheet.groups, captions=captions)
+    write_file(picture, grid)
+    say_how_drawn(drawn_as(sheet.feature_shape), quiet)
     if json:
         show_json({"sheet": sheet.kind, "file": str(sheet.file), "picture": str(picture), "facts": plain(sheet.facts)})
         return

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bvae_cli.workflows.planning import Plan
     from bvae_cli.workflows.ways import Way
 
+_OF_GREY_VALUES = "of grey values: a cross-entropy, no likelihood"
+
 
 def build(arguments: Sequence[str], lenient: bool) -> Any:
     """Build the command with the options of the code that ``arguments`` name."""
@@ -156,7 +158,7 @@ def _show_plans(plans: dict[int, Plan], way: Way | None) -> None:
 
 
 def _show_results(results: dict[int, TrainResult]) -> None:
-    from bvae_cli.cli.render import show_table
+    from bvae_cli.cli.render import show_line, show_table
 
     show_table(
         ("seed", "state", "val_loss (nats)", "best epoch", "epochs", "stopped", "folder"),
@@ -165,6 +167,14 @@ def _show_results(results: dict[int, TrainResult]) -> None:
             for seed, one in results.items()
         ],
     )
+    if any(one.is_likelihood is False for one in results.values()):
+        show_line(f"val_loss is {_OF_GREY_VALUES}.")
+
+
+def _meaning(result: TrainResult) -> str:
+    if result.is_likelihood is False:
+        return f"hard bits, true codewords; {_OF_GREY_VALUES}"
+    return "negative ELBO, hard bits, true codewords"
 
 
 def _bound(result: TrainResult) -> str:
@@ -204,10 +214,7 @@ def show_result(result: TrainResult) -> None:
         [
             ("stopped", result.reason),
             ("best epoch", f"{result.best_epoch} of {result.epochs}"),
-            (
-                "val_loss",
-                f"{result.best_validation_loss:.2f} nats per image (negative ELBO, hard bits, true codewords)",
-            ),
+            ("val_loss", f"{result.best_validation_loss:.2f} {result.unit} ({_meaning(result)})"),
             ("time", f"{result.seconds:.1f} s, {result.images_per_second:,.0f} images/s"),
             ("folder", result.folder),
         ]

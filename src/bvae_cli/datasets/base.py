@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -158,6 +159,15 @@ class Splits:
             return f"counts above {LARGEST_VALUE_OF_COUNTS:,} in its {name} split: {high:g}"
         whole = all(bool((piece == piece.floor()).all()) for piece in pieces(split))
         return None if whole else f"counts in its {name} split that are not whole numbers"
+
+
+def unit_of(feature_shape: Sequence[int]) -> str:
+    """Return the unit of a loss of rows of this shape: nats per image where they are pictures.
+
+    >>> unit_of((28, 28)), unit_of((12,))
+    ('nats per image', 'nats per row')
+    """
+    return "nats per image" if len(feature_shape) > 1 else "nats per row"
 
 
 def place_in(column: int, feature_shape: tuple[int, ...]) -> str:

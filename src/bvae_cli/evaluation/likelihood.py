@@ -1,4 +1,4 @@
-"""Bounds of the log-likelihood over a data set, in nats per image."""
+"""Bounds of the log-likelihood over a data set, in nats per row."""
 
 from __future__ import annotations
 

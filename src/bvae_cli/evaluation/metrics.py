@@ -14,13 +14,17 @@ Better = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured quantity: what it is called, in which unit, whether more of it is better, and what it means."""
+    """A measured quantity: what it is called, in which unit, whether more of it is better, and what it means.
+
+    ``of_grey_values`` is what it means of values between 0 and 1 that are told by probabilities of bits, if something else.
+    """
 
     name: str
     title: str
     unit: str
     better: Better | None
     meaning: str
+    of_grey_values: str = ""
 
     @property
     def is_rate(self) -> bool:
@@ -29,9 +33,7 @@ class Metric:
 
     def meant(self, is_likelihood: bool) -> str:
         """Return what it means, where the likelihood of the rows is one and where it is none."""
-        if is_likelihood or self.name not in _OF_LIKELIHOODS:
-            return self.meaning
-        return "of grey values: of a cross-entropy, no likelihood and no bound of one"
+        return self.meaning if is_likelihood else self.of_grey_values or self.meaning
 
     @property
     def of_images(self) -> bool:
@@ -39,21 +41,34 @@ class Metric:
         return self.name in _OF_IMAGES or self.name.startswith("stored_")
 
 
-# Of values between 0 and 1 that are told by probabilities of bits, these are of a cross-entropy.
-_OF_LIKELIHOODS = frozenset({"elbo", "iwae", "log_likelihood", "bits_per_dim"})
 _OF_IMAGES = frozenset({"elbo", "iwae", "log_likelihood", "kl", "bitwise_surrogate"})
 _ALL = (
-    Metric("elbo", "ELBO", "nats", "higher", "lower bound of log p(x), hard bits and true codewords"),
-    Metric("iwae", "IWAE-{S}", "nats", "higher", "tighter lower bound of log p(x), in expectation"),
+    Metric(
+        "elbo",
+        "ELBO",
+        "nats",
+        "higher",
+        "lower bound of log p(x): hard bits, true codewords",
+        "of grey values: minus a cross-entropy, no bound of a likelihood",
+    ),
+    Metric(
+        "iwae",
+        "IWAE-{S}",
+        "nats",
+        "higher",
+        "tighter lower bound, in expectation",
+        "tighter, and no bound of a likelihood either",
+    ),
     Metric(
         "log_likelihood",
         "log p(x)",
         "nats",
         "higher",
-        "exact, by summing over all words (K ≤ 12, or 16 where it can be afforded)",
+        "exact, by summing over all words",
+        "summed over all words, of the cross-entropy: no likelihood",
     ),
-    Metric("bits_per_dim", "bits/dim", "", "lower", "−ELBO / (D ln 2)"),
-    Metric("kl", "KL", "nats", None, "what the information bits tell of the image"),
+    Metric("bits_per_dim", "bits/dim", "", "lower", "−ELBO / (D ln 2)", "of the cross-entropy: no code has this length"),
+    Metric("kl", "KL", "nats", None, "what the information bits tell of a row"),
     Metric("bitwise_surrogate", "bitwise surrogate", "nats", None, "what bitwise training maximises: no bound of log p(x)"),
     Metric("active_bits", "active bits", "bits", None, "information bits whose σ(λ) varies by more than 0.01"),
     Metric("bit_balance", "bit balance", "", None, "mean |E σ(λ) − ½|: 0 is balanced"),

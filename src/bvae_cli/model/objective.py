@@ -1,4 +1,4 @@
-"""The training objective and the bounds that are reported, per image and in nats."""
+"""The training objective and the bounds that are reported, per row and in nats."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _SHAPES_OF_A_PROCESS = 256
 class Objective(nn.Module):
     """The mean training loss of a batch as a module, so that weights can be exchanged for others of their shapes.
 
-    ``(x [..., B, D], uniform [..., B, noise_bits], beta, temperature) -> ([...], [...])``: loss and KL, in nats per image.
+    ``(x [..., B, D], uniform [..., B, noise_bits], beta, temperature) -> ([...], [...])``: loss and KL, in nats per row.
     ``x`` may be uint8. Of M models side by side all have a leading M, and β, w and the temperature the shapes of
     ``Losses.total``.
     """

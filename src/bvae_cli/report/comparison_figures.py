@@ -11,6 +11,7 @@ import numpy
 from matplotlib.ticker import MaxNLocator
 
 from bvae_cli.comparisons import ArmRecord, Comparison, Effect
+from bvae_cli.datasets.base import unit_of
 from bvae_cli.evaluation.metrics import METRICS, at, metric_of, title_of
 from bvae_cli.evaluation.statistics import student_interval
 from bvae_cli.paths import readable
@@ -108,7 +109,7 @@ def curve_drawings(comparison: Comparison) -> list[Drawing]:
         axis.set_xlim(0, longest + 1)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.set_xlabel("epoch")
-        axis.set_ylabel("loss (nats per image)")
+        axis.set_ylabel(f"loss ({unit_of(comparison.data.feature_shape)})")
         axis.set_title(_short(arm.name))
         style(axis)
         best_losses, epochs = [run.validation_loss for run in arm.runs], [run.epochs for run in arm.runs]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,11 +15,12 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
 from bvae_cli.paths import readable
+from bvae_cli.report.lettering import height_of, lettered, width_of
 
 _PANELS = (
-    ("training_loss", "training loss (nats per image)"),
-    ("validation_loss", "validation loss (nats per image)"),
-    ("kl", "KL (nats per image)"),
+    ("training_loss", "training loss ({unit})"),
+    ("validation_loss", "validation loss ({unit})"),
+    ("kl", "KL ({unit})"),
     ("beta", "β"),
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -27,10 +29,23 @@ _SMALLEST_GRID_SIDE = 28
 _GAP = 4
 _BETWEEN = (0.25, 0.4, 0.62)
 _COLOURS = 3
+# A row of at most so many values that is no picture is a bar: its pixels, and those of a value at least.
+_LONGEST_BAR = 32
+_WIDTH_OF_BAR, _HEIGHT_OF_BAR, _LEAST_OF_BAR = 120, 16, 3
 
 
-def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str) -> bytes:
-    """Draw training loss, validation loss, KL and β against the epoch, a line for each run."""
+class Captions(NamedTuple):
+    """What stands above the columns of a grid and beside its rows: a text for each, empty where nothing is to be said."""
+
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+
+
+_NO_CAPTIONS = Captions()
+
+
+def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_format: str, unit: str = "nats per row") -> bytes:
+    """Draw training loss, validation loss, KL and β against the epoch, a line for each run; the losses have the ``unit``."""
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2, sharex=True).ravel()
@@ -38,7 +53,7 @@ def loss_curves(records: Mapping[str, Mapping[str, Sequence[float]]], file_forma
         for record in records.values():
             values = record[column]
             axis.plot(range(1, len(values) + 1), values, linewidth=1.6, marker="o" if len(values) == 1 else None)
-        axis.set_ylabel(label)
+        axis.set_ylabel(label.format(unit=unit))
         axis.grid(alpha=0.3)
         axis.margins(x=0.02)
     for axis in axes[2:]:
@@ -83,51 +98,95 @@ def image_grid(
     columns: int | None = None,
     column_groups: Sequence[int] = (),
     row_groups: Sequence[int] = (),
+    captions: Captions = _NO_CAPTIONS,
 ) -> bytes:
     """Draw rows ``[S, D]`` with values in [0, 1] as a grid of pictures, a PNG.
 
     A row of height × width features is one picture, one of height × width × 3 a picture in colour; any other is drawn as
-    near to a square as it goes. NaN has the colour between the pictures, which is no grey: a value that is not there.
+    ``drawn_as`` says. NaN has the colour between the pictures, which is no grey: a value that is not there.
     ``column_groups`` are the sizes of groups of columns that stand further apart, ``row_groups`` those of rows of the grid.
     """
-    pictures = _as_pictures(numpy.asarray(images, dtype=numpy.float32), feature_shape)
-    # Small pictures are shown enlarged by a whole number, so that a pixel stays a square.
-    scale = max(1, 2 * _SMALLEST_GRID_SIDE // max(pictures.shape[1:3]))
-    pictures = pictures.repeat(scale, 1).repeat(scale, 2)
+    pictures = _enlarged(numpy.asarray(images, dtype=numpy.float32), feature_shape)
     count, height, width = pictures.shape[:3]
-    columns = columns or int(numpy.ceil(numpy.sqrt(count)))
-    tops, bottom = _places(-(-count // columns), height, row_groups)
-    lefts, right = _places(columns, width, column_groups)
+    columns = columns or int(numpy.ceil(numpy.sqrt(count * height / width)))
+    above, beside = height_of(captions.columns), width_of(captions.rows)
+    tops, bottom = _places([height] * -(-count // columns), row_groups, above + (_GAP if above else 0))
+    lefts, right = _places(_widths(width, columns, captions.columns), column_groups, beside + (2 * _GAP if beside else 0))
     grid = numpy.full((bottom, right, _COLOURS), _BETWEEN, dtype=numpy.float32)
     for index, picture in enumerate(pictures):
         top, left = tops[index // columns], lefts[index % columns]
         coloured = picture[..., numpy.newaxis] if picture.ndim == 2 else picture
         grid[top : top + height, left : left + width] = numpy.where(numpy.isnan(coloured), _BETWEEN, coloured)
+    for text, left in zip(captions.columns, lefts, strict=False):
+        _write(grid, text, _GAP, left)
+    for text, top in zip(captions.rows, tops, strict=False):
+        _write(grid, text, top + max(0, (height - height_of([text])) // 2), _GAP)
     buffer = io.BytesIO()
     imsave(buffer, grid.clip(0, 1), format="png")
     return buffer.getvalue()
 
 
-def _places(count: int, side: int, groups: Sequence[int]) -> tuple[list[int], int]:
-    """Return where each of so many pictures in a line begins, and where the line ends, in pixels."""
+def drawn_as(feature_shape: Sequence[int]) -> str | None:
+    """Say in words how a grid draws rows that are no pictures: a short one as a bar, a long one folded; else return None."""
+    if _is_picture(feature_shape):
+        return None
+    features = math.prod(feature_shape)
+    if features <= _LONGEST_BAR:
+        return f"a bar of its {features} values" if features > 1 else "a bar of its one value"
+    return f"its {features:,} values in lines of {_side(features)}"
+
+
+def _places(sides: Sequence[int], groups: Sequence[int], first: int) -> tuple[list[int], int]:
+    """Return where each of the pictures in a line begins, behind ``first`` pixels, and where the line ends, in pixels."""
     apart = set(accumulate(groups))
-    places, end = [], _GAP
-    for number in range(count):
+    places, end = [], _GAP + first
+    for number, side in enumerate(sides):
         end += 2 * _GAP * (number in apart)
         places.append(end)
         end += side + _GAP
     return places, end
 
 
-def _as_pictures(rows: Any, feature_shape: Sequence[int]) -> Any:
-    if len(feature_shape) == 2 or (len(feature_shape) == 3 and feature_shape[2] == _COLOURS):
-        return rows.reshape(len(rows), *feature_shape)
+def _widths(width: int, columns: int, titles: Sequence[str]) -> list[int]:
+    """Return the pixels of each column: a title has its own, and where none follows it those of the next ones as well."""
+    follows = [bool(title) for title in titles[1:]] + [True] * bool(titles)
+    widths = [max(width, width_of([title])) if last else width for title, last in zip(titles, follows, strict=True)]
+    return widths or [width] * columns
+
+
+def _write(grid: Any, text: str, top: int, left: int) -> None:
+    """Write a text in white; what lies outside the grid is cut off."""
+    if text:
+        there = grid[top:, left:]
+        letters = lettered(text)[: there.shape[0], : there.shape[1], numpy.newaxis]
+        part = there[: letters.shape[0], : letters.shape[1]]
+        part += letters * (1 - part)
+
+
+def _enlarged(rows: Any, feature_shape: Sequence[int]) -> Any:
+    """Return rows as pictures of a size to see: small ones enlarged by a whole number, so that a pixel stays a square."""
     features = rows.shape[1]
-    width = int(numpy.ceil(numpy.sqrt(features)))
-    height = -(-features // width)
-    padded = numpy.full((len(rows), height * width), numpy.nan, dtype=rows.dtype)
-    padded[:, :features] = rows
-    return padded.reshape(len(rows), height, width)
+    if _is_picture(feature_shape):
+        pictures = rows.reshape(len(rows), *feature_shape)
+    elif features <= _LONGEST_BAR:
+        return rows[:, numpy.newaxis].repeat(_HEIGHT_OF_BAR, 1).repeat(max(_LEAST_OF_BAR, _WIDTH_OF_BAR // features), 2)
+    else:
+        width = _side(features)
+        height = -(-features // width)
+        padded = numpy.full((len(rows), height * width), numpy.nan, dtype=rows.dtype)
+        padded[:, :features] = rows
+        pictures = padded.reshape(len(rows), height, width)
+    scale = max(1, 2 * _SMALLEST_GRID_SIDE // max(pictures.shape[1:3]))
+    return pictures.repeat(scale, 1).repeat(scale, 2)
+
+
+def _is_picture(feature_shape: Sequence[int]) -> bool:
+    return len(feature_shape) == 2 or (len(feature_shape) == 3 and feature_shape[2] == _COLOURS)
+
+
+def _side(features: int) -> int:
+    """Return the values in a line of a row that is folded, as near to a square as it goes."""
+    return math.ceil(math.sqrt(features))
 
 
 def _saved(figure: Figure, file_format: str) -> bytes:

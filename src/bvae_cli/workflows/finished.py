@@ -74,8 +74,9 @@ def _require_distinct(arms: Sequence[FinishedArm]) -> None:
     for arm in arms:
         for path, digest in zip(arm.weights, arm.digests, strict=True):
             if digest in seen:
+                twice = path.resolve() == seen[digest].resolve()
                 raise UsageError(
-                    f"{path} and {seen[digest]} are the same model.",
+                    f"{path} is named twice." if twice else f"{path} and {seen[digest]} are the same model.",
                     "Each model counts once: one seed that is named eight times is still one seed.",
                 )
             seen[digest] = path

@@ -40,7 +40,7 @@ _EXPLODED = 10.0
 
 @dataclass(frozen=True)
 class EpochStats:
-    """What one epoch was: mean losses in nats per image, the schedules' values, its time, and what patience says."""
+    """What one epoch was: mean losses in nats per row, the schedules' values, its time, and what patience says."""
 
     epoch: int
     training_loss: float
@@ -294,7 +294,7 @@ class Fit:
     def finished_epoch(self, training_loss: float, kl: float, validation_loss: float, seconds: float) -> EpochStats:
         """Keep the weights of the epoch that was trained if they are the best, and count it.
 
-        The losses and ``kl`` are its means in nats per image. Raises DivergedError, with the epoch not counted, where a loss
+        The losses and ``kl`` are its means in nats per row. Raises DivergedError, with the epoch not counted, where a loss
         is not a number.
         """
         beta, temperature = self.beta(self.epoch), self.temperature(self.epoch)
@@ -362,7 +362,7 @@ class Fit:
         return self.finished_epoch(training_loss, kl, self._validation_loss(), seconds)
 
     def train_epoch(self) -> tuple[float, float]:
-        """Take the steps of an epoch that does not count; return its mean loss and KL, in nats per image."""
+        """Take the steps of an epoch that does not count; return its mean loss and KL, in nats per row."""
         means = self._rest_of_epoch()
         self.step = 0
         return means

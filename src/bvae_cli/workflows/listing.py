@@ -14,7 +14,7 @@ from bvae_cli.errors import BvaeError, InputOutputError
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: what it trains, how far it is, and its best validation loss in nats per image (None before the first)."""
+    """One run: what it trains, how far it is, and its best validation loss in nats per row (None before the first)."""
 
     folder: Path
     code: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from bvae_cli.evaluation.inference import (
 )
 from bvae_cli.evaluation.latent import LatentUse, active, latent_use, posterior_logits
 from bvae_cli.evaluation.likelihood import Bounds, measure_bounds
+from bvae_cli.evaluation.metrics import METRICS
 from bvae_cli.folders import require_not_among_pictures
 from bvae_cli.trained import ExportConfig, SampleConfig, TrainedChoice
 from bvae_cli.workflows.building import (
@@ -35,29 +35,6 @@ from bvae_cli.workflows.building import (
 )
 
 OnNote = Callable[[str], None]
-
-
-class Meanings(NamedTuple):
-    """What the bounds of a model mean, in words."""
-
-    elbo: str
-    iwae: str
-    log_likelihood: str
-    bits_per_dim: str
-
-
-_OF_LIKELIHOODS = Meanings(
-    "lower bound of log p(x): hard bits, true codewords",
-    "tighter lower bound, in expectation",
-    "exact, by summing over all words",
-    "−ELBO / (D ln 2)",
-)
-_OF_CROSS_ENTROPIES = Meanings(
-    "of grey values: minus a cross-entropy, no bound of a likelihood",
-    "tighter, and no bound of a likelihood either",
-    "summed over all words, of the cross-entropy: no likelihood",
-    "of the cross-entropy: no code has this length",
-)
 
 
 @dataclass(frozen=True)
@@ -75,10 +52,9 @@ class Quality:
     # False of grey values that are told by probabilities of bits: then bounds are of a cross-entropy.
     is_likelihood: bool
 
-    @property
-    def meanings(self) -> Meanings:
-        """What the bounds mean."""
-        return _OF_LIKELIHOODS if self.is_likelihood else _OF_CROSS_ENTROPIES
+    def meaning(self, metric: str) -> str:
+        """Return what a metric of the table in ``evaluation.metrics`` means here."""
+        return METRICS[metric].meant(self.is_likelihood)
 
 
 def find_weights(config: TrainedChoice, named: frozenset[str]) -> Path:

@@ -122,7 +122,9 @@ def _head(facts: Described) -> str:
     lines = ["---", "library_name: bvae", "tags:", *(f"- {tag}" for tag in tags)]
     if facts.quality is not None:
         exact = [] if facts.quality.bounds.log_likelihood is None else ["log-likelihood"]
-        lines += ["metrics:", *(f"- {name}" for name in ("elbo", "iwae", "kl", *exact))]
+        # A hub lists the names alone: of a cross-entropy they would be wrong.
+        measured = ["elbo", "iwae", "kl", *exact] if facts.quality.is_likelihood else ["kl"]
+        lines += ["metrics:", *(f"- {name}" for name in measured)]
     return "\n".join([*lines, "---"])
 
 
@@ -247,16 +249,16 @@ def _figures(facts: Described) -> str:
     quality = facts.quality
     if quality is None:
         return f"{_NOT_MEASURED.capitalize()}: the data were not there."
-    bounds, latent, meant = quality.bounds, quality.latent, quality.meanings
+    bounds, latent, meant = quality.bounds, quality.latent, quality.meaning
     rows: list[tuple[object, ...]] = [
-        ("ELBO, nats", *_figure(bounds.elbo, 2), meant.elbo),
-        (f"IWAE-{bounds.iwae_samples}, nats", *_figure(bounds.iwae, 2), meant.iwae),
+        ("ELBO, nats", *_figure(bounds.elbo, 2), meant("elbo")),
+        (f"IWAE-{bounds.iwae_samples}, nats", *_figure(bounds.iwae, 2), meant("iwae")),
     ]
     if bounds.log_likelihood is not None:
-        rows.append(("log p(x), nats", *_figure(bounds.log_likelihood, 2), meant.log_likelihood))
+        rows.append(("log p(x), nats", *_figure(bounds.log_likelihood, 2), meant("log_likelihood")))
     rows += [
-        ("KL, nats", *_figure(bounds.kl, 2), "what the information bits tell of a row"),
-        ("bits/dim", *_figure(bounds.bits_per_dim, 4), meant.bits_per_dim),
+        ("KL, nats", *_figure(bounds.kl, 2), meant("kl")),
+        ("bits/dim", *_figure(bounds.bits_per_dim, 4), meant("bits_per_dim")),
         ("active bits", f"{latent.active_bits} of {latent.information_bits}", "", "variance of σ(λ) above 0.01"),
         ("inference BER", *_figure(quality.inference.bit_error_rate, 4), "wrong bits when it reads its own samples"),
     ]

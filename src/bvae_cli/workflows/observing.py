@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. Losses are in nats per image; ``state`` is ``finished``, ``already finished`` or ``diverged``.
+    """How a run ended: ``state`` is ``finished``, ``already finished`` or ``diverged``, ``unit`` is that of the loss.
 
     ``rewinds`` counts how often it diverged and went on from its best epoch with a smaller learning rate.
+    ``is_likelihood`` is False where the losses are of grey values and a cross-entropy, None where the run does not say.
     """
 
     folder: Path
@@ -32,6 +33,8 @@ class TrainResult:
     seconds: float
     images_per_second: float
     rewinds: int = 0
+    is_likelihood: bool | None = None
+    unit: str = "nats per image"
 
 
 def finished_result(folder: Path, result: Mapping[str, Any]) -> TrainResult:

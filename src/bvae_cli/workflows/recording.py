@@ -16,6 +16,7 @@ import torch
 from bvae_cli import runs
 from bvae_cli.checkpoints import FORMAT, is_later, later_format
 from bvae_cli.config import TrainConfig
+from bvae_cli.datasets.base import unit_of
 from bvae_cli.errors import BvaeError, DivergedError, ExitCode, InputOutputError, InterruptedRunError, TerminatedError
 from bvae_cli.stopping import Requests
 from bvae_cli.workflows.distributed import LostProcessError
@@ -290,6 +291,8 @@ class Recording:
             seconds=time.perf_counter() - self._started,
             images_per_second=sorted(self._rates)[len(self._rates) // 2] if self._rates else 0.0,
             rewinds=self._fit.rewinds,
+            is_likelihood=self._prepared.plan.likelihood_note is None,
+            unit=unit_of(self._prepared.splits.feature_shape),
         )
 
     def close(self) -> None:

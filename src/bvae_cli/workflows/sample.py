@@ -39,8 +39,9 @@ class SampleResult:
 
 
 def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: OnNote | None = None) -> SampleResult:
-    """Write ``samples_seed_S.npz``, whose name also tells fixed bits, and return what it holds: ``information_bits``,
-    ``codewords``, ``samples``, and ``probabilities``, or ``means`` where rows are neither bits nor symbols.
+    """Write ``samples_seed_S.npz``, whose name tells what else was asked for, and return what it holds:
+    ``information_bits``, ``codewords``, ``samples``, and ``probabilities``, or ``means`` where rows are neither bits nor
+    symbols.
 
     Raises InputOutputError where weights or data cannot be read or the folder cannot be written, UsageError for a fixed bit
     that the model does not have, and for a temperature at which its likelihood cannot be drawn from.
@@ -51,7 +52,7 @@ def sample(config: SampleConfig, named: frozenset[str] = frozenset(), on_note: O
     require_bits(rebuilt, config.fixed, "fix")
     samples = rebuilt.model.sample(config.num_samples, generator, config.temperature, fixed)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
-    file = folder / f"{config.file_stem}.npz"
+    file = folder / f"{config.file_stem(named)}.npz"
     likelihood = rebuilt.model.likelihood
     files.write_file(file, _packed(samples, likelihood))
     text_file = file.with_suffix(".txt") if splits.vocabulary else None

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bvae_cli.trained import SearchConfig
 
 OnRows = Callable[[int, int], None]
+# Whether codes are those of the queries is looked at for about so many queries, and so many codes beside each one's own.
+_COMPARED_QUERIES, _CODES_BESIDE = 1000, 4
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,12 @@ def search(
 
     Raises UsageError for what does not fit each other, InputOutputError where files cannot be read or written.
     """
-    codes, queries = _queries(config, named, on_note or (lambda note: None))
+    tell = on_note or (lambda note: None)
+    codes, queries = _queries(config, named, tell)
     without = queries.rows if config.exclude_self else None
     _require_enough(config, codes, queries)
+    if config.exclude_self:
+        _require_own(codes, queries, tell)
     labels = None
     if config.labels is not None:
         of = f"rows in {codes.path}"
@@ -129,6 +134,48 @@ def _require_enough(config: SearchConfig, codes: CodeRows, queries: Queries) -> 
         )
     if config.labels is not None and queries.labels is None:
         raise UsageError(f"There are no labels of the queries: {queries.said} has none.", "Name them with --query-labels.")
+
+
+def _require_own(codes: CodeRows, queries: Queries, on_note: OnNote) -> None:
+    """Raise UsageError where code i is not that of query row i, or tell ``on_note`` where a file of queries leaves it open.
+
+    No file of codes says which rows it is of. What a model says of the rows that were encoded is what the file holds of
+    them; queries of a file may be damaged.
+    """
+    own, others = _distances_to_own(codes, queries)
+    if not own or own < others / 2:
+        return
+    what = "--exclude-self leaves out code i for query row i, but"
+    how = "differ as much as those of other rows do"
+    if queries.data is None:
+        on_note(f"{what} in {queries.said} and {codes.path} those of one number {how}: they seem to be of other rows.")
+        return
+    raise UsageError(
+        f"{what} what the model says of {queries.said} and the codes of these numbers in {codes.path} {how}.",
+        "Name the rows that were encoded, as --split train, or leave it out.",
+    )
+
+
+def _distances_to_own(codes: CodeRows, queries: Queries) -> tuple[float, float]:
+    """Return how many bits of queries differ, in the mean, from the codes of their numbers, and from those beside them."""
+    own, others = [], []
+    for place in range(0, len(queries.rows), max(1, len(queries.rows) // _COMPARED_QUERIES)):
+        row = int(queries.rows[place])
+        first = max(0, min(row - _CODES_BESIDE // 2, len(codes) - _CODES_BESIDE - 1))
+        beside = codes.bits(first, min(first + _CODES_BESIDE + 1, len(codes)))
+        differ = (beside != _bits_of(queries, place)).sum(1)
+        own.append(differ[row - first])
+        others.append(np.delete(differ, row - first).mean())
+    return float(np.mean(own)), float(np.mean(others))
+
+
+def _bits_of(queries: Queries, place: int) -> NDArray[np.uint8]:
+    """Return a query as bits, one of logits as their signs."""
+    if queries.logits is not None:
+        signs: NDArray[np.uint8] = (queries.logits[place] > 0).view(np.uint8)
+        return signs
+    assert queries.packed is not None
+    return np.unpackbits(queries.packed[place], count=queries.width)
 
 
 def _engine(config: SearchConfig, queries: Queries) -> str:

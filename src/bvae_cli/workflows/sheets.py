@@ -21,8 +21,6 @@ from bvae_cli.trained import SHEETS, SampleConfig
 from bvae_cli.workflows.building import Rebuilt
 from bvae_cli.workflows.measuring import OnNote, prepare
 
-# Words of a sweep and draws of a posterior, where nobody says how many.
-_PICTURES = 8
 # Bits of a sweep, where they are to be found.
 _BITS = 4
 # The words between two rows that a sheet shows: of more, so many at equal distances.
@@ -33,14 +31,17 @@ _LONGEST_PATH = 12
 class Sheet:
     """A sheet of pictures, row after row: where its numbers are, the pictures ``[cells, D]`` and what is in a row.
 
-    A row is of ``groups`` of so many pictures that belong together. ``facts`` holds what was found, a mapping for each bit,
-    row or path.
+    A row is of ``groups`` of so many pictures that belong together; ``columns`` and ``lines`` say what each column and each
+    row of the sheet is, empty where the one before says it. ``facts`` holds what was found, a mapping for each bit, row or
+    path.
     """
 
     file: Path
     kind: str
     pictures: Any
     groups: tuple[int, ...]
+    columns: list[str]
+    lines: list[str]
     feature_shape: tuple[int, ...]
     said: str
     facts: list[dict[str, Any]]
@@ -53,6 +54,8 @@ class _Cells:
     words: Tensor
     pictures: Tensor
     groups: tuple[int, ...]
+    columns: list[str]
+    lines: list[str]
     said: str
     facts: list[dict[str, Any]]
     arrays: dict[str, Tensor]
@@ -75,7 +78,7 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
     (kind,) = (name for name in SHEETS if getattr(config, name))
     rebuilt, x, splits = prepare(config, named, on_note)
     generator = torch.Generator(x.device).manual_seed(config.seed)
-    count = config.num_samples if "num_samples" in named else _PICTURES
+    count = config.count(named)
     if kind == "sweep":
         require_bits(rebuilt, config.fixed, "fix")
         require_bits(rebuilt, config.swept, "sweep")
@@ -85,10 +88,20 @@ def draw_sheet(config: SampleConfig, named: frozenset[str] = frozenset(), on_not
         drawn = _posterior if kind == "posterior" else _between
         cells = drawn(rebuilt.model, chosen, config.rows, count, generator)
     folder = config.out if config.out is not None else rebuilt.weights.parent / "samples"
-    file = folder / f"{config.file_stem}.npz"
+    file = folder / f"{config.file_stem(named)}.npz"
     files.write_file(file, _packed(rebuilt.model, cells))
     pictures = cells.pictures.cpu().numpy()
-    return Sheet(file, kind, pictures, cells.groups, splits.feature_shape, cells.said, cells.facts)
+    return Sheet(
+        file=file,
+        kind=kind,
+        pictures=pictures,
+        groups=cells.groups,
+        columns=cells.columns,
+        lines=cells.lines,
+        feature_shape=splits.feature_shape,
+        said=cells.said,
+        facts=cells.facts,
+    )
 
 
 def require_bits(rebuilt: Rebuilt, bits: Iterable[int], option: str) -> None:
@@ -128,7 +141,16 @@ def _swept(model: BinaryVAE, config: SampleConfig, count: int, generator: Genera
         for bit in bits
     ]
     said = "a row is a word from the prior: " + ", ".join(f"m{bit} = 0, 1" for bit in bits)
-    return _Cells(cells.flatten(0, 2), decoded.flatten(0, 2), (2,) * len(bits), said, facts, {"mean_change": changes.mean})
+    return _Cells(
+        words=cells.flatten(0, 2),
+        pictures=decoded.flatten(0, 2),
+        groups=(2,) * len(bits),
+        columns=[f"m{bit} = {value}" for bit in bits for value in (0, 1)],
+        lines=[f"word {number}" for number in range(1, count + 1)],
+        said=said,
+        facts=facts,
+        arrays={"mean_change": changes.mean},
+    )
 
 
 class _Changes(NamedTuple):
@@ -174,10 +196,18 @@ def _posterior(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generat
         }
         for place, row in enumerate(rows)
     ]
-    said = f"a row is the image, its most probable word decoded, and {count} draws from q"
+    said = f"a row is the original, its most probable word decoded, and {count} draws from q"
     pictures = torch.cat([model.likelihood.shades(x)[:, None], decoded], dim=1)
-    arrays = {"rows": torch.tensor(rows), "logits": posterior.logits}
-    return _Cells(words.flatten(0, 1), pictures.flatten(0, 1), (1, 1, count), said, facts, arrays)
+    return _Cells(
+        words=words.flatten(0, 1),
+        pictures=pictures.flatten(0, 1),
+        groups=(1, 1, count),
+        columns=["original", "most\nprobable", "draws\nfrom q", *[""] * (count - 1)],
+        lines=[f"row {row}" for row in rows],
+        said=said,
+        facts=facts,
+        arrays={"rows": torch.tensor(rows), "logits": posterior.logits},
+    )
 
 
 def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator: Generator) -> _Cells:
@@ -199,8 +229,21 @@ def _between(model: BinaryVAE, x: Tensor, rows: list[int], count: int, generator
             "path": " ".join(f"m{bit + 1}" for bit in order.tolist()),
         }
     ]
-    said = f"row {rows[0]}, {len(words)} of the {len(path)} words on the way, row {rows[1]}"
-    return _Cells(words, pictures, (1, len(words), 1), said, facts, {"rows": torch.tensor(rows), "logits": posterior.logits})
+    said = f"row {rows[0]}, {len(words)} of the {len(path)} words on the way, by bits that are changed, row {rows[1]}"
+    return _Cells(
+        words=words,
+        pictures=pictures,
+        groups=(1, len(words), 1),
+        columns=[f"row {rows[0]}", *map(_bits_changed, shown.tolist()), f"row {rows[1]}"],
+        lines=[],
+        said=said,
+        facts=facts,
+        arrays={"rows": torch.tensor(rows), "logits": posterior.logits},
+    )
+
+
+def _bits_changed(number: int) -> str:
+    return "1 bit" if number == 1 else f"{number} bits"
 
 
 def _shown(model: BinaryVAE, means: Tensor) -> Tensor:

@@ -18,20 +18,22 @@ def epoch_line(stats: EpochStats, epochs: int, patience: int) -> str:
 
 def plan_lines(plan: Plan, resumed_epoch: int) -> list[str]:
     """Return what is said before the first step: device, data, sizes, folder, and where an unfinished run goes on."""
-    lines = [
+    lines = [*common_lines(plan), f"folder {plan.folder}{_why_suffixed(plan)}"]
+    where = position_in_words(resumed_epoch, plan.resumed_step, plan.steps_per_epoch)
+    return [*lines, f"going on {where}"] if resumed_epoch or plan.resumed_step else lines
+
+
+def common_lines(plan: Plan) -> list[str]:
+    """Return those of the plan's lines that are the same for every seed: device, data, sizes."""
+    return [
         f"device {plan.device} ({plan.device_reason}), {plan.precision} ({plan.precision_reason}){_products(plan)}",
+        *([f"{plan.processes} processes, each with its part of every batch"] if plan.processes > 1 else []),
         f"data {plan.source}: {plan.training_rows:,} training, {plan.validation_rows:,} validation rows",
+        *([] if plan.likelihood_note is None else [f"Note: {plan.likelihood_note}"]),
         f"latent N = {plan.latent}, K = {plan.information_bits}, code {plan.code}, rate {plan.rate:.3g}; "
         f"{plan.parameters:,} parameters",
         *([plan.computing] if plan.computing else []),
-        f"folder {plan.folder}{_why_suffixed(plan)}",
     ]
-    if plan.likelihood_note is not None:
-        lines.append(f"Note: {plan.likelihood_note}")
-    if plan.processes > 1:
-        lines.insert(1, f"{plan.processes} processes, each with its part of every batch")
-    where = position_in_words(resumed_epoch, plan.resumed_step, plan.steps_per_epoch)
-    return [*lines, f"going on {where}"] if resumed_epoch or plan.resumed_step else lines
 
 
 def position_in_words(epochs: int, step: int, steps: int) -> str:
