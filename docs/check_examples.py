@@ -18,6 +18,7 @@ import importlib.util
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,15 @@ from PIL import Image
 
 _DOCS = Path(__file__).resolve().parent
 # Each runs in a folder of its own, without what another has made.
-_TUTORIALS = ("use-the-bits.md", "images.md", "interpretable-bits.md", "your-own-table.md", "export.md")
+_TUTORIALS = (
+    "use-the-bits.md",
+    "images.md",
+    "interpretable-bits.md",
+    "your-own-table.md",
+    "export.md",
+    "coded-dvae.md",
+    "noisy-storage.md",
+)
 _STEP = re.compile(r"^```(console|python)\n(.+?)^```$(?:\s+^```text\n(.+?)^```$)?", re.MULTILINE | re.DOTALL)
 _TALK = ("Error:", "Hint:")
 _NUMBER = re.compile(r"\d[\d,.]*|…")
@@ -102,7 +111,7 @@ def steps_of(page: Path) -> Iterator[Step]:
     for kind, block, printed in _STEP.findall(page.read_text(encoding="utf-8")):
         if kind == "python" and ">>>" not in block:
             yield Step(f"the program\n{block}", ["-c", block], printed.splitlines())
-        for step in block.split("$ bvae ")[1:] if kind == "console" else ():
+        for step in re.sub(r"\\\n\s*", "", block).split("$ bvae ")[1:] if kind == "console" else ():
             command, *shown = step.splitlines()
             yield Step(f"$ bvae {command}", ["-m", "bvae_cli", *_expanded(command)], shown)
 
@@ -146,7 +155,7 @@ def _size(picture: Path) -> tuple[int, int]:
 
 def _expanded(command: str) -> list[str]:
     """Return the words of a command, the paths that one with * stands for in its place, as a shell does."""
-    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in command.split()]
+    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(command)]
     return [path for paths in words for path in paths]
 
 
