@@ -124,8 +124,8 @@ def _about_surrogates(arms: Sequence[ArmRecord]) -> list[str]:
         )
         if surrogate > exact:
             said.append(
-                f"What {arm.name} maximised in training, the bitwise surrogate ({surrogate:.2f} nats), lies above its log p(x) "
-                f"({exact:.2f} nats): it is no bound."
+                f"What {arm.name} maximised in training, the bitwise surrogate ({surrogate:.2f} nats), lies above its "
+                f"log p(x) ({exact:.2f} nats): it is no bound."
             )
     return said
 
