@@ -3,7 +3,8 @@
     python docs/check_examples.py [PAGE …] [--pictures]
 
 A block ``console`` of ``troubleshooting.md`` holds one command and the ``Error:`` and ``Hint:`` lines that it must print.
-A tutorial's blocks ``console`` and ``python`` run one after the other in a folder of its own. Below each command, and in the
+A tutorial's blocks ``console`` and ``python`` run one after the other in a folder of its own; a command goes on behind a
+backslash at the end of its line. Below each command, and in the
 block ``text`` behind a program, stand lines that it must print, in which numbers may be others; a command that shows an
 ``Error:`` must fail. A picture that the page shows as ``images/PAGE/FILE.png`` must be as large as the FILE.png that the
 steps made; ``--pictures`` puts these in the place of those shown. With names of tutorials only those are run.
