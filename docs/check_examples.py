@@ -3,7 +3,8 @@
     python docs/check_examples.py [PAGE …] [--pictures]
 
 A block ``console`` of ``troubleshooting.md`` holds one command and the ``Error:`` and ``Hint:`` lines that it must print.
-A tutorial's blocks ``console`` and ``python`` run one after the other in a folder of its own. Below each command, and in the
+A tutorial's blocks ``console`` and ``python`` run one after the other in a folder of its own; a command goes on behind a
+backslash at the end of its line. Below each command, and in the
 block ``text`` behind a program, stand lines that it must print, in which numbers may be others; a command that shows an
 ``Error:`` must fail. A picture that the page shows as ``images/PAGE/FILE.png`` must be as large as the FILE.png that the
 steps made; ``--pictures`` puts these in the place of those shown. With names of tutorials only those are run.
@@ -18,6 +19,7 @@ import importlib.util
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,15 @@ from PIL import Image
 
 _DOCS = Path(__file__).resolve().parent
 # Each runs in a folder of its own, without what another has made.
-_TUTORIALS = ("use-the-bits.md", "images.md", "interpretable-bits.md", "your-own-table.md", "export.md")
+_TUTORIALS = (
+    "use-the-bits.md",
+    "images.md",
+    "interpretable-bits.md",
+    "your-own-table.md",
+    "export.md",
+    "coded-dvae.md",
+    "noisy-storage.md",
+)
 _STEP = re.compile(r"^```(console|python)\n(.+?)^```$(?:\s+^```text\n(.+?)^```$)?", re.MULTILINE | re.DOTALL)
 _TALK = ("Error:", "Hint:")
 _NUMBER = re.compile(r"\d[\d,.]*|…")
@@ -102,7 +112,7 @@ def steps_of(page: Path) -> Iterator[Step]:
     for kind, block, printed in _STEP.findall(page.read_text(encoding="utf-8")):
         if kind == "python" and ">>>" not in block:
             yield Step(f"the program\n{block}", ["-c", block], printed.splitlines())
-        for step in block.split("$ bvae ")[1:] if kind == "console" else ():
+        for step in re.sub(r"\\\n\s*", "", block).split("$ bvae ")[1:] if kind == "console" else ():
             command, *shown = step.splitlines()
             yield Step(f"$ bvae {command}", ["-m", "bvae_cli", *_expanded(command)], shown)
 
@@ -146,7 +156,7 @@ def _size(picture: Path) -> tuple[int, int]:
 
 def _expanded(command: str) -> list[str]:
     """Return the words of a command, the paths that one with * stands for in its place, as a shell does."""
-    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in command.split()]
+    words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(command)]
     return [path for paths in words for path in paths]
 
 

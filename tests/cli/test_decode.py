@@ -78,6 +78,14 @@ def test_words_that_may_be_of_another_code_are_noted(bvae: Bvae, words: np.ndarr
     assert damaged.json()["like_random_words"] is False
 
 
+def test_without_redundancy_it_is_noted_that_damage_does_not_show(bvae: Bvae, words: np.ndarray) -> None:
+    outcome = bvae("decode", "damaged.npy", "--ecc", "none", "--latent", 24).succeeded()
+    assert "Note: Every word is a codeword of none, which adds no bits: damage does not show" in outcome.err
+    assert "40 rows are codewords" in outcome.out
+    on_purpose = bvae("decode", "damaged.npy", "--ecc", "none", "--latent", 24, "--flip", 0.1).succeeded()
+    assert "Note" not in on_purpose.err
+
+
 def test_a_model_makes_data_of_its_codes(bvae: Bvae, run_folder: Path, workplace: Path) -> None:
     bvae("encode", run_folder, "-o", "codes.npy").succeeded()
     out = bvae("decode", "codes.npy", run_folder, "--write", "probabilities", "-o", "data.npy").succeeded().out

@@ -212,3 +212,23 @@ def test_of_grey_values_nothing_is_called_a_bound_of_a_likelihood() -> None:
     changed = {name for name, meant in meanings[0].items() if meanings[1][name] != meant}
     assert any(name.startswith("ELBO") for name in changed)
     assert {meanings[1][name] for name in changed} <= {metric.of_grey_values for metric in METRICS.values()}
+
+
+def test_the_short_table_has_what_was_maximised_and_stored_images_at_every_flip_probability() -> None:
+    values = {"elbo": [-100.0], "iwae": [-99.0], "bitwise_surrogate": [-90.0], "log_likelihood": [-98.0]}
+    values |= {"stored_nll@0": [70.0], "stored_nll@0.1": [80.0], "stored_psnr@0.1": [15.0]}
+    arms = [arm_record(name, code, **values) for name, code in (("a", "none"), ("b", "x"))]
+    comparison = comparison_of(arms, tuned=[], claims=["iwae", "stored_nll@0.1"])
+    assert [row[0] for row in arm_table(comparison).rows] == [
+        "ELBO (nats)",
+        "IWAE-64 (nats)",
+        "log p(x) (nats)",
+        "bitwise surrogate (nats)",
+        "stored NLL, ε = 0 (nats)",
+        "stored NLL, ε = 0.1 (nats)",
+    ]
+
+
+def test_the_report_says_where_the_models_are(drawn: tuple[ComparisonFolder, str]) -> None:
+    _, page = drawn
+    assert all(arm.runs[0].folder in page for arm in comparison_of().arms)

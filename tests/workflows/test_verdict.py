@@ -213,3 +213,17 @@ def test_metrics_without_a_direction_and_those_of_one_arm_only_are_not_compared(
     more = run.model_copy(update={"metrics": run.metrics | {"stored_accuracy@0": Estimate(1.0)}})
     effects, _, _ = judged([arms[0], arms[1].model_copy(update={"runs": [more]})], claims=[])
     assert [effect.metric for effect in effects] == ["elbo"]
+
+
+def test_a_surrogate_above_the_exact_log_likelihood_is_a_caution_and_one_below_is_none() -> None:
+    uncoded, exact = arm_record("uncoded", "none", iwae=[-150.0, -151.0]), [-148.0, -150.0]
+
+    def cautioned(surrogate: list[float]) -> list[str]:
+        coded = arm_record("coded", "x", iwae=[-152.0, -153.0], log_likelihood=exact, bitwise_surrogate=surrogate)
+        return [sentence for sentence in judged([uncoded, coded], claims=["iwae"])[2] if "no bound" in sentence]
+
+    (said,) = cautioned([-151.0, -140.0])
+    assert said.startswith("What coded maximised in training")
+    assert "-145.50 nats" in said
+    assert "-149.00 nats" in said
+    assert not cautioned([-149.0, -150.0])

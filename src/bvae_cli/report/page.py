@@ -183,6 +183,7 @@ def _configuration(comparison: Comparison) -> TextTable:
         *[[name, *(_plain(arm.settings.get(name)) for arm in comparison.arms)] for name in names],
         ["chosen by tuning", *(_setting(arm.chosen) or "–" for arm in comparison.arms)],
         ["stopped", *(_stopped(run.stopped for run in arm.runs) for arm in comparison.arms)],
+        ["weights of the first seed", *(arm.runs[0].folder for arm in comparison.arms)],
         ["torch", *(", ".join(sorted({run.versions["torch"] for run in arm.runs})) for arm in comparison.arms)],
     ]
     return TextTable("How the arms differ", ["", *(arm.name for arm in comparison.arms)], rows)

@@ -154,6 +154,10 @@ def decode(
     strange = None
     if rate is not None and config.flip is None:
         strange = as_random_words(owner, rows, counted.untouched, rate)
+        if owner.code.n == owner.code.k and on_note is not None:
+            on_note(
+                f"Every word is a codeword of {owner.label}, which adds no bits: damage does not show and is not repaired."
+            )
     if strange is not None and on_note is not None:
         on_note(strange)
     return DecodeResult(

@@ -63,7 +63,7 @@ def cautions_of(
             f"{smallest_p_value(seeds):.3g}, and {_count(claims, 'claim')} ask for {protocol.alpha / claims:.3g}; "
             f"{seeds_needed(claims, protocol.alpha)} seeds could."
         )
-    said += [*_about_settings(arms, protocol), *_about_information(arms)]
+    said += [*_about_settings(arms, protocol), *_about_information(arms), *_about_surrogates(arms)]
     unfinished = [arm.name for arm in arms if any(run.stopped.startswith("all ") for run in arm.runs)]
     if unfinished:
         said.append(
@@ -111,6 +111,23 @@ def _about_information(arms: Sequence[ArmRecord]) -> list[str]:
         for arm in arms
         if arm.code != UNCODED and arm.information_bits not in uncoded
     ]
+
+
+def _about_surrogates(arms: Sequence[ArmRecord]) -> list[str]:
+    """Say where what an arm maximised lies, on the average, above log p(x): nobody shall take that for its bound."""
+    said = []
+    for arm in arms:
+        runs = [run.metrics for run in arm.runs if {"bitwise_surrogate", "log_likelihood"} <= run.metrics.keys()]
+        surrogate, exact = (
+            math.fsum(metrics[name].mean for metrics in runs) / max(1, len(runs))
+            for name in ("bitwise_surrogate", "log_likelihood")
+        )
+        if surrogate > exact:
+            said.append(
+                f"What {arm.name} maximised in training, the bitwise surrogate ({surrogate:.2f} nats), lies above its "
+                f"log p(x) ({exact:.2f} nats): it is no bound."
+            )
+    return said
 
 
 def verdict_of(arms: Sequence[ArmRecord], effects: Sequence[Effect], protocol: Protocol) -> list[str]:
