@@ -270,16 +270,16 @@ def test_on_a_gpu_a_run_that_cannot_be_recorded_goes_on_with_the_noise_that_it_w
 @pytest.mark.gpu
 @pytest.mark.parametrize("begun", [1, 5, 9])
 def test_on_a_gpu_the_sums_of_an_epoch_do_not_tell_where_it_was_interrupted(begun: int) -> None:
-    class Interrupted(Exception):
+    class InterruptedHereError(Exception):
         pass
 
     def interrupt(done: int, steps: int) -> None:
         if done >= begun:
-            raise Interrupted
+            raise InterruptedHereError
 
     whole, part = fit_of("cuda"), fit_of("cuda", on_step=interrupt)
     expected = [(stats.training_loss, stats.kl, stats.validation_loss) for stats in whole]
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedHereError):
         next(iter(part))
     rest = fit_of("cuda")
     rest.load_state_dict(part.state_dict())
