@@ -1,7 +1,8 @@
-"""A table of numbers that stays in its file: read from a memory map, of which no page is kept for long."""
+"""A table of numbers that stays in its file: rows one after another are read, others taken from a memory map."""
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import weakref
@@ -24,8 +25,8 @@ _BYTES_OF_A_FAULT = 2**16
 class MappedTable:
     """A table ``[rows, columns]`` of numbers in a file, from the byte ``offset`` on, row by row.
 
-    What is read is copied, and pages are let go before they are more than 16 MiB, so that the memory of the process does not
-    grow with the file. They stay in the system's cache of files, where there is room.
+    What is read is copied, and pages of the map are let go before they are more than 16 MiB, so that the memory of the
+    process does not grow with the file. They stay in the system's cache of files, where there is room.
     """
 
     def __init__(self, path: Path, offset: int, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
@@ -35,6 +36,7 @@ class MappedTable:
             weakref.finalize(self, os.close, self._descriptor)
             self._unchanged = Unchanged(self._descriptor, path)
             self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        self._offset = offset
         self._values = np.frombuffer(self._map, dtype, rows * columns, offset).reshape(rows, columns)
         self._span = max(1, _PAGES_HELD // max(1, columns * dtype.itemsize))
         self._lets_go = len(self._map) > _PAGES_HELD and hasattr(mmap, "MADV_DONTNEED")
@@ -65,12 +67,29 @@ class MappedTable:
         """
         self._unchanged.require()
         if isinstance(rows, slice):
-            values = self._values[rows].copy()
-        elif self._lets_go:
+            return self._read(rows)
+        if self._lets_go:
             return self._taken_in_order(rows)
-        else:
-            values = self._values.take(rows, axis=0)
+        values = self._values.take(rows, axis=0)
         self._let_go()
+        return values
+
+    def _read(self, rows: slice) -> NDArray[Any]:
+        """Read the rows of a slice past the map: a missing page would hold the interpreter, and with it all other threads."""
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1 or not hasattr(os, "preadv"):
+            values = self._values[rows].copy()
+            self._let_go()
+            return values
+        values = np.empty((max(0, stop - start), self.shape[1]), self.dtype)
+        left, place = memoryview(values.reshape(-1).view(np.uint8)), self._offset + start * self.bytes_in_a_row
+        with reading(self.path):
+            while left:
+                count = os.preadv(self._descriptor, [left], place)
+                if not count:
+                    self._unchanged.require()
+                    raise OSError(errno.EIO, "the file ends before its rows do")
+                left, place = left[count:], place + count
         return values
 
     def _taken_in_order(self, rows: NDArray[np.int64]) -> NDArray[Any]:
