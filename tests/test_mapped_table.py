@@ -1,4 +1,4 @@
-"""Rows of a file are the file's rows, by their numbers and by slices, whatever the type, the offset and what a read brings."""
+"""Rows of a file are its rows, by number and by slice, whatever the type, the offset and what a single read brings."""
 
 from __future__ import annotations
 

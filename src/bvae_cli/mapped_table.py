@@ -75,14 +75,14 @@ class MappedTable:
         return values
 
     def _read(self, rows: slice) -> NDArray[Any]:
-        """Read the rows of a slice past the map: a missing page would hold the interpreter, and with it all other threads."""
+        """Read the rows of a slice past the map: a missing page would hold the interpreter and with it all threads."""
         start, stop, step = rows.indices(self.shape[0])
         if step != 1 or not hasattr(os, "preadv"):
             values = self._values[rows].copy()
             self._let_go()
             return values
         values = np.empty((max(0, stop - start), self.shape[1]), self.dtype)
-        left, place = memoryview(values.reshape(-1).view(np.uint8)), self._offset + start * self.bytes_in_a_row
+        left, place = values.reshape(-1).view(np.uint8).data, self._offset + start * self.bytes_in_a_row
         with reading(self.path):
             while left:
                 count = os.preadv(self._descriptor, [left], place)
