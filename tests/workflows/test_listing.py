@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bvae_cli import runs
 from bvae_cli.errors import InputOutputError, InterruptedRunError
-from bvae_cli.workflows.listing import summarize_runs
+from bvae_cli.workflows.listing import differing, summarize_runs
 from bvae_cli.workflows.observing import TrainResult
 from bvae_cli.workflows.train import train
 
@@ -40,6 +41,19 @@ def test_a_damaged_record_says_so_and_the_others_are_listed(trained: TrainResult
         shutil.copytree(trained.folder, tmp_path / name)
     (tmp_path / "a" / runs.LOSS_RECORD).write_text("# header\nnot a number\n")
     assert [run.state for run in summarize_runs(tmp_path)] == ["damaged record", "finished"]
+
+
+def test_what_is_not_the_same_in_all_runs_is_told_of_each_of_them(tmp_path: Path) -> None:
+    for name, options in (("a", {}), ("b", {"channel_epsilon": 0.05, "lr": 0.002}), ("c", {"seed": 3})):
+        with pytest.raises(InterruptedRunError):
+            train(config_for(tmp_path, output_dir=tmp_path / name, **options), Recorder(1))
+    found = summarize_runs(tmp_path)
+    assert differing(found) == [
+        f"channel_epsilon={noise} lr={rate}" for noise, rate in ((0.0, 0.01), (0.05, 0.002), (0.0, 0.01))
+    ]
+    assert differing(found[:1]) == [""]
+    older = replace(found[0], settings={key: value for key, value in found[0].settings.items() if key != "channel_epsilon"})
+    assert differing([older, found[2]]) == ["", ""]
 
 
 def test_an_empty_folder_has_no_runs_and_a_missing_one_is_an_error(tmp_path: Path) -> None:

@@ -22,23 +22,27 @@ def _runs(
     ] = Path("weights"),
     json: Json = False,
 ) -> None:
-    """List every run found in a folder and below it: code, data, best bound, epochs, state."""
+    """List every run found in a folder and below it: code, data, best loss, epochs, state, and in what they differ."""
     from bvae_cli.cli.render import say, show_json, show_table
-    from bvae_cli.workflows.listing import summarize_runs
+    from bvae_cli.workflows.listing import differing, summarize_runs
 
     found = summarize_runs(folder)
     if json:
         show_json(found)
         return
+    differ = differing(found)
+    columns = ("folder", "code", "data", "seed", "best val_loss (nats)", "best epoch", "epochs", "state")
     rows = [
-        (run.folder, run.code, run.data, run.seed, _bound(run.best_validation_loss), run.best_epoch, run.epochs, run.state)
+        (run.folder, run.code, run.data, run.seed, _loss(run.best_validation_loss), run.best_epoch, run.epochs, run.state)
         for run in found
     ]
-    if rows:
-        show_table(("folder", "code", "data", "seed", "best −ELBO (nats)", "best epoch", "epochs", "state"), rows)
+    if any(differ):
+        show_table((*columns, "differs in"), [(*row, settings) for row, settings in zip(rows, differ, strict=True)])
+    elif rows:
+        show_table(columns, rows)
     else:
         say(f"There is no run in {folder}. `bvae train` makes one.")
 
 
-def _bound(loss: float | None) -> str:
+def _loss(loss: float | None) -> str:
     return "–" if loss is None else f"{loss:.2f}"

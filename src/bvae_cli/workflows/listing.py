@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bvae_cli import registry, runs
 from bvae_cli.checkpoints import is_later
-from bvae_cli.config import PluginRef
+from bvae_cli.config import PluginRef, TrainConfig
 from bvae_cli.errors import BvaeError, InputOutputError
+
+# What a line says of a run elsewhere, and what follows from that.
+_TOLD_ELSEWHERE = {"ecc", "code_digest", "data", "seed"}
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: what it trains, how far it is, and its best validation loss in nats per row (None before the first)."""
+    """One run: what it trains, how far it is, and its best validation loss in nats per row (None before the first).
+
+    ``settings`` are the other options that decide its numbers, by name.
+    """
 
     folder: Path
     code: str
@@ -24,6 +31,21 @@ class RunSummary:
     best_epoch: int | None
     best_validation_loss: float | None
     state: str
+    settings: dict[str, Any]
+
+
+def differing(found: Sequence[RunSummary]) -> list[str]:
+    """Return for each run the settings that are not the same in all of them, as ``lr=0.01 channel_epsilon=0.05``."""
+    names = sorted({name for run in found for name in run.settings})
+    # A run of an older version does not name an option that came later: it had what is the default since.
+    values = {
+        name: [
+            run.settings.get(name, field.default if (field := TrainConfig.model_fields.get(name)) else None) for run in found
+        ]
+        for name in names
+    }
+    differ = [name for name in names if any(value != values[name][0] for value in values[name])]
+    return [" ".join(f"{name}={values[name][place]}" for name in differ) for place in range(len(found))]
 
 
 def summarize_runs(folder: Path) -> list[RunSummary]:
@@ -52,6 +74,7 @@ def _summarize(run: runs.Run) -> RunSummary:
         best_epoch=None if best is None else best + 1,
         best_validation_loss=None if best is None else losses[best],
         state=state,
+        settings={name: value for name, value in decides.items() if name not in _TOLD_ELSEWHERE},
     )
 
 
