@@ -383,7 +383,7 @@ class SearchConfig(CodesChoice):
     labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
         None,
         description="A whole number for each code, or the split of the data set whose rows the codes are, in their order: "
-        "measures precision@k and mAP.",
+        "measures precision@k, recall@k and mAP.",
     )
     query_labels: Annotated[Path | None, option(DATA, decides=False, metavar="FILE.npy|SPLIT")] = Field(
         None, description="The same for each row of QUERY [default: those of --split, where rows are encoded]."

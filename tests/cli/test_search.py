@@ -63,7 +63,14 @@ def test_labels_are_shown_and_measured(bvae: Bvae, codes: Path) -> None:
     np.save("wanted.npy", np.array([5, 5, 7, 9]))
     line = ("search", "codes.npy", "--in", "codes.npy", "-k", 2, "--labels", "labels.npy", "--query-labels")
     out = bvae(*line, "wanted.npy").succeeded().out
-    for said in ("label", "precision@2", "mAP@2", "of the ranking of all codes", "1 queries whose label no code has"):
+    for said in (
+        "label",
+        "precision@2",
+        "recall@2",
+        "mAP@2",
+        "of the ranking of all codes",
+        "1 queries whose label no code has",
+    ):
         assert said in out
     np.save("wanted.npy", np.array([1, 1, 1, 1]))
     assert "no code has the label of any query" in bvae(*line, "wanted.npy").succeeded().out

@@ -1,4 +1,4 @@
-"""Precision and average precision beside those of every order of the ties."""
+"""Precision, recall and average precision beside those of every order of the ties."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bvae_cli.retrieval.relevance import (
     average_precision_at_k,
     counts_by_distance,
     measure_relevance,
+    recall_at_k,
     soft_average_precision,
 )
 
@@ -42,6 +43,15 @@ def test_average_precision_of_a_list_divides_by_what_could_be_in_it(relevant: li
     assert average_precision_at_k(np.array([relevant]), np.array([there])) == pytest.approx([expected])
 
 
+@property_settings
+@given(st.lists(st.booleans(), min_size=2, max_size=12), st.integers(0, 3))
+def test_recall_grows_with_the_list_to_the_share_that_it_holds(relevant: list[bool], more: int) -> None:
+    there = np.array([sum(relevant) + more + 1])
+    shares = [recall_at_k(np.array([relevant[:k]]), there)[0] for k in range(1, len(relevant) + 1)]
+    assert np.diff(shares) == pytest.approx(np.array(relevant[1:]) / there)
+    assert shares[-1] == pytest.approx(sum(relevant) / (sum(relevant) + more + 1))
+
+
 def test_codes_are_counted_by_distance_and_label_without_the_query_itself() -> None:
     codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 1]], np.uint8)
     labels, wanted = np.array([7, 7, 8, 7]), np.array([7, 9])
@@ -64,6 +74,7 @@ def test_a_query_whose_label_nothing_has_is_left_out_of_the_means() -> None:
     measured = measure_relevance(found, labels, wanted, there, precisions)
     assert measured is not None
     assert (measured.queries, measured.k, measured.precision, measured.average_precision_at_k) == (1, 2, 0.5, 0.5)
+    assert measured.recall == 0.5
     assert measured.average_precision == pytest.approx((1 + 2 / 3) / 2)
     nothing = Neighbours(found.ids[1:], found.distances[1:])
     assert measure_relevance(nothing, labels, wanted[1:], there[1:], precisions[1:]) is None

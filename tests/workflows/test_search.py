@@ -195,7 +195,7 @@ def test_rows_of_data_are_encoded_as_queries_of_the_kind_of_the_codes(place: Pat
         assert (by_logits.ids == of_file.ids).all()
 
 
-def test_labels_give_precision_and_mean_average_precision(bits: np.ndarray) -> None:
+def test_labels_give_precision_recall_and_mean_average_precision(bits: np.ndarray) -> None:
     labels = np.arange(40) % 3
     np.save("labels.npy", labels)
     options: dict[str, Any] = {"labels": "labels.npy", "query_labels": "labels.npy", "neighbours": 39, "exclude_self": True}
@@ -203,6 +203,7 @@ def test_labels_give_precision_and_mean_average_precision(bits: np.ndarray) -> N
     assert result.relevance is not None
     relevant = labels[result.ids] == labels[:, None]
     assert result.relevance.precision == pytest.approx(relevant.mean())
+    assert result.relevance.recall == 1  # of a list of all codes
     # Of a list of all codes both are averages of one ranking, which differ by the order of ties alone.
     assert result.relevance.average_precision_at_k == pytest.approx(
         np.mean([float(average_precision(row.tolist())) for row in relevant])
@@ -211,6 +212,8 @@ def test_labels_give_precision_and_mean_average_precision(bits: np.ndarray) -> N
     few = bvae_cli.search("packed.npy", "codes.npy", **{**options, "neighbours": 5})
     assert few.relevance is not None
     assert few.relevance.average_precision == result.relevance.average_precision
+    there = np.array([(labels == label).sum() - 1 for label in labels])
+    assert few.relevance.recall == pytest.approx((relevant[:, :5].sum(1) / there).mean())
     np.save("logits.npy", 2.0 * bits - 1)
     soft = bvae_cli.search("packed.npy", "logits.npy", **{**options, "neighbours": 5})
     assert soft.relevance is not None

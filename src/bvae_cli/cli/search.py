@@ -94,6 +94,7 @@ def _facts(result: SearchResult) -> Iterator[tuple[str, object]]:
     measured = result.relevance
     if measured is not None:
         yield f"precision@{measured.k}", f"{measured.precision:.4f}"
+        yield f"recall@{measured.k}", f"{measured.recall:.4f}"
         yield f"mAP@{measured.k}", f"{measured.average_precision_at_k:.4f}"
         yield "mAP", f"{measured.average_precision:.4f}, of the ranking of all codes, ties in any order"
         if measured.queries < len(result.rows):

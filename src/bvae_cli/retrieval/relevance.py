@@ -1,4 +1,4 @@
-"""How well neighbours agree with labels: precision at k, and mean average precision of whole rankings with their ties."""
+"""How well neighbours agree with labels: precision and recall at k, mean average precision of whole rankings with ties."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _DISTANCES_AT_ONCE = 2**24
 class Relevance:
     """Means over the queries of which the codes hold at least one relevant, ``queries`` of them.
 
-    ``precision`` is that of the first k; ``average_precision_at_k`` that of the list of k; ``average_precision`` that of the
-    ranking of all codes.
+    ``precision`` and ``recall`` are those of the first k; ``average_precision_at_k`` is that of the list of k;
+    ``average_precision`` that of the ranking of all codes.
     """
 
     queries: int
     k: int
     precision: float
+    recall: float
     average_precision_at_k: float
     average_precision: float
 
@@ -39,6 +40,16 @@ def relevant_neighbours(found: Neighbours, labels: NDArray[np.int64], wanted: ND
     """Return which neighbours have the label that their query has, ``[queries, k]``."""
     relevant: NDArray[np.bool_] = labels[found.ids] == wanted[:, None]
     return relevant
+
+
+def recall_at_k(relevant: NDArray[np.bool_], there: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return recall@k = Σ_{i ≤ k} rel(i) / R of lists ``[queries, k]``, with ``there`` R relevant codes in all.
+
+    >>> recall_at_k(np.array([[True, False, True]]), np.array([5]))
+    array([0.4])
+    """
+    values: NDArray[np.float64] = relevant.sum(1) / there
+    return values
 
 
 def average_precision_at_k(relevant: NDArray[np.bool_], there: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -154,6 +165,7 @@ def measure_relevance(
         queries=int(known.sum()),
         k=found.ids.shape[1],
         precision=float(relevant.mean()),
+        recall=float(recall_at_k(relevant, there[known]).mean()),
         average_precision_at_k=float(average_precision_at_k(relevant, there[known]).mean()),
         average_precision=float(of_whole_rankings[known].mean()),
     )
