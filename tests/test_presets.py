@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 
 from bvae_cli.arms import CompareConfig, arms_of
@@ -18,6 +20,10 @@ def test_a_preset_is_of_options_that_there_are_and_its_name_can_be_said(name: st
             assert shown.type == expected
         else:
             assert shown == value
+
+
+def test_the_names_that_can_be_said_are_those_of_the_presets() -> None:
+    assert get_args(TrainConfig.model_fields["preset"].annotation) == ("none", *PRESETS)
 
 
 def test_everything_that_is_said_stands_above_a_preset() -> None:

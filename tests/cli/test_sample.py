@@ -107,3 +107,7 @@ def test_options_that_change_nothing_of_a_sheet_are_refused(bvae: Bvae, run_fold
     # A file of settings serves samples and sheets.
     Path("my.toml").write_text("temperature = 0.5\nnum_samples = 3\n")
     bvae(*line, "--config", "my.toml").succeeded()
+
+
+def test_weights_given_by_themselves_are_refused_with_their_option(bvae: Bvae, run_folder: Path) -> None:
+    bvae("sample", run_folder).refused(2, "extra argument", f"`bvae sample --weights {run_folder}`")

@@ -345,6 +345,9 @@ def test_a_data_set_without_a_mistake_passes() -> None:
     assert {outcome.state for outcome in outcomes.values()} == {"passed", "exempt"}
 
 
+ONES = torch.ones(3, 6)
+
+
 @pytest.mark.parametrize(
     ("spec", "check", "words"),
     [
@@ -363,6 +366,7 @@ def test_a_data_set_without_a_mistake_passes() -> None:
         (changed(categories=[2] * 6), "facts", "categories are no tuple of int"),
         (changed(vocabulary=(0, 1)), "facts", "vocabulary is no tuple of str"),
         (changed(test=torch.zeros(1, 6)), "one_kind_of_values", "torch.float32"),
+        (changed(train=ONES, validation=ONES, test=ONES), "one_kind_of_values", "0 and 1, as float32"),
         (changed(fresh_bits=True), "one_kind_of_values", "fresh_bits"),
         (changed(train_labels=torch.arange(3)), "labels_match", "(3,) for 20 rows"),
         (changed(train_labels=torch.zeros(20)), "labels_match", "torch.float32"),

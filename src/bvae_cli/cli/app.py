@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -294,6 +295,12 @@ def _tell(message: str, hint: str | None) -> None:
             print(f"Hint: {readable(hint)}", file=sys.stderr, flush=True)
 
 
+def _takes_weights_alone(parameters: Sequence[Any]) -> bool:
+    """Say whether a command is given its weights by an option, and nothing by itself."""
+    by_itself = any(one.param_type_name == "argument" for one in parameters)
+    return not by_itself and any("--weights" in one.opts for one in parameters)
+
+
 def _see(arguments: Sequence[str]) -> str:
     command = f" {arguments[0]}" if arguments and arguments[0] in _BUILDERS else ""
     return f"`bvae{command} --help` lists what there is."
@@ -325,6 +332,8 @@ def _usage_words(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     extra = _EXTRA.fullmatch(words)
     if extra is not None and arguments.count(extra[1]) > 1:
         return f"{extra[1]} is named twice.", "Name it once."
+    if extra is not None and context is not None and _takes_weights_alone(context.command.params):
+        return f"{words}.", f"Weights are named by an option: `{context.command_path} --weights {shlex.quote(extra[1])}`."
     return f"{words}.", see
 
 

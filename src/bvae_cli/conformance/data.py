@@ -21,7 +21,7 @@ import torch
 from bvae_cli.config import VALUES
 from bvae_cli.conformance.checks import NotCheckedError, Outcome, fail, tried
 from bvae_cli.datasets.base import DatasetSpec, SplitName, Splits
-from bvae_cli.datasets.rows import Rows, extremes
+from bvae_cli.datasets.rows import Rows, extremes, pieces
 from bvae_cli.errors import BvaeError
 
 _HEAVY = ("torch", "numpy", "scipy", "pandas", "PIL", "pooch", "pyarrow")
@@ -202,9 +202,19 @@ def one_kind_of_values(subject: DataSubject) -> None:
             fail(f"With fresh_bits the splits are {kinds}.", "validation and test are bits that are drawn once.")
     elif len(set(kinds)) > 1:
         fail(f"The splits are {kinds}.", "a split that happens to be all 0 and 1 is still of the kind of the others.")
+    may_be_grey = splits.likelihood == "bernoulli" and not splits.fresh_bits and kinds[0] is torch.float32
+    if may_be_grey and all(_are_bits(splits.split(name)) for name in _SPLITS):
+        fail(
+            "All values are 0 and 1, as float32.",
+            "bits are uint8; float32 is taken for grey values, which have no likelihood.",
+        )
     for name, kind in zip(_SPLITS, kinds, strict=True):
         if kind is torch.uint8 and extremes(splits.split(name))[1] > 1:
             fail(f"The {name} split is uint8 and not of bits.", "grey values are float32 in 0…1.")
+
+
+def _are_bits(rows: torch.Tensor | Rows) -> bool:
+    return all(bool(((piece == 0) | (piece == 1)).all()) for piece in pieces(rows))
 
 
 @_check
