@@ -113,9 +113,16 @@ def blaming(kind: Kind, name: str) -> Iterator[None]:
             raise
         origin = origins(kind, name)[0]
         raise PluginError(
-            f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.",
-            f"Update {origin.distribution}, or report this to its authors.",
+            f"The {kind} '{name}' of {origin} failed: {type(error).__name__}: {error}.", hint_of_mistake(kind, name)
         ) from error
+
+
+def hint_of_mistake(kind: Kind, name: str) -> str:
+    """Return what to do about a plugin that is there and makes a mistake: its author reads this too."""
+    return (
+        f"Update {origins(kind, name)[0].distribution}, or report this to its authors; if that is you, "
+        f"`bvae {kind.replace(' ', '')}s check {name}` says more."
+    )
 
 
 def _table(kind: Kind) -> Mapping[str, list[EntryPoint]]:

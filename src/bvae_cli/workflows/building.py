@@ -116,7 +116,7 @@ def load_splits(reference: PluginRef, likelihood: str = "auto", *, one_pass: boo
         origin = registry.origins("data set", reference.type)[0]
         raise PluginError(
             f"The data set '{reference.type}' of {origin} gave {problem}.",
-            f"Update {origin.distribution}, or report this to its authors.",
+            registry.hint_of_mistake("data set", reference.type),
         )
     return splits
 
