@@ -127,6 +127,7 @@ def test_a_failure_inside_of_a_code_names_its_package(monkeypatch: pytest.Monkey
     with pytest.raises(PluginError, match=r"The code 'none' of bvae-cli .* failed: ZeroDivisionError") as caught:
         building.build_code(PluginRef(type="none"), 4)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "`bvae codes check none` says more" in (caught.value.hint or "")
 
 
 class InAFile:
