@@ -104,7 +104,17 @@ def test_a_code_whose_codewords_have_changed_is_refused(
         building.load_model(uncoded.folder)
 
 
-@pytest.mark.parametrize("decides", [{"hidden": 9}, {"depth": 3}, {"hidden": -1}, {"activation": "sine"}])
+@pytest.mark.parametrize(
+    "decides",
+    [
+        {"hidden": 9},
+        {"depth": 3},
+        {"hidden": -1},
+        {"activation": "sine"},
+        {"hidden": 10**30},
+        {"likelihood": [1]},
+    ],
+)
 def test_weights_that_do_not_fit_their_own_description_are_an_input_error(
     trained: TrainResult, tmp_path: Path, decides: dict[str, Any]
 ) -> None:

@@ -154,3 +154,9 @@ def test_bits_and_rows_that_are_not_there_are_refused(
     assert words in caught.value.message
     with pytest.raises(UsageError, match="--fix names m5"):
         sample(SampleConfig(weights=trained.folder, fix="m5=1"))
+
+
+def test_where_all_bits_are_fixed_none_is_left_to_sweep(trained: TrainResult, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names all 4 bits: none is left to sweep"):
+        sheet_of(trained, tmp_path / "sheets", sweep="strongest", fix="m1=1,m2=0,m3=1,m4=0")
+    assert not (tmp_path / "sheets").exists()

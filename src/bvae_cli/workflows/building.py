@@ -181,7 +181,7 @@ def load_model(path: Path, device: str = "cpu") -> Rebuilt:
         _require_shapes(checkpoint.weights, begins, architecture, code_facts["n"])
         model = BinaryVAE(_same_code(code_facts, weights), begins, architecture)
         model.load_state_dict(checkpoint.weights)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         if is_out_of_memory(error):
             raise
         raise InputOutputError(

@@ -127,6 +127,8 @@ def _swept(model: BinaryVAE, config: SampleConfig, count: int, generator: Genera
         words[:, bit - 1] = value
     changes = _changes(model, words)
     bits = config.swept or [bit for bit in _strongest(changes) if bit not in config.fixed][:_BITS]
+    if not bits:
+        raise UsageError(f"--fix names all {model.code.k} bits: none is left to sweep.", "Fix fewer of them.")
     cells = words[:, None, None].repeat(1, len(bits), 2, 1)
     for place, bit in enumerate(bits):
         cells[:, place, 0, bit - 1], cells[:, place, 1, bit - 1] = 0, 1
