@@ -39,7 +39,8 @@ def way(request: pytest.FixtureRequest) -> object:
         if request.param != "one block":
             patch.setattr(nearest_module, "_WORTH_A_THREAD", 1)
             patch.setattr(nearest_module, "_ROWS_OF_THE_FIRST", 4)
-            patch.setattr(nearest_module, "_ROWS_OF_A_BLOCK", 8)
+            patch.setattr(nearest_module, "_BYTES_OF_A_BLOCK", 64)
+            patch.setattr(nearest_module, "_FEWEST_OF_A_BLOCK", 8)
             patch.setattr(nearest_module, "_ROWS_OF_A_CHUNK", 16)
         yield {"threads": 1 if request.param == "one block" else 2}
 
@@ -118,14 +119,15 @@ def test_rows_are_told_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_goes_wrong_in_one_thread_ends_the_others_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest_module, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(nearest_module, "_ROWS_OF_A_CHUNK", 1)
+    for name in ("_ROWS_OF_A_CHUNK", "_BYTES_OF_A_BLOCK", "_FEWEST_OF_A_BLOCK"):
+        monkeypatch.setattr(nearest_module, name, 1)
     taken: list[int] = []
 
     class Bad(CodesInMemory):
         def packed(self, start: int, stop: int) -> np.ndarray:
             taken.append(start)
             time.sleep(0.001)
-            if start == 5:
+            if start <= 5 < stop:
                 raise InputOutputError("Row 5 is bad.")
             return super().packed(start, stop)
 

@@ -23,8 +23,9 @@ from bvae_cli.retrieval.words import words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Codes whose words, and what is made of them for one query, stay in the cache of a core.
-_ROWS_OF_A_BLOCK = 2**15
+# Words of the codes of a block, in bytes: with fewer the threads wait for the interpreter between numpy's calls, each of which
+# is short then, and with more they leave the cache of a core. Of wide codes a block has so many rows all the same.
+_BYTES_OF_A_BLOCK, _FEWEST_OF_A_BLOCK = 2**21, 2**15
 # Those of a thread's first block: the nearest of few codes already leave most of the others out.
 _ROWS_OF_THE_FIRST = 2**10
 # Codes that a thread takes at once.
@@ -149,12 +150,13 @@ def scan(
     on_rows: OnRows | None = None,
 ) -> Neighbours:
     """Return the ``k`` codes of least distance to each of so many queries, by the distances of prepared blocks."""
+    most = _rows_of_a_block(codes)
     takers = min(_processors() if threads == 0 else threads, -(-len(codes) * queries // _WORTH_A_THREAD))
-    chunks = _Chunks(len(codes), max(1, min(_ROWS_OF_A_CHUNK, -(-len(codes) // takers))), on_rows)
+    chunks = _Chunks(len(codes), max(1, min(max(_ROWS_OF_A_CHUNK, 2 * most), -(-len(codes) // takers))), on_rows)
 
     def work() -> list[_Best]:
         best = [_Best(k, None if without is None else int(without[query])) for query in range(queries)]
-        size = min(_ROWS_OF_THE_FIRST, _ROWS_OF_A_BLOCK)
+        size = min(_ROWS_OF_THE_FIRST, most)
         with chunks.stopped_by_what_goes_wrong():
             for start, stop in chunks:
                 packed, first = codes.packed(start, stop), 0
@@ -162,7 +164,7 @@ def scan(
                     block = prepare(packed[first : first + size])
                     for query, kept in enumerate(best):
                         kept.add(start + first, *block.near(query, kept.below))
-                    first, size = first + size, min(2 * size, _ROWS_OF_A_BLOCK)
+                    first, size = first + size, min(2 * size, most)
         return best
 
     if takers == 1 or len(chunks) == 1:
@@ -174,6 +176,11 @@ def scan(
                 found = [future.result() for future in futures]
     joined = [_joined([best[query] for best in found], k) for query in range(queries)]
     return Neighbours(np.stack([ids for ids, _ in joined]), np.stack([distances for _, distances in joined]))
+
+
+def _rows_of_a_block(codes: Codes) -> int:
+    bytes_of_words: int = 8 * max(1, -(-codes.packed(0, 0).shape[1] // 8))
+    return max(_FEWEST_OF_A_BLOCK, _BYTES_OF_A_BLOCK // bytes_of_words)
 
 
 class _Chunks:
