@@ -23,8 +23,8 @@ from bvae_cli.retrieval.words import words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Words of the codes of a block, in bytes: with fewer the threads wait for the interpreter between numpy's calls, each of which
-# is short then, and with more they leave the cache of a core. Of wide codes a block has so many rows all the same.
+# Words of the codes of a block, in bytes: with fewer the threads wait for the interpreter between numpy's calls, which are
+# short then, and with more they leave the cache of a core. Of wide codes a block has so many rows all the same.
 _BYTES_OF_A_BLOCK, _FEWEST_OF_A_BLOCK = 2**21, 2**15
 # Those of a thread's first block: the nearest of few codes already leave most of the others out.
 _ROWS_OF_THE_FIRST = 2**10
