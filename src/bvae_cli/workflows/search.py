@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 OnRows = Callable[[int, int], None]
 # Whether codes are those of the queries is looked at for about so many queries, and so many codes beside each one's own.
 _COMPARED_QUERIES, _CODES_BESIDE = 1000, 4
+# Of queries that are nearer to their own: of other rows half are, of own ones nearly all.
 _MOSTLY = 3 / 4
 
 
@@ -144,7 +145,7 @@ def _require_own(codes: CodeRows, queries: Queries, on_note: OnNote) -> None:
     them; queries of a file may be damaged.
     """
     own, others = _distances_to_own(codes, queries)
-    # Of other rows a half is nearer by chance. By how much says little: signs of logits are no codewords.
+    # By how much they are nearer says little: signs of logits are no codewords.
     if not own.any() or (own <= others).mean() >= _MOSTLY:
         return
     what = "--exclude-self leaves out code i for query row i, but"
